@@ -1,0 +1,110 @@
+"""A job: workflows of one provider in an order.
+
+    created -> changed*
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, replace
+from typing import assert_never
+
+from kernel.domain.ids import JobId, OrganizationId, ProviderSlug, RequestId, UserId, WorkflowId
+
+# ---------------------------------------------------------------- requests
+
+
+@dataclass(frozen=True, slots=True)
+class JobCreateRequested:
+    """Internal."""
+
+    request_id: RequestId
+    organization_id: OrganizationId
+    job_id: JobId
+    name: str
+    provider: ProviderSlug
+    workflow_ids: tuple[WorkflowId, ...]
+    requested_by: UserId
+    valid_until_ms: int
+
+
+@dataclass(frozen=True, slots=True)
+class JobChangeRequested:
+    """Internal. An empty `name` leaves it; `order_given` False leaves the order."""
+
+    request_id: RequestId
+    organization_id: OrganizationId
+    job_id: JobId
+    name: str
+    order_given: bool
+    workflow_ids: tuple[WorkflowId, ...]
+    requested_by: UserId
+    valid_until_ms: int
+
+
+@dataclass(frozen=True, slots=True)
+class RegistryRequestRejected:
+    """A request about a definition was refused; nothing changed. `path` is a JSON Pointer, empty for the whole."""
+
+    request_id: RequestId
+    organization_id: OrganizationId
+    code: str
+    message: str
+    path: str
+
+
+# ---------------------------------------------------------------- events
+
+
+@dataclass(frozen=True, slots=True)
+class JobCreated:
+    """A job exists."""
+
+    job_id: JobId
+    organization_id: OrganizationId
+    name: str
+    provider: ProviderSlug
+    workflow_ids: tuple[WorkflowId, ...]
+    created_by: UserId
+    request_id: RequestId
+
+
+@dataclass(frozen=True, slots=True)
+class JobChanged:
+    """Name and order as they stand now; running jobs keep their snapshot."""
+
+    job_id: JobId
+    name: str
+    workflow_ids: tuple[WorkflowId, ...]
+    changed_by: UserId
+    request_id: RequestId
+
+
+JobEvent = JobCreated | JobChanged
+
+# ---------------------------------------------------------------- state
+
+
+@dataclass(frozen=True, slots=True)
+class Job:
+    """A job as the registry keeps it."""
+
+    id: JobId = JobId("")
+    organization_id: OrganizationId = OrganizationId("")
+    name: str = ""
+    provider: ProviderSlug = ProviderSlug("")
+    workflow_ids: tuple[WorkflowId, ...] = ()
+    sequence: int = 0
+
+
+def evolve(job: Job, event: JobEvent) -> Job:
+    """Fold one fact."""
+    match event:
+        case JobCreated():
+            return replace(
+                job, id=event.job_id, organization_id=event.organization_id, name=event.name,
+                provider=event.provider, workflow_ids=event.workflow_ids,
+            )
+        case JobChanged():
+            return replace(job, name=event.name, workflow_ids=event.workflow_ids)
+        case _:
+            assert_never(event)

@@ -1,0 +1,471 @@
+"""A task: one attempt of one workflow run, from its request to its settling.
+
+    requested (advance) -> assigned (dispatch) -> reports (runner) -> settled (advance)
+                        -> withdrawn (advance)    -> lease lapsed (dispatch) -> read by advance -> settled
+A runner's word is a report; it counts only under the newest token, and only before the lapse or settling of that token
+in `task_reports` (design 6.4). Reports carry a gapless number per token, from 1.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from enum import StrEnum
+
+from kernel.domain.artifact import StagedArtifact
+from kernel.domain.ids import (
+    ConnectionId, Incarnation, InputRequestId, OrganizationId, SubjectId, TaskId, WorkflowRunId,
+)
+from kernel.domain.input_request import InputField
+from kernel.domain.plan import PlannedWorkflow
+from kernel.domain.values import Effect, Failure, Pool, Sealed, SealedBody, Token
+from kernel.domain.workflow_run import StepStatus, WorkflowRunStatus
+
+
+@dataclass(frozen=True, slots=True)
+class JournalEntry:
+    """One finished step as the next attempt needs it, or a `once` step that was started (`status` None)."""
+
+    path: str
+    status: StepStatus | None
+    effect: Effect
+    output: SealedBody
+    safe_point: bool
+    url: str
+    """Where a resume re-enters after this step; empty when it is no safe point."""
+    consumed: bool
+    """The output was a one-time answer that is gone; the step asks again."""
+
+
+@dataclass(frozen=True, slots=True)
+class Journal:
+    """What earlier attempts did: entries already staged as a blob of sealed JSON, then those after it, in order."""
+
+    staged: SealedBody
+    entries: tuple[JournalEntry, ...]
+    unknown: tuple[str, ...]
+    """Paths of `once` steps that some earlier attempt started, without an outcome or a check since (design 6.6)."""
+
+
+@dataclass(frozen=True, slots=True)
+class Answer:
+    """An answer that travels with a task, for the `ask_user` step at `path`."""
+
+    path: str
+    input_request_id: InputRequestId
+    values: SealedBody
+
+
+# ---------------------------------------------------------------- advance says
+
+
+@dataclass(frozen=True, slots=True)
+class TaskRequested:
+    """`advance` asks for a slot for one attempt."""
+
+    task_id: TaskId
+    root_run_id: str
+    workflow_run_id: WorkflowRunId
+    organization_id: OrganizationId
+    subject_id: SubjectId
+    token: Token
+    pool: Pool
+    priority: int
+    workflow: PlannedWorkflow
+    journal: Journal
+    answers: tuple[Answer, ...]
+    deadline_ms: int
+    """The run's own time-out."""
+    requested_ms: int
+
+
+@dataclass(frozen=True, slots=True)
+class TaskWithdrawn:
+    """The run does not want this task any more; drop it if it is not assigned."""
+
+    task_id: TaskId
+    root_run_id: str
+    pool: Pool
+
+
+@dataclass(frozen=True, slots=True)
+class TaskSettled:
+    """`advance` has accepted the end of this attempt, or ended it: no report of this token counts after this."""
+
+    task_id: TaskId
+    root_run_id: str
+    token: Token
+    pool: Pool
+
+
+@dataclass(frozen=True, slots=True)
+class ConnectionReleased:
+    """The root run is over or parked, and every fence of its attempts has surely closed: the login is free."""
+
+    connection_id: ConnectionId
+    root_run_id: str
+    pool: Pool
+
+
+@dataclass(frozen=True, slots=True)
+class TaskStopRequested:
+    """To the runner: stop this attempt at the next safe point (5 s at most) and say `task.stopped`."""
+
+    task_id: TaskId
+    token: Token
+    inbox_partition: int
+
+
+@dataclass(frozen=True, slots=True)
+class TaskParkRequested:
+    """To the runner: the hold is over; save, close the context, say `task.parked`."""
+
+    task_id: TaskId
+    token: Token
+    inbox_partition: int
+
+
+@dataclass(frozen=True, slots=True)
+class AnswerDelivered:
+    """To the runner that holds the page: the person's answer."""
+
+    task_id: TaskId
+    token: Token
+    inbox_partition: int
+    answer: Answer
+
+
+@dataclass(frozen=True, slots=True)
+class ReportIgnored:
+    """`advance` read a report that does not count, and says why. Ledger only."""
+
+    task_id: TaskId
+    root_run_id: str
+    token: Token
+    report: str
+    """Wire name of the report."""
+    reason: str
+    """`old_token`, `lapsed`, `settled`, `repeated`, `gap`, `run_ended`."""
+
+
+@dataclass(frozen=True, slots=True)
+class AttemptLapsed:
+    """`advance` read the lapse: the next attempt may be asked for at `wait_until_ms`. Ledger only."""
+
+    task_id: TaskId
+    root_run_id: str
+    workflow_run_id: WorkflowRunId
+    token: Token
+    wait_until_ms: int
+
+
+@dataclass(frozen=True, slots=True)
+class AttemptSettling:
+    """A cancelled attempt was settled without the runner's word; W is counted from reading `settled` back. Ledger only."""
+
+    task_id: TaskId
+    root_run_id: str
+    workflow_run_id: WorkflowRunId
+    wait_until_ms: int
+    """0 until `settled` was read back."""
+
+
+@dataclass(frozen=True, slots=True)
+class AttemptParked:
+    """The attempt ended at a safe point and holds nothing; the run waits for an answer or for `resume_ms`. Ledger only."""
+
+    task_id: TaskId
+    root_run_id: str
+    workflow_run_id: WorkflowRunId
+    resume_ms: int
+    """0: only an answer resumes it."""
+
+
+@dataclass(frozen=True, slots=True)
+class HoldStarted:
+    """The runner holds a page for a person; `advance` ends the hold at `until_ms`. Ledger only."""
+
+    task_id: TaskId
+    root_run_id: str
+    workflow_run_id: WorkflowRunId
+    path: str
+    until_ms: int
+
+
+# ---------------------------------------------------------------- dispatch says
+
+
+@dataclass(frozen=True, slots=True)
+class TaskQueued:
+    """`dispatch` took the request into its queue. Ledger only."""
+
+    request: TaskRequested
+
+
+@dataclass(frozen=True, slots=True)
+class TaskDropped:
+    """A queued task was withdrawn, or an assigned one settled: its slot is free. Ledger only."""
+
+    task_id: TaskId
+    pool: Pool
+
+
+@dataclass(frozen=True, slots=True)
+class TaskAssigned:
+    """One attempt given to one runner incarnation; to its inbox and to the reports of the run."""
+
+    task_id: TaskId
+    root_run_id: str
+    workflow_run_id: WorkflowRunId
+    token: Token
+    incarnation: Incarnation
+    inbox_partition: int
+    lease_until_ms: int
+    request: TaskRequested
+    """The work; left empty (a default TaskRequested) in `task_reports`, which only needs who and which token."""
+
+
+@dataclass(frozen=True, slots=True)
+class TaskLeaseLapsed:
+    """The lease is over. What stands before this record in `task_reports` counts, what stands after does not."""
+
+    task_id: TaskId
+    root_run_id: str
+    workflow_run_id: WorkflowRunId
+    token: Token
+    proof: str
+    """`died`: its watchdog saw the group dead; `expired`: no heartbeat; `not_echoed`: the assignment was not taken up;
+    `gap`: a report number was missing."""
+
+
+@dataclass(frozen=True, slots=True)
+class RunnerSeen:
+    """What dispatch keeps of a heartbeat. Ledger only."""
+
+    incarnation: Incarnation
+    host_id: str
+    pool: Pool
+    inbox_partition: int
+    slots: int
+    draining: bool
+    waiting: tuple[TaskId, ...]
+    held: tuple[TaskId, ...]
+    seen_ms: int
+
+
+@dataclass(frozen=True, slots=True)
+class RunnerGone:
+    """A runner died, drained or was not heard of for long; it gets nothing more. Ledger only."""
+
+    incarnation: Incarnation
+    pool: Pool
+
+
+@dataclass(frozen=True, slots=True)
+class LeasesExtended:
+    """After a takeover every assigned task gets one full lease of grace. Ledger only."""
+
+    until_ms: int
+
+
+@dataclass(frozen=True, slots=True)
+class ConnectionFreed:
+    """The login's key is free. Ledger only."""
+
+    connection_id: ConnectionId
+    root_run_id: str
+
+
+# ---------------------------------------------------------------- runners say
+
+
+@dataclass(frozen=True, slots=True)
+class HeldTask:
+    """What a heartbeat renews."""
+
+    task_id: TaskId
+    token: Token
+    waiting: bool
+    """It holds a page for a person and takes no slot."""
+
+
+@dataclass(frozen=True, slots=True)
+class RunnerHeartbeat:
+    """Every 2 s, and at once when slots change. Renews exactly what it names."""
+
+    incarnation: Incarnation
+    host_id: str
+    pool: Pool
+    inbox_partition: int
+    slots: int
+    """Working slots in all; the free ones are these less the held tasks that do not wait."""
+    draining: bool
+    held: tuple[HeldTask, ...]
+    sent_ms: int
+
+
+@dataclass(frozen=True, slots=True)
+class RunnerDied:
+    """Proof of death: the watchdog saw the whole process group of `incarnation` dead.
+
+    With an empty `incarnation` it speaks for the host: every incarnation on `host_id` but `survivor` is dead.
+    """
+
+    incarnation: Incarnation
+    host_id: str
+    survivor: Incarnation
+    pool: Pool
+
+
+@dataclass(frozen=True, slots=True)
+class TaskStarted:
+    """Report 1 of a token: the runner begins."""
+
+    task_id: TaskId
+    root_run_id: str
+    workflow_run_id: WorkflowRunId
+    token: Token
+    number: int
+    incarnation: Incarnation
+    inbox_partition: int
+    first_name: str
+
+
+@dataclass(frozen=True, slots=True)
+class StepStarted:
+    """A `once` step is about to act. It acts only after this was read back with no lapse or settling before it."""
+
+    task_id: TaskId
+    root_run_id: str
+    workflow_run_id: WorkflowRunId
+    token: Token
+    number: int
+    path: str
+    step_id: str
+    name: str
+    effect: Effect
+
+
+@dataclass(frozen=True, slots=True)
+class StepFinished:
+    """A step ended; its artifacts are staged."""
+
+    task_id: TaskId
+    root_run_id: str
+    workflow_run_id: WorkflowRunId
+    token: Token
+    number: int
+    path: str
+    step_id: str
+    name: str
+    kind: str
+    effect: Effect
+    status: StepStatus
+    tries: int
+    started_ms: int
+    finished_ms: int
+    output: SealedBody
+    failure: Failure
+    artifacts: tuple[StagedArtifact, ...]
+    screenshot_artifact_id: str
+    safe_point: bool
+    url: str
+    consumed: bool
+    next_name: str
+    journal_staged: SealedBody
+    """When set: the whole journal up to and with this step, staged; entries before may be dropped."""
+    resolved: bool
+    """For a `once` step that was unknown: a check settled it (status COMPLETED: it had happened; the step is not run)."""
+
+
+@dataclass(frozen=True, slots=True)
+class StepChecked:
+    """A `once` step that was unknown had not happened, says its check: it may be started again."""
+
+    task_id: TaskId
+    root_run_id: str
+    workflow_run_id: WorkflowRunId
+    token: Token
+    number: int
+    path: str
+
+
+@dataclass(frozen=True, slots=True)
+class TaskSuspended:
+    """The run asks a person; the page is held until `advance` ends the hold. The attempt goes on."""
+
+    task_id: TaskId
+    root_run_id: str
+    workflow_run_id: WorkflowRunId
+    token: Token
+    number: int
+    path: str
+    step_id: str
+    kind: str
+    prompt: Sealed
+    fields: tuple[InputField, ...]
+    ask_attempt: int
+    hold_seconds: int
+    """0: nothing to hold; the runner reports `task.parked` right after."""
+    answer_seconds: int
+    """How long the person has."""
+
+
+@dataclass(frozen=True, slots=True)
+class TaskParked:
+    """End of the attempt: state saved, context closed, the run waits for its answer."""
+
+    task_id: TaskId
+    root_run_id: str
+    workflow_run_id: WorkflowRunId
+    token: Token
+    number: int
+
+
+@dataclass(frozen=True, slots=True)
+class TaskReleased:
+    """End of the attempt: handed back at a safe point (drain, or a retry delay)."""
+
+    task_id: TaskId
+    root_run_id: str
+    workflow_run_id: WorkflowRunId
+    token: Token
+    number: int
+    reason: str
+    """`drain` or `delayed`."""
+    not_before_ms: int
+    """0: at once."""
+
+
+@dataclass(frozen=True, slots=True)
+class TaskStopped:
+    """End of the attempt: a `stop` was obeyed, the context is closed."""
+
+    task_id: TaskId
+    root_run_id: str
+    workflow_run_id: WorkflowRunId
+    token: Token
+    number: int
+
+
+@dataclass(frozen=True, slots=True)
+class TaskEnded:
+    """End of the attempt and of the workflow run, as the runner sees it."""
+
+    task_id: TaskId
+    root_run_id: str
+    workflow_run_id: WorkflowRunId
+    token: Token
+    number: int
+    status: WorkflowRunStatus
+    """Any terminal status but CANCELLED."""
+    output: SealedBody
+    failure: Failure
+    artifacts: tuple[StagedArtifact, ...]
+    """Of `finally` and of the end itself."""
+
+
+Report = (
+    TaskStarted | StepStarted | StepFinished | StepChecked | TaskSuspended | TaskParked | TaskReleased | TaskStopped | TaskEnded
+)
+"""What a runner may append to `task_reports`; all carry task_id, root_run_id, workflow_run_id, token, number."""
+

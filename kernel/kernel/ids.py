@@ -1,0 +1,52 @@
+"""The only file that makes identifiers and draws random bytes."""
+
+from __future__ import annotations
+
+import hashlib
+import secrets
+import uuid
+from typing import Protocol
+
+NAMESPACE = uuid.UUID("6f1d2a54-3f0b-5d0e-9a53-7d0c0f6c9a11")
+
+
+def derived_id(*parts: str) -> str:
+    """UUIDv5 of `parts`: the same cause and position make the same id on every replay."""
+    digest = hashlib.sha1(NAMESPACE.bytes + "\x1f".join(parts).encode(), usedforsecurity=False).digest()
+    return str(uuid.UUID(bytes=digest[:16], version=5))
+
+
+class Entropy(Protocol):
+    """Chance, handed in at the composition root; seeded in tests and in the simulator."""
+
+    def uuid(self) -> str:
+        """A random UUIDv4 as text."""
+        ...
+
+    def nonce(self) -> str:
+        """128 random bits as 32 hex digits."""
+        ...
+
+    def bytes(self, count: int) -> bytes:
+        """`count` random bytes, fit for keys."""
+        ...
+
+    def fraction(self) -> float:
+        """A number in [0, 1), for jitter."""
+        ...
+
+
+class SystemEntropy:
+    """The operating system's randomness."""
+
+    def uuid(self) -> str:
+        return str(uuid.UUID(bytes=secrets.token_bytes(16), version=4))
+
+    def nonce(self) -> str:
+        return secrets.token_hex(16)
+
+    def bytes(self, count: int) -> bytes:
+        return secrets.token_bytes(count)
+
+    def fraction(self) -> float:
+        return secrets.randbelow(1 << 53) / (1 << 53)

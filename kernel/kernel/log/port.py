@@ -1,0 +1,91 @@
+"""The log port: append and read, nothing else. Its weakest implementation shapes it (design 9).
+
+Implementations: `memory` (simulator), `sqlite` (embedded), `kafka` (cluster). One contract suite runs over all.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import Protocol
+
+
+@dataclass(frozen=True, slots=True)
+class Record:
+    """One record to be appended.
+
+    `partition` is explicit: `kernel.log.topics.partition_of(topic, key)` computes it. `headers` hold the CloudEvents
+    attributes as UTF-8 text (see `kernel.log.codec`); `value` is the plain protobuf message.
+    """
+
+    topic: str
+    partition: int
+    key: str
+    headers: tuple[tuple[str, str], ...]
+    value: bytes
+
+
+@dataclass(frozen=True, slots=True)
+class Stored:
+    """One record as it stands in the log. `offset` is per topic and partition, from 0, with no meaning beyond order."""
+
+    record: Record
+    offset: int
+    appended_ms: int
+
+
+@dataclass(frozen=True, slots=True)
+class Position:
+    """Where a record stands."""
+
+    topic: str
+    partition: int
+    offset: int
+
+
+class EventLog(Protocol):
+    """A partitioned, durable, ordered log.
+
+    Raises `LogUnavailable` when nothing was written and a later try may succeed, `UnknownOutcome` when an append may
+    have landed, `LogRefused` when no later try can succeed (full disk, second process on the folder, damaged file,
+    recreated topic).
+    """
+
+    async def append(self, records: Sequence[Record]) -> list[Position]:
+        """Append; durable when it returns. Records of one call for one partition are one atomic batch, in order.
+
+        Across partitions a call may be cut (all or nothing per partition). At most 1 MiB a partition and call, 64 KiB
+        a record, else `ValueError`. Calls that run concurrently are ordered per partition in the order of the calls
+        that were made from one task.
+        """
+        ...
+
+    async def read(
+        self, topic: str, partition: int, offset: int, *, max_records: int = 500, wait_seconds: float = 0.0
+    ) -> list[Stored]:
+        """Records from `offset` on, oldest first, at most `max_records`.
+
+        Empty when there are none; with `wait_seconds` it waits until at least one is there (woken, not polling) or the
+        time is over. An offset below `start_offset` is answered from `start_offset` on.
+        """
+        ...
+
+    async def end_offset(self, topic: str, partition: int) -> int:
+        """The high watermark: the offset that the next record will get, as known by the log when asked."""
+        ...
+
+    async def start_offset(self, topic: str, partition: int) -> int:
+        """The first offset that is still there."""
+        ...
+
+    async def delete_before(self, topic: str, partition: int, offset: int) -> None:
+        """Records below `offset` may go; called only at a claim, by the owner of a ledger. Idempotent."""
+        ...
+
+    async def topic_id(self, topic: str) -> str:
+        """Identity of this topic in this cluster; a recreated topic has another one."""
+        ...
+
+    async def close(self) -> None:
+        """Finish what is acknowledged and let go. Idempotent."""
+        ...
