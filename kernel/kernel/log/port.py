@@ -51,6 +51,10 @@ class EventLog(Protocol):
     recreated topic).
     """
 
+    def partitions(self, topic: str) -> int:
+        """How many partitions `topic` has; fixed at its creation. `KeyError` for a topic that does not exist."""
+        ...
+
     async def append(self, records: Sequence[Record]) -> list[Position]:
         """Append; durable when it returns. Records of one call for one partition are one atomic batch, in order.
 

@@ -1,0 +1,61 @@
+"""What stands around an event in a record: CloudEvents attributes and the engine's own (design 3.4, 4)."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+from kernel.domain.decider import Event
+
+
+@dataclass(frozen=True, slots=True)
+class Cause:
+    """The input that a decision answers. An empty `topic`: a due time or a takeover."""
+
+    topic: str
+    partition: int
+    offset: int
+
+
+@dataclass(frozen=True, slots=True)
+class Source:
+    """The decision that a record was derived from; `index` is its place among that decision's derived records."""
+
+    topic_id: str
+    partition: int
+    offset: int
+    index: int
+
+
+@dataclass(frozen=True, slots=True)
+class Envelope:
+    """The attributes of one record.
+
+    `id` is `ce_id`; `time_ms` is `ce_time`; `claim` and `cause` stand in ledger records only; `source` in derived records
+    only; `sequence` is gapless per key and public topic and 0 elsewhere; `causation_id` is the id of the record that
+    caused this one.
+    """
+
+    id: str
+    time_ms: int
+    subject: str = ""
+    sequence: int = 0
+    organization_id: str = ""
+    correlation_id: str = ""
+    causation_id: str = ""
+    traceparent: str = ""
+    claim: str = ""
+    cause: Cause | None = None
+    source: Source | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class Message:
+    """One record of the log, decoded."""
+
+    topic: str
+    partition: int
+    offset: int
+    key: str
+    event: Event
+    envelope: Envelope
+    appended_ms: int
