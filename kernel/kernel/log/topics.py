@@ -9,7 +9,19 @@ from __future__ import annotations
 from dataclasses import dataclass
 from enum import StrEnum
 
-from kernel.domain import artifact, connection, input_request, job, job_run, owner, provider, task, workflow, workflow_run
+from kernel.domain import (
+    artifact,
+    connection,
+    input_request,
+    job,
+    job_run,
+    owner,
+    provider,
+    registry_request,
+    task,
+    workflow,
+    workflow_run,
+)
 
 GENERATION = "g1"
 
@@ -77,6 +89,7 @@ _RUN_FACT = {Topic.RUN_LEDGER: Writer.ADVANCE, Topic.JOB_RUNS: Writer.ADVANCE}
 _RUN_ONLY = {Topic.RUN_LEDGER: Writer.ADVANCE}
 _DEFINITION = {Topic.REGISTRY_LEDGER: Writer.REGISTRY, Topic.DEFINITIONS: Writer.REGISTRY}
 _REPORT = {Topic.TASK_REPORTS: Writer.RUNNER}
+_REGISTRY_ONLY = {Topic.REGISTRY_LEDGER: Writer.REGISTRY}
 _DISPATCH_ONLY = {Topic.DISPATCH_LEDGER: Writer.DISPATCH}
 _TO_DISPATCH = {Topic.RUN_LEDGER: Writer.ADVANCE, Topic.DISPATCH: Writer.ADVANCE}
 _TO_INBOX = {Topic.RUN_LEDGER: Writer.ADVANCE, Topic.RUNNER_INBOX: Writer.ADVANCE}
@@ -104,6 +117,8 @@ TYPES: dict[type, TypeRow] = {
     job.JobCreated: TypeRow("job.created", _DEFINITION),
     job.JobChanged: TypeRow("job.changed", _DEFINITION),
     job.RegistryRequestRejected: TypeRow("registry.request_rejected", _DEFINITION),
+    registry_request.RegistryRequestRemembered: TypeRow("registry.request_remembered", _REGISTRY_ONLY),
+    registry_request.RegistryRequestForgotten: TypeRow("registry.request_forgotten", _REGISTRY_ONLY),
     provider.ProviderRegistered: TypeRow("provider.registered", _DEFINITION),
     connection.ConnectionCreated: TypeRow("connection.created", _DEFINITION),
     connection.ConnectionLoginRecorded: TypeRow("connection.login_recorded", _DEFINITION),
