@@ -13,7 +13,7 @@ from enum import StrEnum
 
 from kernel.domain.artifact import StagedArtifact
 from kernel.domain.ids import (
-    ConnectionId, Incarnation, InputRequestId, OrganizationId, SubjectId, TaskId, WorkflowRunId,
+    ConnectionId, Incarnation, InputRequestId, OrganizationId, RequestId, SubjectId, TaskId, WorkflowRunId,
 )
 from kernel.domain.input_request import InputField
 from kernel.domain.plan import PlannedWorkflow
@@ -30,8 +30,8 @@ class JournalEntry:
     effect: Effect
     output: SealedBody
     safe_point: bool
-    url: str
-    """Where a resume re-enters after this step; empty when it is no safe point."""
+    url: Sealed
+    """Where a resume re-enters after this step; empty when it is no safe point. Sealed: an address may name a person."""
     consumed: bool
     """The output was a one-time answer that is gone; the step asks again."""
 
@@ -160,7 +160,7 @@ class AttemptLapsed:
 
 @dataclass(frozen=True, slots=True)
 class AttemptSettling:
-    """A cancelled attempt was settled without the runner's word; W is counted from reading `settled` back. Ledger only."""
+    """An attempt was settled without the runner's word; W is counted from reading `settled` back. Ledger only."""
 
     task_id: TaskId
     root_run_id: str
@@ -188,7 +188,67 @@ class HoldStarted:
     root_run_id: str
     workflow_run_id: WorkflowRunId
     path: str
+    input_request_id: InputRequestId
+    since_ms: int
     until_ms: int
+    expires_ms: int
+    """When the question expires."""
+
+
+@dataclass(frozen=True, slots=True)
+class AttemptAssigned:
+    """`advance` read the assignment of the attempt it wants. Ledger only."""
+
+    task_id: TaskId
+    root_run_id: str
+    workflow_run_id: WorkflowRunId
+    incarnation: Incarnation
+    inbox_partition: int
+    deadline_ms: int
+    """The run's own time-out from here on."""
+
+
+@dataclass(frozen=True, slots=True)
+class DeadlineMoved:
+    """A held page goes on: the time a person took is not counted. Ledger only."""
+
+    root_run_id: str
+    workflow_run_id: WorkflowRunId
+    deadline_ms: int
+
+
+@dataclass(frozen=True, slots=True)
+class RunEnding:
+    """The run is to end with `status` as soon as nothing of it can act: a cancel, a time-out, an expired question.
+
+    An end report that arrives before keeps its success. Ledger only.
+    """
+
+    root_run_id: str
+    workflow_run_id: WorkflowRunId
+    status: WorkflowRunStatus
+    failure: Failure
+    due_ms: int
+    """When `advance` stops waiting for the runner's word and settles the attempt itself."""
+
+
+@dataclass(frozen=True, slots=True)
+class AnswerKept:
+    """An accepted answer waits to travel with the next task, or until its step is finished. Ledger only."""
+
+    root_run_id: str
+    workflow_run_id: WorkflowRunId
+    answer: Answer
+    request_id: RequestId
+
+
+@dataclass(frozen=True, slots=True)
+class StepUnknownCleared:
+    """A check said that a started `once` step had not happened; it may be started again. Ledger only."""
+
+    root_run_id: str
+    workflow_run_id: WorkflowRunId
+    path: str
 
 
 # ---------------------------------------------------------------- dispatch says
@@ -234,7 +294,7 @@ class TaskLeaseLapsed:
     token: Token
     proof: str
     """`died`: its watchdog saw the group dead; `expired`: no heartbeat; `not_echoed`: the assignment was not taken up;
-    `gap`: a report number was missing."""
+    `withdrawn`: it was still queued and will never be assigned."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -368,7 +428,7 @@ class StepFinished:
     artifacts: tuple[StagedArtifact, ...]
     screenshot_artifact_id: str
     safe_point: bool
-    url: str
+    url: Sealed
     consumed: bool
     next_name: str
     journal_staged: SealedBody
@@ -462,6 +522,14 @@ class TaskEnded:
     failure: Failure
     artifacts: tuple[StagedArtifact, ...]
     """Of `finally` and of the end itself."""
+
+
+@dataclass(frozen=True, slots=True)
+class StepAccepted:
+    """`advance` accepted a step's report; the public `workflow_run.step_finished` is derived from it. Ledger only."""
+
+    report: StepFinished
+    attempt: int
 
 
 Report = (
