@@ -1,0 +1,1 @@
+"""The deciders of definitions: what is asked about workflows, jobs, providers and connections becomes facts. Pure."""

@@ -1,0 +1,267 @@
+"""The registry: one decider over all definitions of an organization, so that names and references are checked exactly.
+
+    request -> fact about the entity, and `registry.request_remembered`
+            -> `registry.request_rejected`, and `registry.request_remembered`
+            -> nothing, when the same request id was decided before: its first outcome stands
+    login observed -> facts about the connection
+    a day later    -> `registry.request_forgotten`
+A fact's public record is keyed by its entity, and its sequence counts the facts of that entity. A rejection is a stream
+of one record, keyed by the request.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Sequence
+from dataclasses import replace
+from typing import Any, assert_never
+
+from api_gateway.registry import job as jobs
+from api_gateway.registry import provider as providers
+from api_gateway.registry import workflow as workflows
+from api_gateway.registry.refusal import Refusal
+from api_gateway.registry.state import RegistryState, RememberedRequest
+from kernel.domain import connection as connections
+from kernel.domain import job as job_facts
+from kernel.domain import provider as provider_facts
+from kernel.domain import workflow as workflow_facts
+from kernel.domain.connection import (
+    Connection,
+    ConnectionCreated,
+    ConnectionEvent,
+    ConnectionLoginRecorded,
+    LoginObserved,
+)
+from kernel.domain.decider import Context, Decision, Derived, Input, State, TakenOver, Wake
+from kernel.domain.ids import OrganizationId, ProviderSlug
+from kernel.domain.job import (
+    Job,
+    JobChanged,
+    JobChangeRequested,
+    JobCreated,
+    JobCreateRequested,
+    JobEvent,
+    RegistryRequestRejected,
+)
+from kernel.domain.provider import Provider, ProviderRegistered, ProviderRegisterRequested
+from kernel.domain.registry_request import REMEMBERED_MS, RegistryRequestForgotten, RegistryRequestRemembered
+from kernel.domain.workflow import (
+    Workflow,
+    WorkflowChanged,
+    WorkflowChangeRequested,
+    WorkflowCreated,
+    WorkflowCreateRequested,
+    WorkflowEvent,
+)
+
+Request = (
+    WorkflowCreateRequested
+    | WorkflowChangeRequested
+    | JobCreateRequested
+    | JobChangeRequested
+    | ProviderRegisterRequested
+)
+EntityFact = WorkflowEvent | JobEvent | ProviderRegistered | ConnectionEvent
+Fact = EntityFact | RegistryRequestRejected
+DECISIONS_PER_WAKE_MAX = 500
+
+
+# ---------------------------------------------------------------- keys
+
+
+def workflow_key(workflow_id: str) -> str:
+    return f"workflow/{workflow_id}"
+
+
+def job_key(job_id: str) -> str:
+    return f"job/{job_id}"
+
+
+def provider_key(organization: OrganizationId, slug: ProviderSlug) -> str:
+    return f"provider/{organization}/{slug}"
+
+
+def connection_key(connection_id: str) -> str:
+    return f"connection/{connection_id}"
+
+
+def request_key(request_id: str) -> str:
+    return f"request/{request_id}"
+
+
+def state_key(event: Fact | RegistryRequestRemembered | RegistryRequestForgotten) -> str | None:
+    """The one key that a decision changes; None when it changes none."""
+    match event:
+        case WorkflowCreated() | WorkflowChanged():
+            return workflow_key(event.workflow_id)
+        case JobCreated() | JobChanged():
+            return job_key(event.job_id)
+        case ProviderRegistered():
+            return provider_key(event.organization_id, event.slug)
+        case ConnectionCreated() | ConnectionLoginRecorded():
+            return connection_key(event.connection_id)
+        case RegistryRequestRemembered() | RegistryRequestForgotten():
+            return request_key(event.request_id)
+        case RegistryRequestRejected():
+            return None
+        case _:
+            assert_never(event)
+
+
+def public_key(event: Fact) -> str:
+    """Key of the public record: the entity's id; a provider's is organization and slug."""
+    match event:
+        case WorkflowCreated() | WorkflowChanged():
+            return event.workflow_id
+        case JobCreated() | JobChanged():
+            return event.job_id
+        case ProviderRegistered():
+            return f"{event.organization_id}/{event.slug}"
+        case ConnectionCreated() | ConnectionLoginRecorded():
+            return event.connection_id
+        case RegistryRequestRejected():
+            return event.request_id
+        case _:
+            assert_never(event)
+
+
+# ---------------------------------------------------------------- decider
+
+
+class RegistryDecider:
+    """`kernel.domain.decider.Decider` of definitions, keyed by organization."""
+
+    name = "registry"
+    ledger = "registry_ledger"
+    inputs: tuple[str, ...] = ("registry_requests",)
+    value_types: tuple[type, ...] = (Workflow, Job, Provider, Connection, RememberedRequest)
+
+    def empty(self) -> RegistryState:
+        return RegistryState()
+
+    def decide(self, state: State, cause: Input | Wake | TakenOver, context: Context) -> Sequence[Decision]:
+        match cause:
+            case Input(event=LoginObserved() as observed):
+                known = state.get(connection_key(observed.connection_id))
+                facts: Iterable[Fact] = connections.decide(known, observed)
+                return _decisions(state, facts, observed.organization_id, cause.correlation_id)
+            case Input():
+                return _decide_request(state, cause, context)
+            case Wake():
+                return _forget(state, context)
+            case TakenOver():
+                return ()
+            case _:
+                assert_never(cause)
+
+    def touches(self, decision: Decision) -> Sequence[str]:
+        key = state_key(decision.event)
+        return () if key is None else (key,)
+
+    def evolve(self, key: str, old: Any | None, decision: Decision) -> Any | None:
+        del key
+        event: Fact | RegistryRequestRemembered | RegistryRequestForgotten = decision.event
+        match event:
+            case RegistryRequestRemembered():
+                return RememberedRequest(event.request_id, event.organization_id, event.expires_ms)
+            case RegistryRequestForgotten():
+                return None
+            case RegistryRequestRejected():
+                return old
+            case _:
+                return replace(_evolve_entity(old, event), sequence=decision.sequence)
+
+    def derive(self, decision: Decision) -> Sequence[Derived]:
+        if isinstance(decision.event, RegistryRequestRemembered | RegistryRequestForgotten):
+            return ()
+        return (Derived("definitions", public_key(decision.event), decision.event),)
+
+
+def _evolve_entity(old: Any | None, event: EntityFact) -> Workflow | Job | Provider | Connection:
+    match event:
+        case WorkflowCreated() | WorkflowChanged():
+            return workflow_facts.evolve(old or Workflow(), event)
+        case JobCreated() | JobChanged():
+            return job_facts.evolve(old or Job(), event)
+        case ProviderRegistered():
+            return provider_facts.evolve(old or Provider(), event)
+        case ConnectionCreated() | ConnectionLoginRecorded():
+            return connections.evolve(old or Connection(), event)
+        case _:
+            assert_never(event)
+
+
+# ---------------------------------------------------------------- decide
+
+
+def _decide_request(state: State, cause: Input, context: Context) -> Sequence[Decision]:
+    request: Request = cause.event
+    if state.get(request_key(request.request_id)) is not None:
+        return ()
+    outcome = _expired(request, context.now_ms) or _outcome(state, request)
+    if isinstance(outcome, Refusal):
+        outcome = RegistryRequestRejected(
+            request.request_id, request.organization_id, outcome.code, outcome.message, outcome.path
+        )
+    expires_ms = max(context.now_ms, request.valid_until_ms) + REMEMBERED_MS
+    remembered = RegistryRequestRemembered(request.request_id, request.organization_id, expires_ms)
+    return (
+        *_decisions(state, (outcome,), request.organization_id, cause.correlation_id),
+        Decision(
+            remembered,
+            key=request.organization_id,
+            subject=request.request_id,
+            organization_id=request.organization_id,
+            correlation_id=cause.correlation_id,
+        ),
+    )
+
+
+def _expired(request: Request, now_ms: int) -> Refusal | None:
+    if now_ms <= request.valid_until_ms:
+        return None
+    return Refusal("request_expired", "the request was read too late; send it again")
+
+
+def _outcome(state: State, request: Request) -> Fact | Refusal:
+    match request:
+        case WorkflowCreateRequested():
+            return workflows.create(state.get(workflow_key(request.workflow_id)), request)
+        case WorkflowChangeRequested():
+            return workflows.change(state.get(workflow_key(request.workflow_id)), request)
+        case JobCreateRequested():
+            return jobs.create(state.get(job_key(request.job_id)), request, lambda id_: state.get(workflow_key(id_)))
+        case JobChangeRequested():
+            return jobs.change(state.get(job_key(request.job_id)), request, lambda id_: state.get(workflow_key(id_)))
+        case ProviderRegisterRequested():
+            return providers.register(request)
+        case _:
+            assert_never(request)
+
+
+def _decisions(
+    state: State, facts: Iterable[Fact], organization: OrganizationId, correlation_id: str
+) -> list[Decision]:
+    """Facts with the next sequence numbers of their entities."""
+    last: dict[str, int] = {}
+    decisions = []
+    for fact in facts:
+        subject, key = public_key(fact), state_key(fact)
+        if subject not in last:
+            known = state.get(key) if key else None
+            last[subject] = known.sequence if known else 0
+        last[subject] += 1
+        decisions.append(Decision(fact, organization, last[subject], subject, organization, correlation_id))
+    return decisions
+
+
+def _forget(state: State, context: Context) -> list[Decision]:
+    assert isinstance(state, RegistryState)
+    return [
+        Decision(
+            RegistryRequestForgotten(due.request_id, due.organization_id),
+            key=due.organization_id,
+            subject=due.request_id,
+            organization_id=due.organization_id,
+        )
+        for due in state.due_requests(context.now_ms, DECISIONS_PER_WAKE_MAX)
+    ]
