@@ -16,8 +16,12 @@ class InputPosition:
 
 @dataclass(frozen=True, slots=True)
 class Watermark:
-    """The highest (offset, index) accepted from one source ledger partition."""
+    """The highest (offset, index) accepted from one source ledger partition through one input topic.
 
+    Derived records land in ledger order per target only, so two input topics fed by one ledger need one mark each.
+    """
+
+    input_topic: str
     topic_id: str
     partition: int
     offset: int
