@@ -3,11 +3,14 @@
     TowpathError
     ├── Rejected            the caller's fault: `code` is stable, details point at the spot; changes nothing
     ├── Permanent           this work can never succeed; do not repeat it
+    │   └── EgressDenied    the address policy does not let it out; `reason` says why
     ├── Temporary           this work may succeed after `delay_seconds`
-    │   └── LogUnavailable  the log did not answer; nothing is known to have been written
+    │   ├── LogUnavailable  the log did not answer; nothing is known to have been written
+    │   └── EgressUnreachable  no allowed address of the host took the connection
     ├── UnknownOutcome      an append may or may not have landed; only a new claim settles it
     ├── NotOwner            another claim stands in the ledger; the owner stands down
     ├── LogRefused          the log can never serve this (other cluster, recreated topic, disk full, second process)
+    ├── UnknownType         a record of a type, or with an enum value, that this version does not know
     └── SecretUnavailable   the vault does not open this under this token
 
 A code never names an HTTP status; each surface owns a total table from code to status.
@@ -79,5 +82,24 @@ class LogRefused(TowpathError):
     """A lasting refusal: full disk, a second process on the folder, a recreated topic, a damaged file."""
 
 
+class UnknownType(TowpathError):
+    """A newer version wrote this record; readers step over it. The text names the type or the enum value."""
+
+
 class SecretUnavailable(TowpathError):
     """The vault refuses: no such secret, subject erased, token not current."""
+
+
+class EgressDenied(Permanent):
+    """The address policy refuses `host`; `reason` is a `kernel.egress.policy.Reason`, free of anything personal."""
+
+    def __init__(self, reason: str, host: str, port: int) -> None:
+        super().__init__("egress_denied", f"{reason}: {host}:{port}")
+        self.reason = reason
+
+
+class EgressUnreachable(Temporary):
+    """The host is allowed, and none of its allowed addresses answered in time."""
+
+    def __init__(self, host: str, port: int) -> None:
+        super().__init__("egress_unreachable", f"{host}:{port} did not answer")
