@@ -1,0 +1,1 @@
+"""Generated messages: what crosses a process border. Never edited; `make protos` writes it."""

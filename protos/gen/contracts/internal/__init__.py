@@ -1,0 +1,1 @@
+"""What only our services say to each other."""

@@ -1,0 +1,1 @@
+"""Public contracts: outside subscribers read these."""
