@@ -10,6 +10,7 @@
     ├── UnknownOutcome      an append may or may not have landed; only a new claim settles it
     ├── NotOwner            another claim stands in the ledger; the owner stands down
     ├── LogRefused          the log can never serve this (other cluster, recreated topic, disk full, second process)
+    ├── ConstraintViolated  a unique or check constraint refused a statement; its transaction changed nothing
     ├── UnknownType         a record of a type, or with an enum value, that this version does not know
     └── SecretUnavailable   the vault does not open this under this token
 
@@ -80,6 +81,10 @@ class NotOwner(TowpathError):
 
 class LogRefused(TowpathError):
     """A lasting refusal: full disk, a second process on the folder, a recreated topic, a damaged file."""
+
+
+class ConstraintViolated(TowpathError):
+    """A constraint of a table refused a statement; nothing of its transaction was written."""
 
 
 class UnknownType(TowpathError):
