@@ -1,0 +1,58 @@
+"""What a projection is told, and what it answers: a fact in, changes of single rows out.
+
+A change never depends on what the row holds, so a batch may merge all changes of one row into one statement, and a
+rebuild from offset 0 ends in the same rows. The shell around it (`api_gateway.projecting`) drops repeated facts.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass
+from enum import StrEnum
+from typing import Any, NamedTuple
+
+Cell = str | int | bytes | None
+
+
+@dataclass(frozen=True, slots=True)
+class Fact:
+    """One public record. `key` is the root run or the entity, `sequence` its gapless number under that key.
+
+    `value` is the record's own protobuf value, for projections that keep the fact as it is; `wire` its dotted type.
+    """
+
+    key: str
+    sequence: int
+    wire: str
+    time_ms: int
+    event: Any
+    value: bytes
+
+
+class Kind(StrEnum):
+    """PUT inserts a row or overwrites the named columns, PATCH changes a row, KEEP inserts unless it is there."""
+
+    PUT = "put"
+    PATCH = "patch"
+    KEEP = "keep"
+
+
+@dataclass(frozen=True, slots=True)
+class Table:
+    """A read model's table and its primary key."""
+
+    name: str
+    key: tuple[str, ...]
+
+
+class Change(NamedTuple):
+    """One row: `key` beside `table.key`, and the columns that change."""
+
+    kind: Kind
+    table: Table
+    key: tuple[Cell, ...]
+    columns: dict[str, Cell]
+
+
+Project = Callable[[Fact], Change]
+"""What one event type means for one table."""
