@@ -281,7 +281,7 @@ class TaskAssigned:
     inbox_partition: int
     lease_until_ms: int
     request: TaskRequested
-    """The work; left empty (a default TaskRequested) in `task_reports`, which only needs who and which token."""
+    """The work. In `task_reports`, which only needs who and which token, without workflow, journal and answers."""
 
 
 @dataclass(frozen=True, slots=True)

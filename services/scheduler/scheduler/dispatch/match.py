@@ -1,0 +1,76 @@
+"""Who gets which slot. Pure: the state is tried out and left as it was."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
+from typing import Any
+
+from kernel.domain.task import TaskAssigned
+from kernel.domain.values import Pool
+from scheduler.dispatch.state import DispatchState, Runner, Task, evolve, keys_of
+from scheduler.timers import ECHO_MS
+
+ASSIGN_MAX = 100
+"""Assignments decided for one input; the heartbeats that follow bring the rest."""
+
+
+@contextmanager
+def _trial(state: DispatchState) -> Iterator[list[tuple[str, Any | None]]]:
+    """Changes of the map inside are undone at the end, turns of organizations included."""
+    undo: list[tuple[str, Any | None]] = []
+    turns = {pool: (queue.turn, dict(queue.served)) for pool, queue in state.queues.items()}
+    try:
+        yield undo
+    finally:
+        for key, old in reversed(undo):
+            state.put(key, old)
+        for pool, (turn, served) in turns.items():
+            state.queues[pool].turn, state.queues[pool].served = turn, served
+
+
+def _apply(state: DispatchState, undo: list[tuple[str, Any | None]], event: Any) -> None:
+    for key in keys_of(event):
+        old = state.get(key)
+        undo.append((key, old))
+        state.put(key, evolve(key, old, event))
+
+
+def assign(state: DispatchState, pool: Pool, now_ms: int, changes: Sequence[Any]) -> list[TaskAssigned]:
+    """Assignments that fit after `changes`, in order."""
+    assigned: list[TaskAssigned] = []
+    with _trial(state) as undo:
+        for change in changes:
+            _apply(state, undo, change)
+        while len(assigned) < ASSIGN_MAX:
+            runner = _freest(state, pool)
+            task = state.next_task(pool) if runner is not None else None
+            if runner is None or task is None:
+                break
+            event = _assignment(task, runner, now_ms)
+            assigned.append(event)
+            _apply(state, undo, event)
+    return assigned
+
+
+def _freest(state: DispatchState, pool: Pool) -> Runner | None:
+    best, most = None, 0
+    for runner in state.runners(pool):
+        free = state.free_slots(runner)
+        if free > most:
+            best, most = runner, free
+    return best
+
+
+def _assignment(task: Task, runner: Runner, now_ms: int) -> TaskAssigned:
+    request = task.request
+    return TaskAssigned(
+        task_id=request.task_id,
+        root_run_id=request.root_run_id,
+        workflow_run_id=request.workflow_run_id,
+        token=request.token,
+        incarnation=runner.incarnation,
+        inbox_partition=runner.inbox_partition,
+        lease_until_ms=now_ms + ECHO_MS,
+        request=request,
+    )

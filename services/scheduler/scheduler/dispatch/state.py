@@ -1,0 +1,335 @@
+"""What `dispatch` remembers: tasks, runners, held logins; and the indexes that make matching cheap. Pure.
+
+The queues are indexes of the map. Of the tasks that want the same login at most one stands in its organization's queue:
+the oldest while the login is free, the holder's own otherwise. So a thousand runs of one customer block nobody.
+"""
+
+from __future__ import annotations
+
+import heapq
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass, replace
+from typing import Any
+
+from kernel.domain.ids import Incarnation, TaskId
+from kernel.domain.task import (
+    ConnectionFreed,
+    LeasesExtended,
+    RunnerGone,
+    RunnerSeen,
+    TaskAssigned,
+    TaskDropped,
+    TaskLeaseLapsed,
+    TaskQueued,
+    TaskRequested,
+)
+from kernel.domain.values import Pool
+from scheduler.timers import LEASE_MS, RUNNER_FORGET_MS, DueIndex
+
+GRACE_KEY = "grace"
+
+
+@dataclass(frozen=True, slots=True)
+class Task:
+    """A task that is queued (no incarnation) or assigned."""
+
+    request: TaskRequested
+    incarnation: Incarnation = Incarnation("")
+    lease_until_ms: int = 0
+    echoed: bool = False
+    waiting: bool = False
+    """It holds a page for a person and takes no slot."""
+
+
+@dataclass(frozen=True, slots=True)
+class Runner:
+    """One life of one runner, for one pool."""
+
+    incarnation: Incarnation
+    host_id: str
+    pool: Pool
+    inbox_partition: int
+    slots: int
+    draining: bool
+    seen_ms: int
+    dead: bool = False
+
+
+@dataclass(frozen=True, slots=True)
+class KeyHeld:
+    """A login is held by a root run."""
+
+    root_run_id: str
+
+
+@dataclass(frozen=True, slots=True)
+class Grace:
+    """No lease lapses before this: a takeover's full lease of grace."""
+
+    until_ms: int
+
+
+def task_key(task_id: str) -> str:
+    """Key of a task."""
+    return f"task/{task_id}"
+
+
+def runner_key(incarnation: str, pool: Pool) -> str:
+    """Key of a runner in one pool."""
+    return f"runner/{pool}/{incarnation}"
+
+
+def login_key(connection_id: str) -> str:
+    """Key of a login."""
+    return f"login/{connection_id}"
+
+
+def keys_of(event: Any) -> Sequence[str]:
+    """Which keys a decision changes."""
+    match event:
+        case TaskQueued(request=request):
+            return (task_key(request.task_id),)
+        case TaskAssigned(request=request):
+            connection = request.workflow.connection_id
+            return (task_key(request.task_id), login_key(connection)) if connection else (task_key(request.task_id),)
+        case TaskDropped() | TaskLeaseLapsed():
+            return (task_key(event.task_id),)
+        case RunnerSeen():
+            return (runner_key(event.incarnation, event.pool), *(task_key(id_) for id_ in event.held))
+        case RunnerGone():
+            return (runner_key(event.incarnation, event.pool),)
+        case ConnectionFreed():
+            return (login_key(event.connection_id),)
+        case LeasesExtended():
+            return (GRACE_KEY,)
+        case _:
+            return ()
+
+
+def evolve(key: str, old: Any | None, event: Any) -> Any | None:
+    """The value of `key` after the decision."""
+    match event:
+        case TaskQueued(request=request):
+            return Task(request)
+        case TaskAssigned():
+            if key.startswith("login/"):
+                return KeyHeld(event.root_run_id)
+            return Task(event.request, event.incarnation, event.lease_until_ms)
+        case TaskDropped() | TaskLeaseLapsed() | ConnectionFreed():
+            return None
+        case RunnerSeen():
+            return _evolve_seen(key, old, event)
+        case RunnerGone():
+            return None if not isinstance(old, Runner) or old.dead else replace(old, dead=True)
+        case LeasesExtended():
+            return Grace(event.until_ms)
+        case _:
+            return old
+
+
+def _evolve_seen(key: str, old: Any | None, seen: RunnerSeen) -> Any | None:
+    if key.startswith("runner/"):
+        return Runner(
+            seen.incarnation, seen.host_id, seen.pool, seen.inbox_partition, seen.slots, seen.draining, seen.seen_ms
+        )
+    if not isinstance(old, Task):
+        return old
+    return replace(
+        old, lease_until_ms=seen.seen_ms + LEASE_MS, echoed=True, waiting=old.request.task_id in seen.waiting
+    )
+
+
+Entry = tuple[int, int, str]
+"""(-priority, requested, task id): what a queue is ordered by."""
+
+
+class Queue:
+    """Queued tasks of one pool: a heap per organization, served in turn."""
+
+    def __init__(self) -> None:
+        self.by_organization: dict[str, list[Entry]] = {}
+        self.served: dict[str, int] = {}
+        self.turn = 0
+
+
+class DispatchState:
+    """The keyed map of a partition, with its queues."""
+
+    def __init__(self) -> None:
+        self._values: dict[str, Any] = {}
+        self.due = DueIndex()
+        self.queues: dict[Pool, Queue] = {}
+        self.assigned: dict[tuple[str, Pool], set[TaskId]] = {}
+        self._wanting: dict[str, list[Entry]] = {}
+        self._offered: dict[str, str] = {}
+        self._runner_keys: dict[Pool, set[str]] = {}
+        self._queued_of_root: dict[tuple[str, str], TaskId] = {}
+
+    # ------------------------------------------------------------ the map
+
+    def get(self, key: str) -> Any | None:
+        """The value of `key`."""
+        return self._values.get(key)
+
+    def put(self, key: str, value: Any | None) -> None:
+        """Set or remove, indexes included."""
+        old = self._values.get(key)
+        if value is None:
+            self._values.pop(key, None)
+        else:
+            self._values[key] = value
+        kind = type(value if value is not None else old)
+        if kind is Task:
+            self._index_task(old, value)
+            self.due.put(key, self.lease_until(value) if value is not None and value.incarnation else None)
+        elif kind is Runner:
+            self._index_runner(key, (value if value is not None else old).pool, present=value is not None)
+            self.due.put(key, value.seen_ms + RUNNER_FORGET_MS if value is not None else None)
+        elif kind is KeyHeld:
+            self._offer(key.removeprefix("login/"))
+        elif kind is Grace:
+            self._index_grace()
+
+    def items(self) -> Iterator[tuple[str, Any]]:
+        """Everything."""
+        return iter(self._values.items())
+
+    def due_ms(self) -> int | None:
+        """The earliest lease or silence to look at."""
+        return self.due.earliest()
+
+    # ------------------------------------------------------------ questions
+
+    def lease_until(self, task: Task) -> int:
+        """When the lease of an assigned task is over, grace included."""
+        grace = self._values.get(GRACE_KEY)
+        return max(task.lease_until_ms, grace.until_ms if isinstance(grace, Grace) else 0)
+
+    def holder(self, connection_id: str) -> str:
+        """The root run that holds a login; empty when free."""
+        held = self._values.get(login_key(connection_id))
+        return held.root_run_id if isinstance(held, KeyHeld) else ""
+
+    def runners(self, pool: Pool) -> Iterator[Runner]:
+        """All runners of a pool, dead ones included."""
+        for key in sorted(self._runner_keys.get(pool, ())):
+            yield self._values[key]
+
+    def is_dead(self, incarnation: str, pool: Pool) -> bool:
+        """Whether this incarnation was proven dead."""
+        runner = self._values.get(runner_key(incarnation, pool))
+        return isinstance(runner, Runner) and runner.dead
+
+    def tasks_of(self, incarnation: str, pool: Pool) -> list[Task]:
+        """What a runner has, in a stable order."""
+        return [self._values[task_key(id_)] for id_ in sorted(self.assigned.get((incarnation, pool), ()))]
+
+    def free_slots(self, runner: Runner) -> int:
+        """Working slots that nothing occupies; tasks that wait for a person take none."""
+        if runner.dead or runner.draining:
+            return 0
+        held = self.assigned.get((runner.incarnation, runner.pool), ())
+        return runner.slots - sum(not self._values[task_key(id_)].waiting for id_ in held)
+
+    def next_task(self, pool: Pool) -> Task | None:
+        """Who is served next: highest priority, then the organization that waited longest for its turn, then age.
+
+        Linear in the organizations that have something queued, not in their tasks.
+        """
+        queue = self.queues.get(pool)
+        if queue is None:
+            return None
+        best: tuple[int, int, int, str] | None = None
+        for organization in list(queue.by_organization):
+            head = self._head(queue, organization)
+            if head is not None:
+                rank = (head[0], queue.served.get(organization, 0), head[1], head[2])
+                best = rank if best is None or rank < best else best
+        return self._values[task_key(best[3])] if best is not None else None
+
+    # ------------------------------------------------------------ indexes
+
+    def _head(self, queue: Queue, organization: str) -> Entry | None:
+        heap = queue.by_organization[organization]
+        while heap and not self._is_ready(heap[0][2]):
+            heapq.heappop(heap)
+        if not heap:
+            del queue.by_organization[organization]
+            return None
+        return heap[0]
+
+    def _is_ready(self, task_id: str) -> bool:
+        task = self._values.get(task_key(task_id))
+        if not isinstance(task, Task) or task.incarnation:
+            return False
+        connection = task.request.workflow.connection_id
+        return not connection or self._offered.get(connection) == task_id
+
+    def _index_task(self, old: Task | None, new: Task | None) -> None:
+        task = new or old
+        assert task is not None
+        request = task.request
+        if old is not None and old.incarnation:
+            self.assigned[(old.incarnation, request.pool)].discard(request.task_id)
+        if new is not None and new.incarnation:
+            self.assigned.setdefault((new.incarnation, request.pool), set()).add(request.task_id)
+            if old is None or not old.incarnation:
+                queue = self.queues.setdefault(request.pool, Queue())
+                queue.turn += 1
+                queue.served[request.organization_id] = queue.turn
+        connection = request.workflow.connection_id
+        queued = new is not None and not new.incarnation
+        if not connection:
+            if queued:
+                self._enqueue(request)
+            return
+        root = (connection, request.root_run_id)
+        if queued:
+            self._queued_of_root[root] = request.task_id
+            heapq.heappush(self._wanting.setdefault(connection, []), _entry(request))
+        elif self._queued_of_root.get(root) == request.task_id:
+            del self._queued_of_root[root]
+        self._offer(connection)
+
+    def _enqueue(self, request: TaskRequested) -> None:
+        queue = self.queues.setdefault(request.pool, Queue())
+        heapq.heappush(queue.by_organization.setdefault(request.organization_id, []), _entry(request))
+
+    def _offer(self, connection: str) -> None:
+        """Put the one task that may use this login into its organization's queue."""
+        offered = self._choose(connection)
+        if offered is None:
+            self._offered.pop(connection, None)
+        elif self._offered.get(connection) != offered:
+            self._offered[connection] = offered
+            self._enqueue(self._values[task_key(offered)].request)
+
+    def _choose(self, connection: str) -> str | None:
+        holder = self.holder(connection)
+        if holder:
+            return self._queued_of_root.get((connection, holder))
+        heap = self._wanting.get(connection, [])
+        while heap:
+            task = self._values.get(task_key(heap[0][2]))
+            if isinstance(task, Task) and not task.incarnation:
+                return heap[0][2]
+            heapq.heappop(heap)
+        self._wanting.pop(connection, None)
+        return None
+
+    def _index_runner(self, key: str, pool: Pool, *, present: bool) -> None:
+        keys = self._runner_keys.setdefault(pool, set())
+        if present:
+            keys.add(key)
+        else:
+            keys.discard(key)
+
+    def _index_grace(self) -> None:
+        for ids in self.assigned.values():
+            for id_ in ids:
+                task = self._values[task_key(id_)]
+                self.due.put(task_key(id_), self.lease_until(task))
+
+
+def _entry(request: TaskRequested) -> Entry:
+    return (-request.priority, request.requested_ms, request.task_id)
