@@ -50,14 +50,19 @@ Global___InputPosition: _TypeAlias = InputPosition  # noqa: Y015
 
 @_typing.final
 class Watermark(_message.Message):
-    """The highest (offset, index) accepted from one source ledger partition."""
+    """The highest (offset, index) accepted from one source ledger partition through one input topic. Derived records land
+    in ledger order per target only, so two input topics fed by one ledger need one mark each.
+    """
 
     DESCRIPTOR: _descriptor.Descriptor
 
+    INPUT_TOPIC_FIELD_NUMBER: _builtins.int
     TOPIC_ID_FIELD_NUMBER: _builtins.int
     PARTITION_FIELD_NUMBER: _builtins.int
     OFFSET_FIELD_NUMBER: _builtins.int
     INDEX_FIELD_NUMBER: _builtins.int
+    input_topic: _builtins.str
+    """The input topic that took it."""
     topic_id: _builtins.str
     """Identity of the topic in its cluster; a recreated topic has another."""
     partition: _builtins.int
@@ -69,6 +74,7 @@ class Watermark(_message.Message):
     def __init__(
         self,
         *,
+        input_topic: _builtins.str = ...,
         topic_id: _builtins.str = ...,
         partition: _builtins.int = ...,
         offset: _builtins.int = ...,
@@ -76,7 +82,7 @@ class Watermark(_message.Message):
     ) -> None: ...
     _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["index", b"index", "offset", b"offset", "partition", b"partition", "topic_id", b"topic_id"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["index", b"index", "input_topic", b"input_topic", "offset", b"offset", "partition", b"partition", "topic_id", b"topic_id"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 
