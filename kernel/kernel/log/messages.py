@@ -79,6 +79,11 @@ def read_message(cls: type, value: bytes) -> Any:
     return _converters(cls)[1](message)
 
 
+def message_of(cls: type) -> type[Message]:
+    """The generated class for `cls`. Raises `KeyError` when there is none."""
+    return _MESSAGES[cls.__name__]
+
+
 def builder_of(cls: type) -> Callable[..., Any]:
     """A function that makes instances of a frozen slotted dataclass, four times as fast as its own `__init__`.
 
