@@ -1,0 +1,309 @@
+"""The resources of `/api/v2` as the API answers them: camelCase on the wire, snake_case here.
+
+Nullable fields are None. Fields that a newer server adds are ignored, so an older client goes on working.
+Times are aware datetimes in UTC; sizes are bytes.
+"""
+
+from __future__ import annotations
+
+from datetime import datetime
+from enum import StrEnum
+from typing import Any, Generic, TypeVar
+
+import msgspec
+
+T = TypeVar("T")
+Json = dict[str, Any]
+
+
+class Resource(msgspec.Struct, frozen=True, kw_only=True, rename="camel"):
+    """What all resources share: immutable, keyword-only, camelCase on the wire."""
+
+
+class Page(msgspec.Struct, Generic[T], frozen=True, kw_only=True):
+    """One page of a list, newest first; past the end `data` is empty."""
+
+    data: tuple[T, ...]
+    page: int = 1
+    page_size: int = 10
+    total: int | None = None
+    has_more: bool = False
+
+
+# ---------------------------------------------------------------- definitions
+
+
+class WorkflowType(StrEnum):
+    """Fixed when the workflow is made."""
+
+    LOGIN = "LOGIN"
+    USER_DEFINED = "USER_DEFINED"
+
+
+class Workflow(Resource, frozen=True):
+    """Steps for one provider; `revision` grows when the steps change."""
+
+    id: str
+    organization_id: str
+    name: str
+    source_provider: str
+    type: WorkflowType
+    steps_json: Json | None = None
+    """Lists may leave the steps out."""
+    revision: int = 1
+    created_at: datetime | None = None
+    updated_at: datetime | None = None
+    created_by_user_id: str | None = None
+    updated_by_user_id: str | None = None
+    deleted_at: datetime | None = None
+
+
+class JobConfig(Resource, frozen=True):
+    """What a job does: its workflows, one after another."""
+
+    workflow_execution_order: tuple[str, ...]
+
+
+class Schedule(Resource, frozen=True):
+    """When a job starts by itself: a five-field cron expression in an IANA time zone."""
+
+    cron: str
+    time_zone: str = "UTC"
+    external_id: str | None = None
+    enabled: bool = True
+
+
+class Job(Resource, frozen=True):
+    """Workflows of one provider in a fixed order."""
+
+    id: str
+    organization_id: str
+    name: str
+    source_provider: str
+    job_config_json: JobConfig
+    schedule: Schedule | None = None
+    created_at: datetime | None = None
+    updated_at: datetime | None = None
+    created_by_user_id: str | None = None
+    updated_by_user_id: str | None = None
+
+
+# ---------------------------------------------------------------- runs
+
+
+class JobRunStatus(StrEnum):
+    """The last two are final."""
+
+    PENDING = "PENDING"
+    IN_PROGRESS = "IN_PROGRESS"
+    COMPLETED = "COMPLETED"
+    FAILED = "FAILED"
+
+
+class WorkflowRunStatus(StrEnum):
+    """The last three are final."""
+
+    PENDING = "PENDING"
+    IN_PROGRESS = "IN_PROGRESS"
+    AWAITING_USER_INPUT = "AWAITING_USER_INPUT"
+    COMPLETED = "COMPLETED"
+    COMPLETED_WITH_NO_ACTION_TAKEN = "COMPLETED_WITH_NO_ACTION_TAKEN"
+    FAILED = "FAILED"
+
+
+class FailedStep(Resource, frozen=True):
+    """Where a run failed."""
+
+    step_id: str
+    name: str | None = None
+    workflow_run_id: str | None = None
+
+
+class JobRun(Resource, frozen=True):
+    """One run of a job; it carries out the snapshot that was taken when it was created."""
+
+    id: str
+    job_id: str
+    organization_id: str
+    status: JobRunStatus
+    job_config_json_snapshot: JobConfig
+    workflow_revisions: dict[str, int] = {}
+    workflow_run_ids: tuple[str, ...] = ()
+    """In order, those created so far."""
+    external_id: str | None = None
+    link_id: str | None = None
+    retry_of: str | None = None
+    test_mode: bool = False
+    created_at: datetime | None = None
+    updated_at: datetime | None = None
+    started_at: datetime | None = None
+    completed_at: datetime | None = None
+    created_by_user_id: str | None = None
+    error_code: str | None = None
+    error_message: str | None = None
+    failed_step: FailedStep | None = None
+
+    @property
+    def ended(self) -> bool:
+        """The status will not change any more."""
+        return self.status in {JobRunStatus.COMPLETED, JobRunStatus.FAILED}
+
+    @property
+    def ended_well(self) -> bool:
+        """It ended and nothing failed."""
+        return self.status is JobRunStatus.COMPLETED
+
+
+class WorkflowRun(Resource, frozen=True):
+    """One run of one workflow; `job_run_id` is None when it stands alone."""
+
+    id: str
+    workflow_id: str
+    status: WorkflowRunStatus
+    job_run_id: str | None = None
+    current_state_name: str | None = None
+    """Name of the step that is executing; the last one after the end."""
+    workflow_revision: int = 1
+    external_id: str | None = None
+    test_mode: bool = False
+    retry_of: str | None = None
+    input_request_id: str | None = None
+    created_at: datetime | None = None
+    updated_at: datetime | None = None
+    started_at: datetime | None = None
+    completed_at: datetime | None = None
+    created_by_user_id: str | None = None
+    error_code: str | None = None
+    error_message: str | None = None
+    failed_step: FailedStep | None = None
+
+    @property
+    def ended(self) -> bool:
+        """The status will not change any more."""
+        return self.ended_well or self.status is WorkflowRunStatus.FAILED
+
+    @property
+    def ended_well(self) -> bool:
+        """It ended and nothing failed; having had nothing to do counts."""
+        return self.status in {WorkflowRunStatus.COMPLETED, WorkflowRunStatus.COMPLETED_WITH_NO_ACTION_TAKEN}
+
+
+class Step(Resource, frozen=True):
+    """How one step ended in one attempt of a workflow run."""
+
+    step_id: str
+    path: str = ""
+    """Address of the step, `orders[2].open` inside a loop; equal to `step_id` outside."""
+    name: str = ""
+    type: str = ""
+    status: str = ""
+    """`COMPLETED`, `FAILED`, `SKIPPED`; in any letter case."""
+    attempt: int = 1
+    """Attempt of the workflow run, from 1; a later attempt may end the same step again."""
+    tries: int = 1
+    started_at: datetime | None = None
+    completed_at: datetime | None = None
+    duration_ms: int | None = None
+    error_code: str | None = None
+    error_message: str | None = None
+    screenshot_artifact_id: str | None = None
+
+    @property
+    def address(self) -> str:
+        """`path`, or the step's id where the server names no path."""
+        return self.path or self.step_id
+
+    @property
+    def failed(self) -> bool:
+        """It ended with an error."""
+        return self.status.upper() == "FAILED"
+
+    @property
+    def skipped(self) -> bool:
+        """Its condition was false."""
+        return self.status.upper() == "SKIPPED"
+
+    @property
+    def seconds(self) -> float | None:
+        """How long it took; None when the server does not say."""
+        if self.duration_ms is not None:
+            return self.duration_ms / 1000
+        if self.started_at and self.completed_at:
+            return (self.completed_at - self.started_at).total_seconds()
+        return None
+
+
+class Event(msgspec.Struct, frozen=True, kw_only=True):
+    """One thing that happened, in the envelope of the webhooks (snake_case, like those)."""
+
+    type: str
+    id: str = ""
+    object: str = "event"
+    created: datetime | None = None
+    data: Json = {}
+
+    @property
+    def position(self) -> str | None:
+        """What `after` takes to go on behind this event."""
+        sequence = self.data.get("sequence")
+        return str(sequence) if sequence is not None else None
+
+
+# ---------------------------------------------------------------- artifacts and questions
+
+
+class Artifact(Resource, frozen=True):
+    """Bytes that a run produced; every read mints a new `signed_url` that lives 15 minutes."""
+
+    id: str
+    type: str
+    """Open set: `extracted_data`, `screenshot`, `log_file`, `download`, `trace`, `har`."""
+    display_name: str
+    mime_type: str
+    file_size: int
+    file_hash: str
+    """SHA-256, lower-case hex."""
+    workflow_id: str
+    workflow_run_id: str
+    storage_path: str = ""
+    job_run_id: str | None = None
+    signed_url: str | None = None
+    """Works without an API key; whoever has it may read. Lists may leave it out."""
+    signed_url_expires_at: datetime | None = None
+    created_at: datetime | None = None
+
+
+class InputRequestStatus(StrEnum):
+    """The last three are final."""
+
+    OPEN = "OPEN"
+    ANSWERED = "ANSWERED"
+    EXPIRED = "EXPIRED"
+    CANCELLED = "CANCELLED"
+
+
+class InputField(Resource, frozen=True):
+    """One thing that is asked for; `options` only for a choice, `pattern` a regular expression."""
+
+    name: str
+    label: str = ""
+    kind: str = "text"
+    secret: bool = False
+    options: tuple[str, ...] | None = None
+    pattern: str | None = None
+
+
+class InputRequest(Resource, frozen=True):
+    """A run asks a person; the first answer wins."""
+
+    id: str
+    workflow_run_id: str
+    kind: str
+    prompt: str
+    fields: tuple[InputField, ...]
+    status: InputRequestStatus
+    attempt: int = 1
+    job_run_id: str | None = None
+    external_id: str | None = None
+    created_at: datetime | None = None
+    expires_at: datetime | None = None
