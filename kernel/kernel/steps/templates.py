@@ -1,0 +1,143 @@
+"""Templates: `{{inputs.x}}`, `{{steps.<id>.y}}` and loop variables inside strings. Strict, and output only.
+
+The engine is Liquid without tags and with five filters. An unknown name is an error, never an empty text. Values that
+come from pages are inserted as text and are never read as templates. A secret has no text: only a template that is
+nothing but its name may stand for it, and it gives the reference, which the runner opens where it is typed.
+"""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Mapping
+from dataclasses import dataclass
+from functools import lru_cache
+from typing import Any
+
+from liquid import BoundTemplate, Environment, StrictUndefined
+from liquid.exceptions import LiquidError
+
+LENGTH_MAX = 8192
+OUTPUT_BYTES_MAX = 64 * 1024
+FILTERS = ("default", "downcase", "upcase", "strip", "url_encode")
+
+_TAGS = ("content", "output", "illegal")
+_SINGLE = re.compile(r"\{\{\s*[A-Za-z_][\w.\-\[\]'\"]*\s*\}\}")
+
+
+class TemplateError(ValueError):
+    """The template is refused, or names something that is not there; the message is for its author."""
+
+
+@dataclass(frozen=True, slots=True)
+class SecretValue:
+    """A secret by reference; it resolves only where it is typed."""
+
+    ref: str
+
+
+class _Environment(Environment):
+    context_depth_limit = 5
+    loop_iteration_limit = 1
+    local_namespace_limit = 1
+    output_stream_limit = OUTPUT_BYTES_MAX
+
+    def setup_tags_and_filters(self, *, extra: bool = False) -> None:
+        super().setup_tags_and_filters(extra=extra)
+        self.tags = {name: self.tags[name] for name in _TAGS}
+        self.filters = {name: self.filters[name] for name in FILTERS}
+
+
+_ENVIRONMENT = _Environment(undefined=StrictUndefined)
+
+
+@dataclass(frozen=True, slots=True)
+class Compiled:
+    """A template that may be rendered."""
+
+    source: str
+    single: tuple[str, ...]
+    """The path when the template is nothing but one name, else empty."""
+    paths: tuple[tuple[str, ...], ...]
+    """Every name it reads; a part that is itself looked up is `*`."""
+    _template: BoundTemplate | None
+
+    def render(self, scope: Mapping[str, Any]) -> str:
+        """The text; `TemplateError` when a name is missing, no plain value or secret."""
+        if self._template is None:
+            return self.source
+        for path in self.paths:
+            if is_secret(_look_up(path, scope)):
+                raise TemplateError(f"the secret `{'.'.join(path)}` may not be part of a text")
+        try:
+            return self._template.render(**scope)
+        except LiquidError as error:
+            raise TemplateError(_first_line(error)) from None
+
+
+@lru_cache(maxsize=4096)
+def compile_template(source: str) -> Compiled:
+    """Parse `source`; `TemplateError` says what is wrong. Cached."""
+    if "{{" not in source and "{%" not in source:
+        return Compiled(source, (), (), None)
+    if len(source) > LENGTH_MAX:
+        raise TemplateError(f"longer than {LENGTH_MAX} characters")
+    try:
+        template = _ENVIRONMENT.from_string(source)
+    except LiquidError as error:
+        raise TemplateError(_first_line(error)) from None
+    _check_filters(template)
+    paths = _paths_of(template)
+    single = paths[0] if len(paths) == 1 and _SINGLE.fullmatch(source) else ()
+    return Compiled(source, single, paths, template)
+
+
+def _check_filters(template: BoundTemplate) -> None:
+    for name in template.analyze().filters:
+        if name not in FILTERS:
+            raise TemplateError(f"unknown filter `{name}`; there are {', '.join(FILTERS)}")
+
+
+def _paths_of(template: BoundTemplate) -> tuple[tuple[str, ...], ...]:
+    variables = template.analyze().variables
+    paths = [variable.segments for found in variables.values() for variable in found]
+    return tuple(tuple(str(part) if isinstance(part, str | int) else "*" for part in path) for path in paths)
+
+
+def _first_line(error: LiquidError) -> str:
+    return str(error).splitlines()[0][:300]
+
+
+def is_secret(value: Any) -> bool:
+    """Whether a value is a reference into the vault: `{"$secret": "<ref>"}`."""
+    return isinstance(value, Mapping) and isinstance(value.get("$secret"), str)
+
+
+def render_text(source: str, scope: Mapping[str, Any]) -> str:
+    """`source` with its names replaced, as text. `TemplateError`."""
+    return compile_template(source).render(scope)
+
+
+def render_value(source: str, scope: Mapping[str, Any]) -> Any:
+    """As `render_text`, but a lone name keeps its value's type, and a secret stays a reference."""
+    compiled = compile_template(source)
+    if not compiled.single:
+        return compiled.render(scope)
+    value = _look_up(compiled.single, scope)
+    if value is _MISSING:
+        raise TemplateError(f"`{'.'.join(compiled.single)}` is undefined")
+    return SecretValue(value["$secret"]) if is_secret(value) else value
+
+
+_MISSING = object()
+
+
+def _look_up(path: tuple[str, ...], scope: Mapping[str, Any]) -> Any:
+    value: Any = scope
+    for part in path:
+        if isinstance(value, Mapping) and part in value:
+            value = value[part]
+        elif isinstance(value, list) and part.isdigit() and int(part) < len(value):
+            value = value[int(part)]
+        else:
+            return _MISSING
+    return value
