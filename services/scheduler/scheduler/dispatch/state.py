@@ -178,12 +178,13 @@ class DispatchState:
             self._values.pop(key, None)
         else:
             self._values[key] = value
-        kind = type(value if value is not None else old)
+        newest: Any = value if value is not None else old
+        kind = type(newest)
         if kind is Task:
             self._index_task(old, value)
             self.due.put(key, self.lease_until(value) if value is not None and value.incarnation else None)
         elif kind is Runner:
-            self._index_runner(key, (value if value is not None else old).pool, present=value is not None)
+            self._index_runner(key, newest.pool, present=value is not None)
             self.due.put(key, value.seen_ms + RUNNER_FORGET_MS if value is not None else None)
         elif kind is KeyHeld:
             self._offer(key.removeprefix("login/"))

@@ -1,0 +1,541 @@
+"""`advance`, given inputs, then decisions."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+from typing import Any, TypeVar
+
+import pytest
+
+from kernel.domain.artifact import ArtifactCreated
+from kernel.domain.connection import LoginObserved, LoginOutcome
+from kernel.domain.input_request import (
+    InputRequestAnswered,
+    InputRequestCancelled,
+    InputRequestExpired,
+    InputRequestOpened,
+)
+from kernel.domain.job_run import (
+    JobRunCancelled,
+    JobRunCompleted,
+    JobRunCreated,
+    JobRunFailed,
+    JobRunStarted,
+    RunCancelAccepted,
+    RunForgotten,
+    RunRequestRejected,
+)
+from kernel.domain.task import (
+    AnswerDelivered,
+    AttemptLapsed,
+    AttemptSettling,
+    ConnectionReleased,
+    ReportIgnored,
+    TaskParkRequested,
+    TaskRequested,
+    TaskSettled,
+    TaskStopRequested,
+    TaskWithdrawn,
+)
+from kernel.domain.values import Effect
+from kernel.domain.workflow_run import (
+    StepStatus,
+    WorkflowRunAwaitingUserInput,
+    WorkflowRunCompleted,
+    WorkflowRunCreated,
+    WorkflowRunFailed,
+    WorkflowRunRequeued,
+    WorkflowRunResumed,
+    WorkflowRunStarted,
+    WorkflowRunStatus,
+    WorkflowRunStepFinished,
+    WorkflowRunStepStarted,
+)
+from kernel.log.topics import TYPES, Topic
+from scheduler.advance import Advance
+from scheduler.timers import (
+    DEADLINE_SLACK_MS,
+    LAPSES_MAX,
+    STOP_MS,
+    TOMBSTONE_MS,
+    WAIT_AFTER_DEATH_MS,
+    WAIT_MS,
+)
+from tests.support.deciding import Bench
+from tests.support.runs import (
+    BODY,
+    Attempt,
+    answer_submitted,
+    artifact,
+    assigned,
+    cancel_requested,
+    job_run_requested,
+    lapsed,
+    workflow_run_requested,
+)
+
+T = TypeVar("T")
+
+
+def only(events: list[Any], kind: type[T]) -> T:
+    found = [event for event in events if isinstance(event, kind)]
+    assert len(found) == 1, f"{kind.__name__} in {[type(event).__name__ for event in events]}"
+    return found[0]
+
+
+def kinds(events: list[Any]) -> list[type]:
+    return [type(event) for event in events]
+
+
+class Run:
+    """One root run on the bench."""
+
+    def __init__(self, workflows: int = 2, *, job: bool = True) -> None:
+        self.bench = Bench(Advance())
+        request = job_run_requested("r1", workflows) if job else workflow_run_requested("r1")
+        self.first = self.bench.when("r1", request)
+        self.attempt = Attempt(only(self.first, TaskRequested))
+
+    def when(self, event: Any) -> list[Any]:
+        return self.bench.when("r1", event)
+
+    def takes(self) -> list[Any]:
+        """The newest attempt is assigned and begins."""
+        return self.when(assigned(self.attempt.task)) + self.when(self.attempt.started())
+
+    def follows(self, events: list[Any]) -> Attempt:
+        """The next attempt that `events` ask for."""
+        self.attempt = Attempt(only(events, TaskRequested))
+        return self.attempt
+
+
+@pytest.fixture
+def run() -> Run:
+    return Run()
+
+
+@pytest.fixture
+def running() -> Run:
+    run = Run()
+    run.takes()
+    return run
+
+
+@pytest.fixture
+def asking() -> tuple[Run, InputRequestOpened]:
+    run = Run()
+    run.takes()
+    return run, only(run.when(run.attempt.suspended()), InputRequestOpened)
+
+
+# ---------------------------------------------------------------- the order of workflows
+
+
+def test_a_job_run_creates_its_first_workflow_run_and_asks_for_a_task(run: Run) -> None:
+    assert kinds(run.first)[1:] == [JobRunCreated, JobRunStarted, WorkflowRunCreated, TaskRequested]
+    assert [sequence for sequence, _ in run.bench.public(Topic.JOB_RUNS)] == [1, 2, 3]
+
+
+def test_workflows_run_one_after_another_and_the_job_completes_with_the_last(run: Run) -> None:
+    run.takes()
+    second = run.when(run.attempt.ended())
+    assert only(second, WorkflowRunCreated).position == 1
+    assert JobRunCompleted not in kinds(second)
+    run.follows(second)
+    run.takes()
+    last = run.when(run.attempt.ended())
+    assert JobRunCompleted in kinds(last)
+    assert only(last, ConnectionReleased).connection_id == "login-1"
+    sequences = [sequence for sequence, _ in run.bench.public(Topic.JOB_RUNS)]
+    assert sequences == list(range(1, len(sequences) + 1))
+
+
+def test_the_first_failure_stops_the_rest(running: Run) -> None:
+    events = running.when(running.attempt.ended(WorkflowRunStatus.FAILED, "step_failed"))
+    assert only(events, JobRunFailed).failure.code == "step_failed"
+    assert WorkflowRunCreated not in kinds(events)
+    assert only(events, LoginObserved).outcome is LoginOutcome.FAILED
+
+
+def test_rejected_credentials_are_told_to_the_connection(running: Run) -> None:
+    events = running.when(running.attempt.ended(WorkflowRunStatus.FAILED, "login_rejected"))
+    assert only(events, LoginObserved).outcome is LoginOutcome.REJECTED
+
+
+def test_a_workflow_run_alone_ends_without_job_facts() -> None:
+    run = Run(job=False)
+    run.takes()
+    events = run.when(run.attempt.ended(WorkflowRunStatus.COMPLETED_WITH_NO_ACTION_TAKEN))
+    assert only(events, WorkflowRunCompleted).status is WorkflowRunStatus.COMPLETED_WITH_NO_ACTION_TAKEN
+    assert not any(type(event) in {JobRunCreated, JobRunCompleted} for event in run.first + events)
+
+
+# ---------------------------------------------------------------- requests that come again
+
+
+def test_trap_10_a_request_appended_twice_runs_once_also_after_the_end(running: Run) -> None:
+    assert running.when(job_run_requested("r1")) == []
+    running.when(running.attempt.ended(WorkflowRunStatus.FAILED))
+    assert running.when(job_run_requested("r1")) == []
+
+
+def test_a_request_read_after_its_time_is_rejected_even_when_the_tombstone_is_gone(running: Run) -> None:
+    running.when(running.attempt.ended(WorkflowRunStatus.FAILED))
+    assert kinds(running.bench.passes(TOMBSTONE_MS)) == [RunForgotten]
+    late = replace(job_run_requested("r1"), valid_until_ms=running.bench.now_ms - 1)
+    assert only(running.when(late), RunRequestRejected).code == "request_expired"
+
+
+def test_another_request_for_a_taken_id_is_rejected(run: Run) -> None:
+    events = run.when(job_run_requested("r1", request="another"))
+    assert only(events, RunRequestRejected).code == "run_exists"
+
+
+def test_an_empty_job_is_rejected() -> None:
+    events = Bench(Advance()).when("r1", job_run_requested("r1", 0))
+    assert only(events, RunRequestRejected).code == "empty_job"
+
+
+# ---------------------------------------------------------------- steps
+
+
+def test_a_finished_step_becomes_a_public_fact_with_its_artifacts_once(running: Run) -> None:
+    running.when(running.attempt.step("orders", artifacts=(artifact(),)))
+    facts = [event for _, event in running.bench.public(Topic.JOB_RUNS)]
+    assert isinstance(facts[-2], WorkflowRunStepFinished)
+    assert isinstance(facts[-1], ArtifactCreated)
+    running.when(running.attempt.step("orders", artifacts=(artifact(),)))
+    facts = [event for _, event in running.bench.public(Topic.JOB_RUNS)]
+    assert sum(isinstance(event, ArtifactCreated) for event in facts) == 1
+
+
+def test_the_next_attempt_gets_the_exact_journal(running: Run) -> None:
+    running.when(running.attempt.step("a"))
+    running.when(running.attempt.step_started("pay"))
+    running.when(lapsed(running.attempt.task))
+    running.when(running.attempt.step("late"))
+    journal = only(running.bench.passes(WAIT_MS), TaskRequested).journal
+    assert [entry.path for entry in journal.entries] == ["a"]
+    assert journal.unknown == ("pay",)
+
+
+def test_trap_14_an_unknown_once_step_is_remembered_over_several_lapses(running: Run) -> None:
+    running.when(running.attempt.step_started("pay"))
+    for _ in range(2):
+        running.when(lapsed(running.attempt.task))
+        running.follows(running.bench.passes(WAIT_MS))
+        running.takes()
+    assert running.attempt.task.journal.unknown == ("pay",)
+
+
+@pytest.mark.parametrize("how", ["finished", "checked"])
+def test_an_outcome_or_a_check_settles_an_unknown_step(running: Run, how: str) -> None:
+    running.when(running.attempt.step_started("pay"))
+    attempt = running.attempt
+    running.when(attempt.step("pay", effect=Effect.ONCE) if how == "finished" else attempt.checked("pay"))
+    running.when(lapsed(attempt.task))
+    assert only(running.bench.passes(WAIT_MS), TaskRequested).journal.unknown == ()
+
+
+def test_a_staged_journal_replaces_the_entries_before_it(running: Run) -> None:
+    running.when(running.attempt.step("a"))
+    running.when(running.attempt.step("b", journal_staged=BODY))
+    running.when(running.attempt.step("c"))
+    running.when(lapsed(running.attempt.task, "died"))
+    journal = only(running.bench.passes(WAIT_AFTER_DEATH_MS), TaskRequested).journal
+    assert journal.staged == BODY
+    assert [entry.path for entry in journal.entries] == ["c"]
+
+
+def test_a_once_step_is_a_public_fact_before_its_outcome(running: Run) -> None:
+    assert kinds(running.when(running.attempt.step_started("pay"))) == [WorkflowRunStepStarted]
+
+
+# ---------------------------------------------------------------- what counts
+
+
+def test_a_report_under_an_old_token_is_ignored_and_recorded(running: Run) -> None:
+    old = running.attempt
+    running.when(lapsed(old.task))
+    running.follows(running.bench.passes(WAIT_MS))
+    assert only(running.when(old.step("late")), ReportIgnored).reason == "old_token"
+
+
+def test_a_report_after_the_lapse_of_its_own_token_is_ignored(running: Run) -> None:
+    running.when(lapsed(running.attempt.task))
+    assert only(running.when(running.attempt.ended()), ReportIgnored).reason == "lapsed"
+
+
+def test_trap_11_reports_that_stand_before_the_lapse_count(running: Run) -> None:
+    running.when(running.attempt.ended())
+    assert running.when(lapsed(running.attempt.task)) == []
+
+
+def test_a_repeated_report_is_dropped(running: Run) -> None:
+    report = running.attempt.step("a")
+    running.when(report)
+    assert running.when(report) == []
+
+
+def test_a_gap_in_the_numbers_is_a_lapse(running: Run) -> None:
+    running.attempt.step("lost")
+    events = running.when(running.attempt.step("b"))
+    assert only(events, ReportIgnored).reason == "gap"
+    assert {TaskSettled, TaskStopRequested, WorkflowRunRequeued} <= set(kinds(events))
+    running.when(only(events, TaskSettled))
+    assert only(running.bench.passes(WAIT_MS), TaskRequested).token.attempt == 2
+
+
+def test_a_report_about_an_ended_run_is_recorded_as_ignored(running: Run) -> None:
+    running.when(running.attempt.ended(WorkflowRunStatus.FAILED))
+    assert only(running.when(running.attempt.step("late")), ReportIgnored).reason == "run_ended"
+
+
+# ---------------------------------------------------------------- lapses
+
+
+@pytest.mark.parametrize(
+    ("proof", "wait"), [("expired", WAIT_MS), ("not_echoed", WAIT_MS), ("died", WAIT_AFTER_DEATH_MS)]
+)
+def test_trap_12_the_next_attempt_waits_for_the_fence(running: Run, proof: str, wait: int) -> None:
+    events = running.when(lapsed(running.attempt.task, proof))
+    assert kinds(events) == [AttemptLapsed, WorkflowRunRequeued]
+    assert running.bench.passes(wait - 1) == []
+    task = only(running.bench.passes(1), TaskRequested)
+    assert task.token.attempt == 2
+    assert task.token.nonce != running.attempt.token.nonce
+
+
+def test_trap_05_the_login_is_kept_over_a_lapse(running: Run) -> None:
+    events = running.when(lapsed(running.attempt.task)) + running.bench.passes(WAIT_MS)
+    assert ConnectionReleased not in kinds(events)
+
+
+def test_a_lapse_delivered_twice_changes_nothing(running: Run) -> None:
+    running.when(lapsed(running.attempt.task))
+    assert running.when(lapsed(running.attempt.task)) == []
+
+
+def test_a_run_whose_attempts_always_lapse_fails_in_the_end(running: Run) -> None:
+    for _ in range(LAPSES_MAX - 1):
+        running.when(lapsed(running.attempt.task))
+        running.follows(running.bench.passes(WAIT_MS))
+        running.takes()
+    running.when(lapsed(running.attempt.task))
+    assert only(running.bench.passes(WAIT_MS), WorkflowRunFailed).failure.code == "runner_lost"
+
+
+# ---------------------------------------------------------------- cancel
+
+
+def test_cancelling_a_queued_run_withdraws_its_task_and_ends_when_dispatch_confirms(run: Run) -> None:
+    events = run.when(cancel_requested())
+    assert {RunCancelAccepted, TaskWithdrawn} <= set(kinds(events))
+    ended = run.when(lapsed(run.attempt.task, "withdrawn"))
+    assert only(ended, WorkflowRunFailed).status is WorkflowRunStatus.CANCELLED
+    assert JobRunCancelled in kinds(ended)
+
+
+def test_a_stopped_attempt_ends_a_cancelled_run(running: Run) -> None:
+    assert TaskStopRequested in kinds(running.when(cancel_requested()))
+    events = running.when(running.attempt.stopped())
+    assert {TaskSettled, WorkflowRunFailed, JobRunCancelled} <= set(kinds(events))
+
+
+def test_an_end_that_comes_before_the_stop_keeps_its_success_but_the_job_goes_no_further(running: Run) -> None:
+    running.when(cancel_requested())
+    events = running.when(running.attempt.ended())
+    assert {WorkflowRunCompleted, JobRunCancelled} <= set(kinds(events))
+    assert WorkflowRunCreated not in kinds(events)
+
+
+def test_success_of_the_last_workflow_makes_a_cancelled_job_complete() -> None:
+    run = Run(1)
+    run.takes()
+    run.when(cancel_requested())
+    assert JobRunCompleted in kinds(run.when(run.attempt.ended()))
+
+
+def test_trap_06_and_13_a_silent_runner_is_settled_first_and_waited_out_from_reading_that_back(running: Run) -> None:
+    running.when(cancel_requested())
+    events = running.bench.passes(STOP_MS)
+    settled = only(events, TaskSettled)
+    assert WorkflowRunFailed not in kinds(events)
+    assert running.bench.passes(10 * WAIT_MS) == [], "W is counted from reading `settled` back"
+    running.when(settled)
+    assert running.bench.passes(WAIT_MS - 1) == []
+    assert {WorkflowRunFailed, JobRunCancelled} <= set(kinds(running.bench.passes(1)))
+
+
+def test_a_lapse_while_closing_also_starts_the_wait(running: Run) -> None:
+    running.when(cancel_requested())
+    running.bench.passes(STOP_MS)
+    assert kinds(running.when(lapsed(running.attempt.task))) == [AttemptSettling]
+    assert JobRunCancelled in kinds(running.bench.passes(WAIT_MS))
+
+
+def test_an_assignment_read_for_an_unwanted_task_is_answered_with_stop_and_settled(run: Run) -> None:
+    run.when(cancel_requested())
+    assert TaskStopRequested in kinds(run.when(assigned(run.attempt.task)))
+    run.when(run.attempt.stopped())
+    assert run.when(assigned(run.attempt.task)) != []
+    events = run.when(assigned(run.attempt.task))
+    assert kinds(events) == [TaskStopRequested, TaskSettled]
+
+
+def test_cancelling_while_the_fence_is_waited_for_ends_after_the_wait(running: Run) -> None:
+    running.when(lapsed(running.attempt.task))
+    running.when(cancel_requested())
+    assert JobRunCancelled in kinds(running.bench.passes(WAIT_MS))
+
+
+def test_cancelling_an_ended_run_is_rejected_and_a_cancelled_one_says_so(running: Run) -> None:
+    running.when(cancel_requested())
+    running.when(running.attempt.stopped())
+    assert only(running.when(cancel_requested(request="2")), RunRequestRejected).code == "already_cancelled"
+    done = Run(1)
+    done.takes()
+    done.when(done.attempt.ended())
+    assert only(done.when(cancel_requested()), RunRequestRejected).code == "run_already_ended"
+    assert only(done.bench.when("r9", cancel_requested("r9")), RunRequestRejected).code == "not_found"
+
+
+def test_a_success_that_is_read_while_closing_still_stands(running: Run) -> None:
+    running.when(cancel_requested())
+    running.bench.passes(STOP_MS)
+    assert WorkflowRunCompleted in kinds(running.when(running.attempt.ended()))
+
+
+# ---------------------------------------------------------------- people
+
+
+def test_asking_a_person_opens_an_input_request_and_holds_the_page(asking: tuple[Run, InputRequestOpened]) -> None:
+    run, opened = asking
+    facts = [event for _, event in run.bench.public(Topic.JOB_RUNS)]
+    assert kinds(facts[-2:]) == [InputRequestOpened, WorkflowRunAwaitingUserInput]
+    assert opened.expires_ms == run.bench.now_ms + 900_000
+
+
+def test_an_answer_reaches_the_held_page(asking: tuple[Run, InputRequestOpened]) -> None:
+    run, opened = asking
+    events = run.when(answer_submitted("r1", opened.input_request_id))
+    assert {InputRequestAnswered, AnswerDelivered, WorkflowRunResumed} <= set(kinds(events))
+    assert run.when(answer_submitted("r1", opened.input_request_id)) == [], "the same answer again"
+    second = run.when(answer_submitted("r1", opened.input_request_id, "answer-2"))
+    assert only(second, RunRequestRejected).code == "input_already_answered"
+
+
+def test_after_the_hold_the_runner_parks_and_the_login_is_free(asking: tuple[Run, InputRequestOpened]) -> None:
+    run, opened = asking
+    assert kinds(run.bench.passes(600_000)) == [TaskParkRequested]
+    parked = run.when(run.attempt.parked())
+    assert {TaskSettled, ConnectionReleased} <= set(kinds(parked))
+    events = run.when(answer_submitted("r1", opened.input_request_id))
+    task = only(events, TaskRequested)
+    assert [answer.path for answer in task.answers] == ["ask"]
+    assert only(events, WorkflowRunRequeued).reason == "answered"
+
+
+def test_an_answer_between_the_order_to_park_and_the_parking_travels_with_the_next_task(
+    asking: tuple[Run, InputRequestOpened],
+) -> None:
+    run, opened = asking
+    run.bench.passes(600_000)
+    assert AnswerDelivered not in kinds(run.when(answer_submitted("r1", opened.input_request_id)))
+    assert len(only(run.when(run.attempt.parked()), TaskRequested).answers) == 1
+
+
+def test_a_lapse_while_a_page_is_held_waits_for_the_person(asking: tuple[Run, InputRequestOpened]) -> None:
+    run, opened = asking
+    assert kinds(run.when(lapsed(run.attempt.task))) == [AttemptLapsed]
+    assert TaskRequested not in kinds(run.bench.passes(WAIT_MS))
+    assert TaskRequested in kinds(run.when(answer_submitted("r1", opened.input_request_id)))
+
+
+def test_an_answer_is_kept_until_its_step_is_finished(asking: tuple[Run, InputRequestOpened]) -> None:
+    run, opened = asking
+    run.when(answer_submitted("r1", opened.input_request_id))
+    run.when(lapsed(run.attempt.task))
+    run.follows(run.bench.passes(WAIT_MS))
+    assert len(run.attempt.task.answers) == 1
+    run.takes()
+    run.when(run.attempt.step("ask", consumed=True))
+    run.when(lapsed(run.attempt.task))
+    task = only(run.bench.passes(WAIT_MS), TaskRequested)
+    assert task.answers == ()
+    assert task.journal.entries[-1].consumed
+
+
+def test_a_question_that_nobody_answers_fails_the_run(asking: tuple[Run, InputRequestOpened]) -> None:
+    run, _ = asking
+    run.bench.passes(600_000)
+    run.when(run.attempt.parked())
+    events = run.bench.passes(300_000)
+    assert InputRequestExpired in kinds(events)
+    assert only(events, WorkflowRunFailed).failure.code == "input_expired"
+    assert WorkflowRunStatus.FAILED is only(events, WorkflowRunFailed).status
+
+
+def test_cancelling_a_parked_run_ends_it_at_once_and_closes_its_question(
+    asking: tuple[Run, InputRequestOpened],
+) -> None:
+    run, _ = asking
+    run.bench.passes(600_000)
+    run.when(run.attempt.parked())
+    assert {InputRequestCancelled, JobRunCancelled} <= set(kinds(run.when(cancel_requested())))
+
+
+def test_the_time_a_person_took_is_not_counted(asking: tuple[Run, InputRequestOpened]) -> None:
+    run, opened = asking
+    run.bench.passes(500_000)
+    run.when(answer_submitted("r1", opened.input_request_id))
+    assert run.bench.passes(600_000 + DEADLINE_SLACK_MS - 1) == []
+    assert TaskStopRequested in kinds(run.bench.passes(1))
+
+
+# ---------------------------------------------------------------- hand-backs and deadlines
+
+
+def test_a_drained_attempt_is_asked_for_again_at_once(running: Run) -> None:
+    events = running.when(running.attempt.released())
+    assert only(events, TaskRequested).token.attempt == 2
+    assert only(events, WorkflowRunRequeued).reason == "released"
+
+
+def test_a_long_retry_delay_is_a_timer_and_holds_nothing(running: Run) -> None:
+    events = running.when(running.attempt.released(running.bench.now_ms + 60_000))
+    assert TaskRequested not in kinds(events)
+    assert ConnectionReleased in kinds(events)
+    assert TaskRequested in kinds(running.bench.passes(60_000))
+
+
+def test_a_run_that_its_runner_does_not_end_in_time_is_ended_by_advance(running: Run) -> None:
+    assert TaskStopRequested in kinds(running.bench.passes(600_000 + DEADLINE_SLACK_MS))
+    events = running.when(running.attempt.stopped())
+    assert only(events, WorkflowRunFailed).status is WorkflowRunStatus.TIMED_OUT
+
+
+def test_waiting_for_a_slot_does_not_count_against_the_deadline(run: Run) -> None:
+    assert run.bench.passes(10_000_000) == []
+    run.takes()
+    assert run.bench.passes(600_000 + DEADLINE_SLACK_MS - 1) == []
+
+
+def test_an_attempt_starts_once(running: Run) -> None:
+    facts = [event for _, event in running.bench.public(Topic.JOB_RUNS)]
+    assert sum(isinstance(event, WorkflowRunStarted) for event in facts) == 1
+
+
+def test_every_derived_record_stands_in_the_topic_table() -> None:
+    run = Run()
+    run.takes()
+    run.when(run.attempt.step("a", artifacts=(artifact(),), status=StepStatus.COMPLETED))
+    opened = only(run.when(run.attempt.suspended()), InputRequestOpened)
+    run.when(answer_submitted("r1", opened.input_request_id))
+    run.when(cancel_requested())
+    run.when(run.attempt.stopped())
+    for record in run.bench.derived():
+        assert record.topic in TYPES[type(record.event)].topics
+    for decision in run.bench.history:
+        assert Topic.RUN_LEDGER in TYPES[type(decision.event)].topics
+    assert run.bench.replayed() == dict(run.bench.state.items())
