@@ -1,0 +1,69 @@
+# Every verb a developer needs. Each one sets up what it needs by itself; `make` alone prints them.
+
+PYTHON ?= python3
+BIN := .venv/bin
+WORKERS ?= 2
+PYTEST = TOWPATH_BROWSER="$$($(PYTHON) tools/browser.py || true)" $(BIN)/pytest -n $(WORKERS) $(ARGS)
+SOURCES := kernel/kernel services/api-gateway/api_gateway services/scheduler/scheduler \
+  services/browser-runner/browser_runner services/artifact-store/artifact_store deploy/embedded/embedded \
+  deploy/embedded/demo_shop clients/python/towpath tools tests
+
+.DEFAULT_GOAL := help
+.PHONY: help setup setup-run run check test test-unit test-contract test-integration test-chaos test-e2e soak bench \
+  protos format clean
+
+help: ## print these verbs
+	@sed -n 's/^\([a-z0-9-]*\):.*## \(.*\)/  \1|\2/p' $(MAKEFILE_LIST) | awk -F'|' '{ printf "%-20s %s\n", $$1, $$2 }'
+
+setup: ## install everything that the other verbs need into .venv (at once when nothing changed)
+	@command -v $(PYTHON) >/dev/null || { echo "Python 3.11 or newer is missing: apt-get install python3 python3-venv"; exit 1; }
+	@$(PYTHON) tools/setup.py dev
+
+setup-run:
+	@command -v $(PYTHON) >/dev/null || { echo "Python 3.11 or newer is missing: apt-get install python3 python3-venv"; exit 1; }
+	@$(PYTHON) tools/setup.py run
+
+run: setup-run ## start Towpath here, all in one process, and print its addresses (ARGS="--help" for options)
+	@browser="$$($(PYTHON) tools/browser.py)" && TOWPATH_BROWSER="$$browser" exec $(BIN)/python -m embedded $(ARGS)
+
+check: setup ## format, lint, types, imports, contracts, tidiness, coverage of the pure rooms
+	$(BIN)/ruff check .
+	$(BIN)/ruff format --check .
+	$(BIN)/mypy $(SOURCES)
+	$(BIN)/lint-imports
+	$(BIN)/python tools/protos.py --check
+	$(BIN)/pytest -q -n $(WORKERS) tests/unit --cov --cov-report=term:skip-covered --cov-fail-under=95
+
+test: setup ## all tests; those of absent components are skipped, or fail with TOWPATH_REQUIRE=all
+	$(PYTEST) tests
+
+test-unit: setup ## pure tests: no disk, no network
+	$(BIN)/pytest -n $(WORKERS) $(ARGS) tests/unit
+
+test-contract: setup ## one suite per port, over all its implementations
+	$(PYTEST) tests/contract
+
+test-integration: setup ## services together
+	$(PYTEST) tests/integration
+
+test-chaos: setup ## simulation and killed processes; SEED=n repeats one
+	TOWPATH_SEED="$(SEED)" $(PYTEST) tests/chaos
+
+test-e2e: setup ## a real browser against the running product
+	$(PYTEST) tests/e2e
+
+soak: setup ## many simulated seeds; SEEDS=n
+	TOWPATH_SEEDS="$(or $(SEEDS),1000)" $(PYTEST) tests/chaos
+
+bench: setup ## measure, beside a raw baseline of the same run
+	TOWPATH_BROWSER="$$($(PYTHON) tools/browser.py || true)" $(BIN)/python -m tests.bench $(ARGS)
+
+protos: setup ## generate Python from protos/contracts
+	$(BIN)/python tools/protos.py
+
+format: setup ## put every file into the one format
+	$(BIN)/ruff check --fix-only -q .
+	$(BIN)/ruff format .
+
+clean: ## remove what the verbs made; data folders stay
+	rm -rf .venv .tools .mypy_cache .ruff_cache .pytest_cache .import_linter_cache .hypothesis .coverage .coverage.*

@@ -1,0 +1,33 @@
+"""Rules that hold for every test: an absent component is told, and fails where everything is required."""
+
+from __future__ import annotations
+
+from collections.abc import Generator
+
+import pytest
+
+from tests.support.requires import everything_is_required
+
+
+@pytest.hookimpl(wrapper=True)
+def pytest_runtest_makereport(item: pytest.Item) -> Generator[None, pytest.TestReport, pytest.TestReport]:
+    report = yield
+    if report.skipped and not hasattr(report, "wasxfail") and everything_is_required():
+        report.outcome = "failed"
+        report.longrepr = f"{item.nodeid} was skipped, and TOWPATH_REQUIRE=all: {_reason(report.longrepr)}"
+    return report
+
+
+@pytest.hookimpl(wrapper=True)
+def pytest_make_collect_report(
+    collector: pytest.Collector,
+) -> Generator[None, pytest.CollectReport, pytest.CollectReport]:
+    report = yield
+    if report.skipped and everything_is_required():
+        report.outcome = "failed"
+        report.longrepr = f"{collector.nodeid} was skipped, and TOWPATH_REQUIRE=all: {_reason(report.longrepr)}"
+    return report
+
+
+def _reason(told: object) -> str:
+    return str(told[2]) if isinstance(told, tuple) else str(told)

@@ -1,0 +1,117 @@
+"""Finds a browser for the runner, or brings one; prints its path. Only the standard library.
+
+    python3 tools/browser.py          find, else install
+    python3 tools/browser.py --find   find, else exit 1
+
+What is already on the machine wins, to be quick: `TOWPATH_BROWSER`, then the one found last time, then Playwright's
+headless shell, then Debian's. Otherwise Playwright's download is tried, then, as root, Debian's package.
+"""
+
+from __future__ import annotations
+
+import os
+import shutil
+import subprocess
+import sys
+from collections.abc import Iterator
+from pathlib import Path
+
+ROOT = Path(__file__).resolve().parent.parent
+KEPT = ROOT / ".venv" / "towpath-browser"
+NAMES = ("chromium-headless-shell", "chromium", "chromium-browser", "google-chrome")
+PLACES = ("/usr/lib/chromium/headless_shell", "/usr/lib/chromium/chromium-headless-shell")
+DOWNLOAD_SECONDS = 180
+CONNECT_MILLISECONDS = "5000"
+PROBE_SECONDS = 20
+NO_BROWSER = """Towpath drives a Chromium and found none that starts. Do one of these and call make again:
+  Debian:    sudo apt-get install chromium-headless-shell
+  anywhere:  .venv/bin/playwright install --with-deps --only-shell chromium
+  or name one: export TOWPATH_BROWSER=/path/to/chromium"""
+
+
+def say(text: str) -> None:
+    """One line of progress."""
+    print(f"browser: {text}", file=sys.stderr, flush=True)
+
+
+def candidates() -> Iterator[Path]:
+    """Browsers that may be on this machine, best first."""
+    if KEPT.exists():
+        yield Path(KEPT.read_text())
+    yield from playwright_shells()
+    for name in NAMES:
+        found = shutil.which(name)
+        if found:
+            yield Path(found)
+    yield from map(Path, PLACES)
+
+
+def playwright_shells() -> list[Path]:
+    """The headless shells that Playwright has downloaded, newest first."""
+    default = {"darwin": "~/Library/Caches/ms-playwright"}.get(sys.platform, "~/.cache/ms-playwright")
+    folder = Path(os.environ.get("PLAYWRIGHT_BROWSERS_PATH", default)).expanduser()
+    found = folder.glob("chromium_headless_shell-*/*/*headless?shell")
+    return sorted(found, key=lambda path: path.stat().st_mtime, reverse=True)
+
+
+def starts(path: Path) -> bool:
+    """Whether the program at `path` runs here: a download may lack libraries of the system."""
+    if not os.access(path, os.X_OK):
+        return False
+    try:
+        return (
+            subprocess.run([path, "--version"], capture_output=True, timeout=PROBE_SECONDS, check=False).returncode == 0
+        )
+    except (OSError, subprocess.TimeoutExpired):
+        return False
+
+
+def find() -> Path | None:
+    """The first browser that starts; None when there is none. Ends the program when a named one does not start."""
+    named = os.environ.get("TOWPATH_BROWSER")
+    if named:
+        if not starts(Path(named)):
+            sys.exit(f"browser: TOWPATH_BROWSER={named} does not start")
+        return Path(named)
+    return next((path for path in candidates() if starts(path)), None)
+
+
+def download() -> bool:
+    """Try Playwright's own download; whether it arrived."""
+    playwright = ROOT / ".venv" / "bin" / "playwright"
+    if not playwright.exists():
+        return False
+    say("trying Playwright's download of a headless Chromium")
+    environment = {**os.environ, "PLAYWRIGHT_DOWNLOAD_CONNECTION_TIMEOUT": CONNECT_MILLISECONDS}
+    command = [str(playwright), "install", "--only-shell", "chromium"]
+    try:
+        return subprocess.run(command, env=environment, timeout=DOWNLOAD_SECONDS, check=False).returncode == 0
+    except subprocess.TimeoutExpired:
+        return False
+
+
+def install_package() -> bool:
+    """Install Debian's package, as root only; whether it worked."""
+    if os.geteuid() != 0 or not shutil.which("apt-get"):
+        return False
+    say("installing chromium-headless-shell by apt-get")
+    steps = (["apt-get", "update", "-q"], ["apt-get", "install", "-q", "-y", "chromium-headless-shell"])
+    return all(subprocess.run(step, stdout=sys.stderr, check=False).returncode == 0 for step in steps)
+
+
+def main() -> int:
+    """Print the path of a browser that starts, and keep it for the next call. 1 when there is none."""
+    found = find()
+    if found is None and "--find" not in sys.argv[1:]:
+        found = (download() and find()) or (install_package() and find()) or None
+    if found is None:
+        print(NO_BROWSER, file=sys.stderr)
+        return 1
+    if KEPT.parent.exists():
+        KEPT.write_text(str(found))
+    print(found)
+    return 0
+
+
+if __name__ == "__main__":
+    sys.exit(main())
