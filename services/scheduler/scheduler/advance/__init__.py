@@ -13,7 +13,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 from typing import Any, get_args
 
-from kernel.domain.decider import Context, Decision, Derived, Input, TakenOver, Wake
+from kernel.domain.decider import Context, Decision, Derived, Input, State, TakenOver, Wake
 from kernel.domain.task import Report, TaskAssigned, TaskLeaseLapsed, TaskSettled
 from kernel.log.topics import Topic
 from scheduler.advance.build import Pen
@@ -41,8 +41,9 @@ class Advance:
         """Nothing seen."""
         return AdvanceState()
 
-    def decide(self, state: AdvanceState, cause: Input | Wake | TakenOver, context: Context) -> Sequence[Decision]:
+    def decide(self, state: State, cause: Input | Wake | TakenOver, context: Context) -> Sequence[Decision]:
         """Decide one input, or what is due."""
+        assert isinstance(state, AdvanceState)
         match cause:
             case Input():
                 return self._decide_input(state, cause, context)

@@ -12,7 +12,7 @@ from __future__ import annotations
 from collections.abc import Iterator, Sequence
 from typing import Any
 
-from kernel.domain.decider import Context, Decision, Derived, Input, TakenOver, Wake
+from kernel.domain.decider import Context, Decision, Derived, Input, State, TakenOver, Wake
 from kernel.domain.task import (
     ConnectionFreed,
     ConnectionReleased,
@@ -60,8 +60,9 @@ class Dispatch:
         """Nothing seen."""
         return DispatchState()
 
-    def decide(self, state: DispatchState, cause: Input | Wake | TakenOver, context: Context) -> Sequence[Decision]:
+    def decide(self, state: State, cause: Input | Wake | TakenOver, context: Context) -> Sequence[Decision]:
         """Decide one input, or what is due."""
+        assert isinstance(state, DispatchState)
         match cause:
             case Input(event=event):
                 return list(_decide_input(state, event, context))
