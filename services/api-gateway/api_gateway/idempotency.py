@@ -1,0 +1,125 @@
+"""Idempotency keys: the same POST sent twice is done once (24 h per organization and route).
+
+The row is inserted before anything is done. Who inserts it does the work; who finds it gets the stored answer, or 409
+while the first is under way. A row that was left under way (the process died) may be taken over after `TAKEOVER_MS`:
+the work runs again under the same derived request id, so the deciders find its first outcome.
+"""
+
+from __future__ import annotations
+
+import hashlib
+from dataclasses import dataclass
+
+from kernel.clock import Clock
+from kernel.domain.ids import OrganizationId, RequestId
+from kernel.errors import Rejected
+from kernel.ids import derived_id
+from kernel.sql.port import Database
+
+KEPT_MS = 24 * 60 * 60 * 1000
+TAKEOVER_MS = 60_000
+KEY_LENGTH_MAX = 255
+RETRY_AFTER_SECONDS = 1
+
+
+@dataclass(frozen=True, slots=True)
+class Claim:
+    """One POST with a key. `fingerprint` covers method, path and body."""
+
+    organization_id: OrganizationId
+    route: str
+    key: str
+    fingerprint: bytes
+
+    @property
+    def request_id(self) -> RequestId:
+        """The request's id in the log: the same for every repetition."""
+        return RequestId(derived_id("request", self.organization_id, self.route, self.key))
+
+
+@dataclass(frozen=True, slots=True)
+class StoredAnswer:
+    """What the first request was answered."""
+
+    status: int
+    body: bytes
+
+
+def claim_of(organization_id: OrganizationId, key: str, *, route: str, path: str, body: bytes) -> Claim:
+    """The claim of a request; `route` is method and path template. `Rejected("invalid_parameter")` for a key that is no 1 to 255 visible characters."""
+    if not (0 < len(key) <= KEY_LENGTH_MAX) or not key.isprintable() or not key.isascii():
+        raise Rejected("invalid_parameter", f"an Idempotency-Key has 1 to {KEY_LENGTH_MAX} visible ASCII characters")
+    fingerprint = hashlib.sha256(b"\0".join((route.encode(), path.encode(), body))).digest()
+    return Claim(organization_id, route, key, fingerprint)
+
+
+class IdempotencyStore:
+    """The table `idempotency`; what it holds cannot be rebuilt."""
+
+    def __init__(self, db: Database, clock: Clock) -> None:
+        self._db = db
+        self._clock = clock
+
+    async def begin(self, claim: Claim) -> StoredAnswer | None:
+        """None: the caller does the work and calls `finish` or `abandon`. Otherwise the answer of the first.
+
+        `Rejected`: `idempotency_key_reused` for another body, `idempotency_in_progress` while the first is under way.
+        """
+        now_ms = self._clock.now_ms()
+        if await self._insert(claim, now_ms):
+            return None
+        row = await self._db.fetch_one(
+            "SELECT fingerprint, status, body FROM idempotency WHERE organization_id = ? AND route = ? AND key = ?",
+            (claim.organization_id, claim.route, claim.key),
+        )
+        if row is None:
+            raise Rejected("idempotency_in_progress", "the same key was just given up; try again")
+        fingerprint, status, body = row
+        if bytes(fingerprint) != claim.fingerprint:
+            raise Rejected("idempotency_key_reused", "this Idempotency-Key was used for another request")
+        if status == 0:
+            raise Rejected("idempotency_in_progress", "the first request with this key is still under way")
+        return StoredAnswer(status, bytes(body))
+
+    async def finish(self, claim: Claim, answer: StoredAnswer) -> None:
+        """Keep the answer for those who come later."""
+        await self._db.execute(
+            "UPDATE idempotency SET status = ?, body = ? WHERE organization_id = ? AND route = ? AND key = ?",
+            (answer.status, answer.body, claim.organization_id, claim.route, claim.key),
+        )
+
+    async def abandon(self, claim: Claim) -> None:
+        """Nothing is known to have come of it: the next one may try."""
+        await self._db.execute(
+            "DELETE FROM idempotency WHERE organization_id = ? AND route = ? AND key = ? AND status = 0",
+            (claim.organization_id, claim.route, claim.key),
+        )
+
+    async def sweep(self) -> None:
+        """Forget what is older than a day. Repeatable."""
+        await self._db.execute("DELETE FROM idempotency WHERE created_ms < ?", (self._clock.now_ms() - KEPT_MS,))
+
+    async def _insert(self, claim: Claim, now_ms: int) -> bool:
+        """One conditional write: insert, or take over what is a day old, or was left under way by somebody dead."""
+        row = await self._db.execute(
+            "INSERT INTO idempotency (organization_id, route, key, fingerprint, status, body, created_ms, taken_ms)"
+            " VALUES (?, ?, ?, ?, 0, ?, ?, ?)"
+            " ON CONFLICT (organization_id, route, key) DO UPDATE SET"
+            " fingerprint = excluded.fingerprint, status = 0, body = excluded.body,"
+            " created_ms = excluded.created_ms, taken_ms = excluded.taken_ms"
+            " WHERE idempotency.created_ms < ?"
+            " OR (idempotency.status = 0 AND idempotency.taken_ms < ?"
+            "     AND idempotency.fingerprint = excluded.fingerprint)",
+            (
+                claim.organization_id,
+                claim.route,
+                claim.key,
+                claim.fingerprint,
+                b"",
+                now_ms,
+                now_ms,
+                now_ms - KEPT_MS,
+                now_ms - TAKEOVER_MS,
+            ),
+        )
+        return row == 1

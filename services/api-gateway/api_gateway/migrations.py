@@ -1,0 +1,111 @@
+"""The gateway's tables, for both dialects.
+
+Two kinds. *Read models* are projected from public topics and may be dropped and rebuilt at any time. *Own records*
+(`api_keys`, `idempotency`) cannot be rebuilt and belong into every backup. Personal values stand sealed, in the binary
+columns.
+"""
+
+from __future__ import annotations
+
+from typing import Literal
+
+from kernel.sql.port import Migration
+
+_READ_MODELS = """
+CREATE TABLE projection_positions (
+  topic TEXT NOT NULL, partition BIGINT NOT NULL, topic_id TEXT NOT NULL, next_offset BIGINT NOT NULL,
+  PRIMARY KEY (topic, partition));
+CREATE TABLE projected_streams (
+  topic TEXT NOT NULL, stream TEXT NOT NULL, sequence BIGINT NOT NULL, PRIMARY KEY (topic, stream)) {keyed};
+CREATE TABLE workflows (
+  id TEXT PRIMARY KEY, organization_id TEXT NOT NULL, name TEXT NOT NULL, provider TEXT NOT NULL, type TEXT NOT NULL,
+  document TEXT NOT NULL, document_blob TEXT NOT NULL, document_size BIGINT NOT NULL, revision BIGINT NOT NULL,
+  status TEXT NOT NULL, created_ms BIGINT NOT NULL, updated_ms BIGINT NOT NULL, created_by TEXT NOT NULL,
+  updated_by TEXT NOT NULL, deleted_ms BIGINT NOT NULL DEFAULT 0);
+CREATE INDEX workflows_newest ON workflows (organization_id, created_ms DESC, id DESC);
+CREATE TABLE workflow_revisions (
+  workflow_id TEXT NOT NULL, revision BIGINT NOT NULL, document TEXT NOT NULL, document_blob TEXT NOT NULL,
+  document_size BIGINT NOT NULL, created_ms BIGINT NOT NULL, created_by TEXT NOT NULL,
+  PRIMARY KEY (workflow_id, revision));
+CREATE TABLE jobs (
+  id TEXT PRIMARY KEY, organization_id TEXT NOT NULL, name TEXT NOT NULL, provider TEXT NOT NULL,
+  workflow_ids TEXT NOT NULL, created_ms BIGINT NOT NULL, updated_ms BIGINT NOT NULL, created_by TEXT NOT NULL,
+  updated_by TEXT NOT NULL);
+CREATE INDEX jobs_newest ON jobs (organization_id, created_ms DESC, id DESC);
+CREATE TABLE providers (
+  organization_id TEXT NOT NULL, slug TEXT NOT NULL, display_name TEXT NOT NULL, login_url TEXT NOT NULL,
+  allowed_domains TEXT NOT NULL, updated_ms BIGINT NOT NULL, PRIMARY KEY (organization_id, slug));
+CREATE TABLE connections (
+  id TEXT PRIMARY KEY, organization_id TEXT NOT NULL, subject_id TEXT NOT NULL, external_id {blob} NOT NULL,
+  provider TEXT NOT NULL, health TEXT NOT NULL, failed_attempts BIGINT NOT NULL DEFAULT 0,
+  last_login_ms BIGINT NOT NULL DEFAULT 0, last_checked_ms BIGINT NOT NULL DEFAULT 0, created_ms BIGINT NOT NULL);
+CREATE INDEX connections_newest ON connections (organization_id, created_ms DESC, id DESC);
+CREATE TABLE job_runs (
+  id TEXT PRIMARY KEY, organization_id TEXT NOT NULL, job_id TEXT NOT NULL, status TEXT NOT NULL,
+  workflow_ids TEXT NOT NULL, workflow_revisions TEXT NOT NULL, subject_id TEXT NOT NULL, external_id {blob} NOT NULL,
+  test_mode BIGINT NOT NULL, created_by TEXT NOT NULL, retry_of TEXT NOT NULL, created_ms BIGINT NOT NULL,
+  updated_ms BIGINT NOT NULL, started_ms BIGINT NOT NULL DEFAULT 0, completed_ms BIGINT NOT NULL DEFAULT 0,
+  error_code TEXT NOT NULL DEFAULT '', error_message {blob}, failed_step_id TEXT NOT NULL DEFAULT '',
+  failed_step_name TEXT NOT NULL DEFAULT '', failed_workflow_run_id TEXT NOT NULL DEFAULT '');
+CREATE INDEX job_runs_newest ON job_runs (organization_id, created_ms DESC, id DESC);
+CREATE TABLE workflow_runs (
+  id TEXT PRIMARY KEY, root_run_id TEXT NOT NULL, organization_id TEXT NOT NULL, job_run_id TEXT NOT NULL,
+  workflow_id TEXT NOT NULL, revision BIGINT NOT NULL, provider TEXT NOT NULL, status TEXT NOT NULL,
+  subject_id TEXT NOT NULL, external_id {blob} NOT NULL, test_mode BIGINT NOT NULL, created_by TEXT NOT NULL,
+  retry_of TEXT NOT NULL, position BIGINT NOT NULL, created_ms BIGINT NOT NULL, updated_ms BIGINT NOT NULL,
+  completed_ms BIGINT NOT NULL DEFAULT 0, attempt BIGINT NOT NULL DEFAULT 0, current_name TEXT NOT NULL DEFAULT '',
+  input_request_id TEXT NOT NULL DEFAULT '', error_code TEXT NOT NULL DEFAULT '', error_message {blob},
+  failed_step_id TEXT NOT NULL DEFAULT '', failed_step_name TEXT NOT NULL DEFAULT '');
+CREATE INDEX workflow_runs_newest ON workflow_runs (organization_id, created_ms DESC, id DESC);
+CREATE INDEX workflow_runs_of_job_run ON workflow_runs (job_run_id, position) WHERE job_run_id <> '';
+CREATE TABLE steps (
+  workflow_run_id TEXT NOT NULL, attempt BIGINT NOT NULL, path TEXT NOT NULL, step_id TEXT NOT NULL,
+  name TEXT NOT NULL, kind TEXT NOT NULL DEFAULT '', effect TEXT NOT NULL, status TEXT NOT NULL DEFAULT '',
+  tries BIGINT NOT NULL DEFAULT 0, started_ms BIGINT NOT NULL, finished_ms BIGINT NOT NULL DEFAULT 0,
+  error_code TEXT NOT NULL DEFAULT '', error_message {blob}, screenshot_artifact_id TEXT NOT NULL DEFAULT '',
+  sequence BIGINT NOT NULL, PRIMARY KEY (workflow_run_id, attempt, path)) {keyed};
+CREATE TABLE run_events (
+  root_run_id TEXT NOT NULL, sequence BIGINT NOT NULL, about TEXT NOT NULL, wire TEXT NOT NULL, time_ms BIGINT NOT NULL,
+  value {blob} NOT NULL, PRIMARY KEY (root_run_id, sequence)) {keyed};
+CREATE TABLE artifacts (
+  id TEXT PRIMARY KEY, organization_id TEXT NOT NULL, workflow_id TEXT NOT NULL, workflow_run_id TEXT NOT NULL,
+  job_run_id TEXT NOT NULL, subject_id TEXT NOT NULL, step_id TEXT NOT NULL, type TEXT NOT NULL,
+  display_name {blob} NOT NULL, mime_type TEXT NOT NULL, size BIGINT NOT NULL, sha256 TEXT NOT NULL,
+  created_ms BIGINT NOT NULL);
+CREATE INDEX artifacts_newest ON artifacts (organization_id, created_ms DESC, id DESC);
+CREATE INDEX artifacts_of_run ON artifacts (workflow_run_id, created_ms DESC, id DESC);
+CREATE TABLE input_requests (
+  id TEXT PRIMARY KEY, root_run_id TEXT NOT NULL, organization_id TEXT NOT NULL, workflow_run_id TEXT NOT NULL,
+  job_run_id TEXT NOT NULL, subject_id TEXT NOT NULL, external_id {blob} NOT NULL, step_id TEXT NOT NULL,
+  kind TEXT NOT NULL, prompt {blob} NOT NULL, fields TEXT NOT NULL, status TEXT NOT NULL, attempt BIGINT NOT NULL,
+  created_ms BIGINT NOT NULL, expires_ms BIGINT NOT NULL, closed_ms BIGINT NOT NULL DEFAULT 0);
+CREATE INDEX input_requests_newest ON input_requests (organization_id, created_ms DESC, id DESC);
+CREATE INDEX input_requests_of_run ON input_requests (workflow_run_id);
+CREATE TABLE request_outcomes (
+  request_id TEXT PRIMARY KEY, stream TEXT NOT NULL, sequence BIGINT NOT NULL, wire TEXT NOT NULL,
+  time_ms BIGINT NOT NULL, value {blob} NOT NULL);
+CREATE INDEX request_outcomes_oldest ON request_outcomes (time_ms)
+"""
+
+_OWN_RECORDS = """
+CREATE TABLE api_keys (
+  public_id TEXT PRIMARY KEY, organization_id TEXT NOT NULL, user_id TEXT NOT NULL, level TEXT NOT NULL,
+  description TEXT NOT NULL, hash {blob} NOT NULL, created_ms BIGINT NOT NULL, expires_ms BIGINT NOT NULL DEFAULT 0,
+  revoked_ms BIGINT NOT NULL DEFAULT 0, last_used_ms BIGINT NOT NULL DEFAULT 0);
+CREATE INDEX api_keys_of_organization ON api_keys (organization_id);
+CREATE TABLE idempotency (
+  organization_id TEXT NOT NULL, route TEXT NOT NULL, key TEXT NOT NULL, fingerprint {blob} NOT NULL,
+  status BIGINT NOT NULL, body {blob} NOT NULL, created_ms BIGINT NOT NULL, taken_ms BIGINT NOT NULL,
+  PRIMARY KEY (organization_id, route, key));
+CREATE INDEX idempotency_oldest ON idempotency (created_ms)
+"""
+
+
+def migrations(dialect: Literal["sqlite", "postgres"]) -> tuple[Migration, ...]:
+    """The numbered migrations of component `api_gateway`, for `kernel.sql.port.migrate`."""
+    texts = (("read_models", _READ_MODELS), ("own_records", _OWN_RECORDS))
+    words = {"blob": "BLOB", "keyed": "WITHOUT ROWID"} if dialect == "sqlite" else {"blob": "BYTEA", "keyed": ""}
+    return tuple(
+        Migration("api_gateway", number, name, tuple(part.strip() for part in text.format(**words).split(";\n")))
+        for number, (name, text) in enumerate(texts, start=1)
+    )

@@ -1,0 +1,241 @@
+"""The shell around the projections: reads public topics, writes rows, remembers how far it came.
+
+Each partition has its own position. A batch's rows and the position move in one transaction whose first statement is
+conditional on the old position, so a second projector, or a repeated batch, changes nothing. Facts that come twice are
+dropped by their sequence. All changes of one row within a batch become one statement.
+"""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Iterable, Sequence
+from dataclasses import dataclass, field
+from functools import lru_cache
+
+import structlog
+
+from api_gateway.projections import catalog
+from api_gateway.projections.change import Cell, Change, Fact, Kind, Table
+from api_gateway.waiting import Waiters
+from kernel.clock import Clock
+from kernel.errors import LogRefused, LogUnavailable, UnknownOutcome, UnknownType
+from kernel.log.codec import decode
+from kernel.log.port import EventLog, Stored
+from kernel.log.topics import TYPES, Topic
+from kernel.sql.port import Database, Statement
+
+PUBLIC_TOPICS = (Topic.JOB_RUNS, Topic.DEFINITIONS)
+BATCH_RECORDS_MAX = 500
+REMEMBERED_STREAMS_MAX = 20_000
+READ_WAIT_SECONDS = 30.0
+RETRY_SECONDS = 0.2
+_IN_CLAUSE_MAX = 500
+_BUILD_TABLES = ("projected_streams", "projection_positions")
+_SEQUENCE_SQL = (
+    "INSERT INTO projected_streams (topic, stream, sequence) VALUES (?, ?, ?)"
+    " ON CONFLICT (topic, stream) DO UPDATE SET sequence = excluded.sequence"
+)
+_log = structlog.get_logger("api_gateway.projecting")
+
+
+@dataclass(slots=True)
+class _Follower:
+    """How far one partition is projected. `sequences` holds the last number of recently seen streams."""
+
+    topic: Topic
+    partition: int
+    next_offset: int = 0
+    sequences: dict[str, int] = field(default_factory=dict)
+
+
+class Projector:
+    """Follows the public topics into the read models and tells the waiters. One per database."""
+
+    def __init__(self, log: EventLog, db: Database, waiters: Waiters, clock: Clock) -> None:
+        self._log = log
+        self._db = db
+        self._waiters = waiters
+        self._clock = clock
+
+    async def run(self) -> None:
+        """Follow for ever; ends by cancellation, or with `LogRefused` when no later try can succeed."""
+        async with asyncio.TaskGroup() as group:
+            for topic in PUBLIC_TOPICS:
+                for partition in range(self._log.partitions(topic)):
+                    group.create_task(self._follow(topic, partition))
+
+    async def catch_up(self) -> int:
+        """Project what is in the log now; how many records that were. Not beside `run`."""
+        count = 0
+        for topic in PUBLIC_TOPICS:
+            for partition in range(self._log.partitions(topic)):
+                follower = await self._follower(topic, partition)
+                end = await self._log.end_offset(topic, partition)
+                while follower.next_offset < end:
+                    stored = await self._read(follower, 0.0)
+                    if not stored:
+                        break
+                    count += len(stored)
+                    await self._apply(follower, stored)
+        return count
+
+    async def rebuild(self) -> int:
+        """Empty every read model and project from the first record on. Not beside `run`."""
+        tables = (*(table.name for table in catalog.TABLES), *_BUILD_TABLES)
+        await self._db.transaction([(f"DELETE FROM {name}", ()) for name in tables])  # noqa: S608 (our own names)
+        return await self.catch_up()
+
+    async def lag(self) -> int:
+        """Public records that are not projected yet."""
+        behind = 0
+        for topic in PUBLIC_TOPICS:
+            for partition in range(self._log.partitions(topic)):
+                row = await self._position(topic, partition)
+                behind += await self._log.end_offset(topic, partition) - (row[1] if row else 0)
+        return behind
+
+    async def _follow(self, topic: Topic, partition: int) -> None:
+        follower: _Follower | None = None
+        while True:
+            try:
+                follower = follower or await self._follower(topic, partition)
+                stored = await self._read(follower, READ_WAIT_SECONDS)
+                if stored and not await self._apply(follower, stored):
+                    follower = None
+            except (LogUnavailable, UnknownOutcome) as error:
+                _log.warning("projecting.retry", topic=topic.value, partition=partition, error=str(error))
+                follower = None
+                await self._clock.sleep(RETRY_SECONDS)
+
+    async def _read(self, follower: _Follower, wait_seconds: float) -> list[Stored]:
+        return await self._log.read(
+            follower.topic,
+            follower.partition,
+            follower.next_offset,
+            max_records=BATCH_RECORDS_MAX,
+            wait_seconds=wait_seconds,
+        )
+
+    async def _follower(self, topic: Topic, partition: int) -> _Follower:
+        """Where this partition stands. `LogRefused` when the topic is not the one that was followed before."""
+        topic_id = await self._log.topic_id(topic)
+        row = await self._position(topic, partition)
+        if row is None:
+            await self._db.execute(
+                "INSERT INTO projection_positions (topic, partition, topic_id, next_offset) VALUES (?, ?, ?, 0)"
+                " ON CONFLICT DO NOTHING",
+                (topic.value, partition, topic_id),
+            )
+            return _Follower(topic, partition)
+        if row[0] != topic_id:
+            raise LogRefused(f"{topic} was recreated: the read models follow {row[0]}; rebuild them")
+        return _Follower(topic, partition, row[1])
+
+    async def _position(self, topic: Topic, partition: int) -> tuple[str, int] | None:
+        row = await self._db.fetch_one(
+            "SELECT topic_id, next_offset FROM projection_positions WHERE topic = ? AND partition = ?",
+            (topic.value, partition),
+        )
+        return None if row is None else (row[0], row[1])
+
+    async def _apply(self, follower: _Follower, stored: Sequence[Stored]) -> bool:
+        """Project one batch; False when another projector has moved the position."""
+        next_offset = stored[-1].offset + 1
+        facts = _facts(stored)
+        await self._load_sequences(follower, facts)
+        fresh = _fresh(follower, facts)
+        position: Statement = (
+            "UPDATE projection_positions SET next_offset = ? WHERE topic = ? AND partition = ? AND next_offset = ?",
+            (next_offset, follower.topic.value, follower.partition, follower.next_offset),
+        )
+        statements = [position, *statements_of(fresh), *self._sequence_statements(follower, fresh)]
+        changed = await self._db.transaction(statements, guarded=True)
+        if changed[0] == 0:
+            return False
+        follower.next_offset = next_offset
+        if len(follower.sequences) > REMEMBERED_STREAMS_MAX:
+            follower.sequences.clear()
+        self._waiters.told(facts)
+        return True
+
+    async def _load_sequences(self, follower: _Follower, facts: Iterable[Fact]) -> None:
+        unknown = sorted({fact.key for fact in facts if fact.sequence and fact.key not in follower.sequences})
+        for start in range(0, len(unknown), _IN_CLAUSE_MAX):
+            part = unknown[start : start + _IN_CLAUSE_MAX]
+            marks = ", ".join("?" * len(part))
+            rows = await self._db.fetch_all(
+                f"SELECT stream, sequence FROM projected_streams WHERE topic = ? AND stream IN ({marks})",  # noqa: S608
+                (follower.topic.value, *part),
+            )
+            follower.sequences.update(dict.fromkeys(part, 0))
+            follower.sequences.update((row[0], row[1]) for row in rows)
+
+    def _sequence_statements(self, follower: _Follower, fresh: Iterable[Fact]) -> list[Statement]:
+        touched = {fact.key for fact in fresh if fact.sequence}
+        return [(_SEQUENCE_SQL, (follower.topic.value, key, follower.sequences[key])) for key in touched]
+
+
+def _facts(stored: Iterable[Stored]) -> list[Fact]:
+    facts = []
+    for one in stored:
+        try:
+            message = decode(one)
+        except UnknownType as error:
+            _log.warning("projecting.unknown_type", type=str(error), topic=one.record.topic, offset=one.offset)
+            continue
+        envelope = message.envelope
+        wire = TYPES[type(message.event)].wire
+        facts.append(Fact(message.key, envelope.sequence, wire, envelope.time_ms, message.event, one.record.value))
+    return facts
+
+
+def _fresh(follower: _Follower, facts: Iterable[Fact]) -> list[Fact]:
+    """Facts that were not projected before; a record without a number belongs to no stream and repeats no row."""
+    fresh = []
+    for fact in facts:
+        if fact.sequence:
+            last = follower.sequences[fact.key]
+            if fact.sequence <= last:
+                continue
+            if fact.sequence != last + 1:
+                _log.error("projecting.gap", topic=follower.topic.value, key=fact.key, after=last, found=fact.sequence)
+            follower.sequences[fact.key] = fact.sequence
+        fresh.append(fact)
+    return fresh
+
+
+def statements_of(facts: Iterable[Fact]) -> list[Statement]:
+    """The statements of a batch: one per changed row, however many facts changed it."""
+    rows: dict[tuple[str, tuple[Cell, ...]], Change] = {}
+    for fact in facts:
+        for change in catalog.changes(fact):
+            place = (change.table.name, change.key)
+            earlier = rows.get(place)
+            rows[place] = change if earlier is None else _merged(earlier, change)
+    return [
+        (_sql(change.kind, change.table, tuple(change.columns)), (*change.columns.values(), *change.key))
+        for change in rows.values()
+    ]
+
+
+def _merged(earlier: Change, later: Change) -> Change:
+    if later.kind is Kind.KEEP:
+        return earlier
+    kind = earlier.kind if earlier.kind is Kind.PUT else later.kind
+    return Change(kind, later.table, later.key, {**earlier.columns, **later.columns})
+
+
+@lru_cache(maxsize=1024)
+def _sql(kind: Kind, table: Table, columns: tuple[str, ...]) -> str:
+    """Parameters: the columns, then the key."""
+    if kind is Kind.PATCH:
+        changed = ", ".join(f"{column} = ?" for column in columns)
+        found = " AND ".join(f"{column} = ?" for column in table.key)
+        return f"UPDATE {table.name} SET {changed} WHERE {found}"  # noqa: S608 (our own names)
+    names = ", ".join((*columns, *table.key))
+    marks = ", ".join("?" * (len(columns) + len(table.key)))
+    insert = f"INSERT INTO {table.name} ({names}) VALUES ({marks})"  # noqa: S608 (our own names)
+    if kind is Kind.KEEP:
+        return f"{insert} ON CONFLICT DO NOTHING"
+    changed = ", ".join(f"{column} = excluded.{column}" for column in columns)
+    return f"{insert} ON CONFLICT ({', '.join(table.key)}) DO UPDATE SET {changed}"
