@@ -29,7 +29,7 @@ OLDEST = (3, 11)
 NO_PYTHON = """Towpath needs Python 3.11 or newer and found none.
   Debian, Ubuntu:  apt-get install python3 python3-venv
   macOS:           brew install python@3.12"""
-NO_INSTALLER = """Towpath installs its packages with uv. This machine has neither uv, nor pip, nor a working venv module.
+NO_INSTALLER = """Towpath installs its packages with uv. This machine has neither uv, nor pip, nor a working venv.
 Do one of these and call make again:
   Debian, Ubuntu:  sudo apt-get install python3-venv
   anywhere:        install uv so that `uv --version` answers"""
