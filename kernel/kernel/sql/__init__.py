@@ -1,0 +1,1 @@
+"""The SQL seam of the read models: a port, its migrations, and one file per database."""
