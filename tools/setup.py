@@ -123,7 +123,7 @@ def install(level: str) -> None:
     target = ("--python", VENV / "bin" / "python")
     STAMP.unlink(missing_ok=True)
     say(f"installing requirements/{level}.txt")
-    must(uv, "pip", "sync", *target, "--require-hashes", f"requirements/{level}.txt")
+    must(uv, "pip", "sync", "--quiet", *target, "--require-hashes", f"requirements/{level}.txt")
     say("installing the members of the workspace")
     editable = [part for member in MEMBERS for part in ("-e", f"./{member}")]
     must(uv, "pip", "install", "--quiet", *target, "--no-deps", "--no-build-isolation", *editable)
