@@ -1,0 +1,34 @@
+"""The owning loop: it drives every decider over append and read of a log, and nothing is lost or doubled (design 4).
+
+`run_decider` is what a composition root calls. `Owner` is one owner of one partition as single actions, which a
+simulator may take one by one.
+"""
+
+from kernel.processor.loop import run_decider, run_owner, run_partition
+from kernel.processor.owner import Action, Owner
+from kernel.processor.ports import (
+    Bounds,
+    Codec,
+    NoHint,
+    Parked,
+    Ports,
+    ProcessorObserver,
+    QuietObserver,
+    SnapshotHint,
+)
+
+__all__ = [
+    "Action",
+    "Bounds",
+    "Codec",
+    "NoHint",
+    "Owner",
+    "Parked",
+    "Ports",
+    "ProcessorObserver",
+    "QuietObserver",
+    "SnapshotHint",
+    "run_decider",
+    "run_owner",
+    "run_partition",
+]

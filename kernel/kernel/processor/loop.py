@@ -1,0 +1,119 @@
+"""Owning partitions for as long as the process is asked to: the loop around an owner, and all partitions of a decider.
+
+The ledger decides who owns a partition; being called here is a proposal only. An owner that reads another claim stands
+down, waits, and claims again as long as it is still proposed: a claim that was sent by a former owner and landed late
+leaves a partition with nobody, and it must not stay so.
+"""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Iterable
+
+from kernel.clock import Clock
+from kernel.domain.decider import Decider
+from kernel.errors import LogRefused, NotOwner, Temporary
+from kernel.processor.owner import Action, Owner
+from kernel.processor.ports import Ports
+
+_WAIT_SECONDS_FIRST = 0.5
+_WAIT_SECONDS_LAST = 8.0
+
+
+async def run_decider(
+    decider: Decider, ports: Ports, stop: asyncio.Event, partitions: Iterable[int] | None = None
+) -> None:
+    """Own `partitions` of `decider` (all when None) until `stop` is set and they are drained.
+
+    Raises `LogRefused` (in an `ExceptionGroup`) when the log can never serve one of them. Everything else that goes
+    wrong is told to the observer and tried again. Cancel it to leave at once; that is as safe as a crash.
+    """
+    owned = range(ports.log.partitions(decider.ledger)) if partitions is None else partitions
+    async with asyncio.TaskGroup() as group:
+        for partition in owned:
+            group.create_task(run_partition(decider, partition, ports, stop), name=f"{decider.name}/{partition}")
+
+
+async def run_partition(decider: Decider, partition: int, ports: Ports, stop: asyncio.Event) -> None:
+    """Own one partition until `stop` is set and it is drained. Raises `LogRefused` only."""
+    wait_seconds = _WAIT_SECONDS_FIRST
+    while not stop.is_set():
+        began_ms = ports.clock.boot_ms()
+        try:
+            await run_owner(Owner(decider, partition, ports, reads_ahead=True), stop)
+        except LogRefused:
+            raise
+        except NotOwner:
+            ports.observer.stood_down(decider.name, partition)
+        except Exception as error:  # noqa: BLE001 (the edge of the loop: a partition is never left to nobody)
+            ports.observer.failed(decider.name, partition, "the owner starts again", type(error).__name__)
+        else:
+            return
+        lasted_ms = ports.clock.boot_ms() - began_ms
+        wait_seconds = _WAIT_SECONDS_FIRST if lasted_ms > 60_000 else min(wait_seconds * 2, _WAIT_SECONDS_LAST)
+        await _first_of(ports.clock, stop, wait_seconds * (0.5 + ports.entropy.fraction() / 2))
+
+
+async def run_owner(owner: Owner, stop: asyncio.Event) -> None:
+    """Step `owner` until it is drained after `stop`. Raises what `Owner.step` raises, except temporary failures."""
+    stopper = asyncio.create_task(_drain_on(stop, owner))
+    alarm = Alarm(owner)
+    try:
+        while True:
+            try:
+                action = await owner.step()
+            except Temporary as error:
+                await owner.ports.clock.sleep(max(error.delay_seconds, 0.01))
+                continue
+            if action is Action.DRAINED:
+                return
+            if action is Action.IDLE:
+                alarm.set(owner.sleep_ms())
+                await owner.await_work()
+    finally:
+        alarm.stop()
+        stopper.cancel()
+        await owner.close()
+
+
+async def _drain_on(stop: asyncio.Event, owner: Owner) -> None:
+    await stop.wait()
+    owner.drain()
+
+
+async def _first_of(clock: Clock, stop: asyncio.Event, seconds: float) -> None:
+    """Wait `seconds`, or until `stop`."""
+    tasks = {asyncio.create_task(clock.sleep(seconds)), asyncio.create_task(stop.wait())}
+    try:
+        await asyncio.wait(tasks, return_when=asyncio.FIRST_COMPLETED)
+    finally:
+        for task in tasks:
+            task.cancel()
+
+
+class Alarm:
+    """Rings an owner at its next due time. One sleeping task serves many turns: only an earlier one replaces it."""
+
+    def __init__(self, owner: Owner) -> None:
+        self._owner = owner
+        self._task: asyncio.Task[None] | None = None
+        self._at_ms = 0.0
+
+    def set(self, after_ms: int | None) -> None:
+        """Ring after `after_ms`, or earlier if it is set already."""
+        if after_ms is None:
+            return
+        at_ms = self._owner.ports.clock.boot_ms() + after_ms
+        if self._task is not None and not self._task.done() and self._at_ms <= at_ms:
+            return
+        self.stop()
+        self._at_ms = at_ms
+        self._task = asyncio.create_task(self._ring(after_ms))
+
+    def stop(self) -> None:
+        if self._task is not None:
+            self._task.cancel()
+
+    async def _ring(self, after_ms: int) -> None:
+        await self._owner.ports.clock.sleep(after_ms / 1000)
+        self._owner.ring()

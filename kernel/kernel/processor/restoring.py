@@ -1,0 +1,104 @@
+"""Reading a ledger partition up to our own claim, and what its inputs still add to that."""
+
+from __future__ import annotations
+
+from collections.abc import AsyncIterator
+
+from kernel.domain.decider import Decider
+from kernel.errors import LogRefused, NotOwner
+from kernel.log.port import Stored
+from kernel.processor.deriving import Ledger
+from kernel.processor.ledger import LedgerFold, Mark, MarkKey, Restored, raise_mark
+from kernel.processor.ports import Ports
+from kernel.processor.values import StateValues
+
+
+async def restore_partition(
+    decider: Decider, values: StateValues, ports: Ports, ledger: Ledger, claim_offset: int
+) -> Restored:
+    """The partition as the ledger tells it up to the claim at `claim_offset`. Reads only; may be repeated.
+
+    It begins at the hinted snapshot, and when that is none at the first kept record. Raises `LogRefused` when neither
+    leads to a whole state, `NotOwner` when the ledger has gone on without us, and what the codec raises.
+    """
+    hinted = await ports.hint.get(ledger.topic, ledger.partition)
+    while True:
+        first = await ports.log.start_offset(ledger.topic, ledger.partition)
+        if first > claim_offset:
+            raise NotOwner(f"the claim in {ledger.topic}/{ledger.partition} is deleted: others claimed since")
+        base = hinted if hinted is not None and first < hinted < claim_offset else first
+        restored = await _fold(decider, values, ports, ledger, base=base, claim_offset=claim_offset)
+        # An owner that claimed after us may delete while we read; what it left out would be missing in the fold.
+        if await ports.log.start_offset(ledger.topic, ledger.partition) > base:
+            continue
+        if restored is not None:
+            return restored
+        if base == first:
+            raise LogRefused(f"{ledger.topic}/{ledger.partition} begins at {first} without a complete snapshot")
+        hinted = None
+
+
+async def _fold(
+    decider: Decider, values: StateValues, ports: Ports, ledger: Ledger, *, base: int, claim_offset: int
+) -> Restored | None:
+    fold = LedgerFold(base)
+    async for stored in _records(ports, ledger.topic, ledger.partition, base, claim_offset + 1):
+        fold.add(ports.codec.decode(stored))
+    return fold.finish(decider, values)
+
+
+async def marks_of_inputs(decider: Decider, ports: Ports, partition: int, restored: Restored) -> dict[MarkKey, Mark]:
+    """The watermarks as the restored positions imply them.
+
+    Those that a checkpoint carries, raised by the sources of all inputs that were decided since: also of inputs that
+    led to nothing, which no ledger record tells.
+    """
+    marks = dict(restored.carried.watermarks)
+    for topic in decider.inputs:
+        begin, end = restored.carried.positions.get(topic, 0), restored.positions.get(topic, 0)
+        async for stored in _records(ports, topic, partition, begin, end):
+            try:
+                source = ports.codec.decode(stored).envelope.source
+            except Exception:  # noqa: BLE001, S112 (it was parked when it was its turn: nothing was accepted from it)
+                continue
+            if source is not None:
+                key = (topic, source.topic_id, source.partition)
+                raise_mark(marks, key, (source.offset, source.index))
+    return marks
+
+
+async def _records(ports: Ports, topic: str, partition: int, begin: int, end: int) -> AsyncIterator[Stored]:
+    """The kept records of [begin, end), which is all readable or about to be."""
+    while begin < end:
+        records = await ports.log.read(topic, partition, begin, wait_seconds=1.0)
+        for stored in records:
+            if stored.offset >= end:
+                return
+            yield stored
+        if records:
+            begin = records[-1].offset + 1
+        elif await ports.log.start_offset(topic, partition) >= end:
+            return
+
+
+def refuse_other_topics(restored: Restored, topic_ids: dict[str, str]) -> None:
+    """Raise `LogRefused` when a stored position belongs to another topic than the one of its name today."""
+    for topic, topic_id in restored.topic_ids.items():
+        if topic_ids.get(topic, topic_id) != topic_id:
+            raise LogRefused(
+                f"{topic} was recreated or belongs to another cluster: {topic_id} became {topic_ids[topic]}"
+            )
+
+
+async def await_inputs(decider: Decider, ports: Ports, partition: int, restored: Restored) -> None:
+    """Wait until each input reaches as far as it was decided.
+
+    A new leader of a partition may know its high watermark late. An input that stays shorter has lost records, and what
+    would be appended to it next would be taken for decided: `LogRefused` after `Bounds.end_wait_seconds`.
+    """
+    begin = ports.clock.boot_ms()
+    for topic in decider.inputs:
+        while await ports.log.end_offset(topic, partition) < restored.positions.get(topic, 0):
+            if ports.clock.boot_ms() - begin >= ports.bounds.end_wait_seconds * 1000:
+                raise LogRefused(f"{topic}/{partition} ends before {restored.positions[topic]}, which was decided")
+            await ports.clock.sleep(0.1)
