@@ -5,8 +5,13 @@ from __future__ import annotations
 from collections.abc import Generator
 
 import pytest
+from hypothesis import settings
 
 from tests.support.requires import everything_is_required
+
+# A busy machine is slow; that alone is no failure of a property.
+settings.register_profile("towpath", deadline=None, print_blob=True)
+settings.load_profile("towpath")
 
 
 @pytest.hookimpl(wrapper=True)
