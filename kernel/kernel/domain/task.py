@@ -144,7 +144,7 @@ class ReportIgnored:
     report: str
     """Wire name of the report."""
     reason: str
-    """`old_token`, `lapsed`, `settled`, `repeated`, `gap`, `run_ended`."""
+    """`old_token`, `lapsed`, `settled`, `gap`, `out_of_place`, `run_ended`. A mere repeat is dropped unrecorded."""
 
 
 @dataclass(frozen=True, slots=True)

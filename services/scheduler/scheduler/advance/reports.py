@@ -7,7 +7,7 @@ A report counts only under the newest token, in gapless number, and before the l
 from __future__ import annotations
 
 from kernel.domain.artifact import ArtifactCreated, StagedArtifact
-from kernel.domain.ids import InputRequestId
+from kernel.domain.ids import Incarnation, InputRequestId
 from kernel.domain.input_request import InputRequestOpened
 from kernel.domain.task import (
     AttemptAssigned,
@@ -42,7 +42,7 @@ from kernel.domain.workflow_run import (
     WorkflowRunStepStarted,
 )
 from scheduler.advance.build import Pen
-from scheduler.advance.state import ACTIVE, LiveRun, Phase
+from scheduler.advance.state import ACTIVE, Current, LiveRun, Phase
 from scheduler.advance.waits import next_move
 from scheduler.timers import WAIT_AFTER_DEATH_MS, WAIT_MS
 
@@ -63,16 +63,18 @@ def on_assigned(pen: Pen, assigned: TaskAssigned) -> None:
         pen.note(TaskStopRequested(assigned.task_id, assigned.token, assigned.inbox_partition))
     if current.phase is not Phase.QUEUED:
         return
-    now = pen.context.now_ms
+    _take(pen, assigned.incarnation, assigned.inbox_partition)
+
+
+def _take(pen: Pen, incarnation: Incarnation, inbox_partition: int) -> None:
+    """A runner has the wanted attempt: learnt from the assignment, or from the runner when that is read first."""
+    current, now = pen.current, pen.context.now_ms
     if current.remaining_ms:
         deadline = now + current.remaining_ms
     else:
-        deadline = current.deadline_ms or now + run.workflow.timeout_seconds * 1000
-    pen.write(
-        AttemptAssigned(
-            assigned.task_id, pen.key, current.workflow_run_id, assigned.incarnation, assigned.inbox_partition, deadline
-        )
-    )
+        deadline = current.deadline_ms or now + pen.live.workflow.timeout_seconds * 1000
+    task_id, workflow_run_id = current.task_id, current.workflow_run_id
+    pen.write(AttemptAssigned(task_id, pen.key, workflow_run_id, incarnation, inbox_partition, deadline))
     if current.ending is not None:
         pen.stop_runner()
 
@@ -110,6 +112,20 @@ def on_settled(pen: Pen, settled: TaskSettled) -> None:
 
 # ---------------------------------------------------------------- what runners say
 
+_WORKING = frozenset({Phase.RUNNING})
+PLACES: dict[type, frozenset[Phase]] = {
+    TaskStarted: frozenset({Phase.QUEUED, Phase.ASSIGNED}),
+    StepStarted: _WORKING,
+    StepFinished: _WORKING,
+    StepChecked: _WORKING,
+    TaskSuspended: _WORKING,
+    TaskParked: frozenset({Phase.RUNNING, Phase.HELD, Phase.PARKING}),
+    TaskReleased: ACTIVE,
+    TaskStopped: ACTIVE,
+    TaskEnded: frozenset({Phase.RUNNING, Phase.HELD, Phase.PARKING}),
+}
+"""In which phase each report may be read."""
+
 
 def on_report(pen: Pen, report: Report) -> None:
     """Accept a report, or record why it does not count."""
@@ -118,8 +134,8 @@ def on_report(pen: Pen, report: Report) -> None:
         return
     if reason:
         pen.note(ReportIgnored(report.task_id, pen.key, report.token, type(report).__name__, reason))
-        if reason == "gap":
-            _close_after_gap(pen)
+        if reason in {"gap", "out_of_place"}:
+            _close_untrusted(pen)
         return
     match report:
         case TaskStarted():
@@ -143,17 +159,38 @@ def why_ignored(pen: Pen, report: Report) -> str:
     if report.token != current.token:
         return "old_token"
     if current.phase is Phase.CLOSING:
-        late_end = isinstance(report, TaskEnded) and current.ending is not None and report.number > current.reports
-        return "" if late_end else "settled"
+        return "" if _is_late_success(current, report) else "settled"
     if current.phase not in ACTIVE:
         return "lapsed" if current.phase is Phase.FENCED else "settled"
     if report.number <= current.reports:
         return "repeated"
-    return "" if report.number == current.reports + 1 else "gap"
+    if report.number != current.reports + 1:
+        return "gap"
+    return "" if _is_in_place(current, report) else "out_of_place"
 
 
-def _close_after_gap(pen: Pen) -> None:
-    """Something this runner said is missing, so nothing it says can be trusted to be exact: a lapse."""
+def _is_in_place(current: Current, report: Report) -> bool:
+    """Whether the protocol allows this report now; only a faulty runner breaks it."""
+    if isinstance(report, TaskStarted) != (report.number == 1) and not isinstance(report, TaskReleased | TaskStopped):
+        return False
+    if isinstance(report, TaskEnded) and report.status in ENDED_WELL:
+        return current.phase is Phase.RUNNING
+    return current.phase in PLACES[type(report)]
+
+
+def _is_late_success(current: Current, report: Report) -> bool:
+    """A success that was reported while its cancelled attempt was being settled stands: it has happened."""
+    return (
+        isinstance(report, TaskEnded)
+        and report.status in ENDED_WELL
+        and current.ending is not None
+        and current.status is WorkflowRunStatus.IN_PROGRESS
+        and report.number > current.reports
+    )
+
+
+def _close_untrusted(pen: Pen) -> None:
+    """Something this runner said is missing or out of place, so nothing it says can be trusted to be exact: a lapse."""
     pen.stop_runner()
     if pen.current.status is WorkflowRunStatus.IN_PROGRESS:
         pen.write(WorkflowRunRequeued(pen.current.workflow_run_id, "lapsed"))
@@ -161,6 +198,8 @@ def _close_after_gap(pen: Pen) -> None:
 
 
 def _started(pen: Pen, report: TaskStarted) -> None:
+    if pen.current.phase is Phase.QUEUED:
+        _take(pen, report.incarnation, report.inbox_partition)
     pen.write(WorkflowRunStarted(report.workflow_run_id, report.token.attempt))
 
 
@@ -259,6 +298,8 @@ def _handed_back(pen: Pen, report: TaskParked | TaskReleased | TaskStopped) -> N
     match report:
         case TaskParked():
             pen.park()
+            if current.status is WorkflowRunStatus.IN_PROGRESS:
+                pen.write(WorkflowRunRequeued(current.workflow_run_id, "answered"))
             if current.answers or current.question is None:
                 pen.request_attempt()
         case TaskReleased(not_before_ms=not_before) if not_before > pen.context.now_ms:
