@@ -45,6 +45,8 @@ from kernel.domain.values import Effect, Failure, Pool, Sealed, SealedBody, Toke
 from kernel.domain.workflow_run import StepStatus, WorkflowRunRequested, WorkflowRunStatus
 
 NEVER = 1 << 60
+VALID_UNTIL_MS = 1_000_000 + 600_000
+"""Starts of runs are valid for ten minutes of a bench's clock: well inside a tombstone's life."""
 SUBJECT = SubjectId("subject-1")
 SEALED = Sealed(SUBJECT, b"sealed")
 BODY = SealedBody(SUBJECT, b"body", "", 4)
@@ -82,7 +84,7 @@ def job_run_requested(
         created_by=UserId("user-1"),
         retry_of="",
         priority=0,
-        valid_until_ms=NEVER,
+        valid_until_ms=VALID_UNTIL_MS,
     )
 
 
@@ -98,7 +100,7 @@ def workflow_run_requested(root: str = "r1", *, pool: Pool = Pool.LIGHT, request
         created_by=UserId("user-1"),
         retry_of="",
         priority=0,
-        valid_until_ms=NEVER,
+        valid_until_ms=VALID_UNTIL_MS,
     )
 
 

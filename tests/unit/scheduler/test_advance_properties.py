@@ -175,9 +175,9 @@ def test_random_inputs_never_leave_the_tables(script: list[tuple[str, int]]) -> 
     for id_ in runs:
         own = [e for e in facts if isinstance(e, WORKFLOW_FACTS) and e.workflow_run_id == id_]
         walk(own, workflow_run.WorkflowRun(), workflow_run.evolve, workflow_run.TRANSITIONS)
-    for id_ in {e.input_request_id for e in facts if isinstance(e, input_request.InputRequestOpened)}:
-        own = [e for e in facts if isinstance(e, QUESTION_FACTS) and e.input_request_id == id_]
-        walk(own, input_request.InputRequest(), input_request.evolve, input_request.TRANSITIONS)
+    for asked in {e.input_request_id for e in facts if isinstance(e, input_request.InputRequestOpened)}:
+        answers = [e for e in facts if isinstance(e, QUESTION_FACTS) and e.input_request_id == asked]
+        walk(answers, input_request.InputRequest(), input_request.evolve, input_request.TRANSITIONS)
 
 
 @settings(max_examples=100, deadline=None)
