@@ -1,0 +1,186 @@
+"""Redaction: live secret values never leave through logs, error texts or evidence.
+
+Two nets. *Values*: `LiveSecrets` knows what is secret right now and finds it in plain text and in the disguises that
+programs put on text: base64 at any alignment, URL encoding, JSON and HTML escapes (in any mixture), UTF-16. *Names*:
+whatever is logged under a name such as `password` or `authorization` is hidden whatever it holds.
+
+The structlog processor comes after everything that adds to the event (context, formatted exceptions), right before the
+renderer, and accepts the renderer's text as well.
+"""
+
+from __future__ import annotations
+
+import base64
+import re
+from collections import Counter
+from collections.abc import Iterable, Iterator, Mapping, MutableMapping
+from contextlib import contextmanager
+from html import escape
+from typing import Any
+
+from kernel.store.secret import HIDDEN, Secret
+
+SECRET_CHARS_MIN = 4
+"""Shorter values are not searched for: they would blank out ordinary text."""
+
+_BASE64_CHARS_MIN = 4
+_HIDDEN_BYTES = HIDDEN.encode()
+_NOTHING = re.compile(rb"(?!)")
+_JSON_SHORT = {'"': '\\"', "\\": "\\\\", "/": "\\/", "\b": "\\b", "\f": "\\f", "\n": "\\n", "\r": "\\r", "\t": "\\t"}
+_NAMES_ANYWHERE = frozenset(
+    {"password", "passwd", "passphrase", "pwd", "authorization", "cookie", "cookies", "credential", "credentials"}
+    | {"otp", "totp"}
+)
+_NAMES_LAST = frozenset({"secret", "token", "apikey"})
+_NAMES_LAST_TWO = frozenset({("api", "key"), ("private", "key"), ("secret", "key")})
+_WORDS = re.compile(r"[A-Z]+(?![a-z])|[A-Z]?[a-z]+|\d+")
+
+
+class LiveSecrets:
+    """The secret values that are alive in this process. A value stays known until as many `forget`s as `add`s."""
+
+    def __init__(self) -> None:
+        self._known: Counter[bytes] = Counter()
+        self._pattern = _NOTHING
+
+    def add(self, value: str | bytes | Secret) -> None:
+        """Know a value; an empty one or one shorter than four characters is passed over."""
+        raw = _raw(value)
+        if len(raw.decode(errors="replace")) >= SECRET_CHARS_MIN:
+            self._known[raw] += 1
+            self._compile()
+
+    def forget(self, value: str | bytes | Secret) -> None:
+        """Take back one `add`; a value that is not known is passed over."""
+        raw = _raw(value)
+        self._known[raw] -= 1
+        if self._known[raw] <= 0:
+            del self._known[raw]
+        self._compile()
+
+    @contextmanager
+    def known(self, values: Iterable[str | bytes | Secret]) -> Iterator[None]:
+        """Know `values` for the length of a block."""
+        held = list(values)
+        for value in held:
+            self.add(value)
+        try:
+            yield
+        finally:
+            for value in held:
+                self.forget(value)
+
+    def scrub_bytes(self, data: bytes) -> bytes:
+        """`data` with every disguise of every known value replaced by `[redacted]`."""
+        return self._pattern.sub(_HIDDEN_BYTES, data) if self._known else data
+
+    def scrub_text(self, text: str) -> str:
+        """`scrub_bytes` for text."""
+        if not self._known:
+            return text
+        return self.scrub_bytes(text.encode(errors="surrogatepass")).decode(errors="replace")
+
+    def scrub_json(self, value: Any) -> Any:
+        """A JSON-able value without known values and without what stands under a secret name. Returns a copy.
+
+        What is no JSON becomes its scrubbed `repr`.
+        """
+        match value:
+            case Mapping():
+                return {self.scrub_text(str(name)): self._scrub_member(str(name), held) for name, held in value.items()}
+            case list() | tuple() | set() | frozenset():
+                return [self.scrub_json(item) for item in value]
+            case _:
+                return self._scrub_scalar(value)
+
+    def _scrub_scalar(self, value: Any) -> Any:
+        match value:
+            case None | bool():
+                return value
+            case str():
+                return self.scrub_text(value)
+            case int() | float():
+                return value if self.scrub_text(str(value)) == str(value) else HIDDEN
+            case bytes() | bytearray():
+                return self.scrub_bytes(bytes(value))
+            case _:
+                return self.scrub_text(repr(value))
+
+    def _scrub_member(self, name: str, value: Any) -> Any:
+        hidden = is_secret_name(name) and value is not None and not isinstance(value, bool)
+        return HIDDEN if hidden else self.scrub_json(value)
+
+    def _compile(self) -> None:
+        forms = [form for value in sorted(self._known, key=len, reverse=True) for form in _forms(value)]
+        self._pattern = re.compile(b"|".join(forms)) if forms else _NOTHING
+
+
+class Redactor:
+    """The structlog processor; stands last before the renderer, or behind it."""
+
+    def __init__(self, live: LiveSecrets) -> None:
+        self._live = live
+
+    def __call__(
+        self, _logger: Any, _method: str, event: MutableMapping[str, Any] | str | bytes
+    ) -> MutableMapping[str, Any] | str | bytes:
+        """Scrub one event, as names and values or as rendered text."""
+        if isinstance(event, str):
+            return self._live.scrub_text(event)
+        if isinstance(event, bytes):
+            return self._live.scrub_bytes(event)
+        scrubbed: dict[str, Any] = self._live.scrub_json(event)
+        return scrubbed
+
+
+def is_secret_name(name: str) -> bool:
+    """Whether what stands under `name` is hidden by its name alone: `accessToken` is, `tokens_used` is not."""
+    words = tuple(word.lower() for word in _WORDS.findall(name))
+    if not words:
+        return False
+    return bool(_NAMES_ANYWHERE.intersection(words)) or words[-1] in _NAMES_LAST or words[-2:] in _NAMES_LAST_TWO
+
+
+def _raw(value: str | bytes | Secret) -> bytes:
+    if isinstance(value, Secret):
+        return value.reveal()
+    return value.encode() if isinstance(value, str) else value
+
+
+def _forms(value: bytes) -> Iterator[bytes]:
+    """Regular expressions of all disguises of one value, the longest reading first."""
+    text = value.decode(errors="surrogateescape")
+    yield b"".join(_character(char) for char in text)
+    if value.isascii() or not any(0xDC80 <= ord(char) <= 0xDCFF for char in text):
+        for encoding in ("utf-16-le", "utf-16-be"):
+            yield re.escape(text.encode(encoding, errors="surrogatepass"))
+    for alignment in range(3):
+        yield from _base64_forms(value, alignment)
+
+
+def _character(char: str) -> bytes:
+    """One character, plain or in any of its escaped spellings; escapes come first, for they are longer."""
+    raw = char.encode(errors="surrogateescape")
+    units = char.encode("utf-16-be", errors="surrogatepass")
+    spellings = [
+        b"".join(b"(?i:%%%02x)" % byte for byte in raw),
+        b"".join(b"(?i:\\\\u%02x%02x)" % (units[i], units[i + 1]) for i in range(0, len(units), 2)),
+        b"(?i:&#x0*%x;)|&#0*%d;" % (ord(char), ord(char)),
+    ]
+    named = {_JSON_SHORT.get(char, char), escape(char, quote=True)} - {char}
+    spellings += [re.escape(spelling.encode()) for spelling in sorted(named)]
+    if char == " ":
+        spellings.append(rb"\+")
+    spellings.append(re.escape(raw))
+    return b"(?:" + b"|".join(spellings) + b")"
+
+
+def _base64_forms(value: bytes, alignment: int) -> Iterator[bytes]:
+    """The characters of base64 that depend on `value` alone when it begins `alignment` bytes into a group of three."""
+    first = (alignment * 8 + 5) // 6
+    last = (alignment + len(value)) * 8 // 6
+    for encode in (base64.b64encode, base64.urlsafe_b64encode):
+        stable = encode(bytes(alignment) + value)[first:last]
+        if len(stable) >= _BASE64_CHARS_MIN:
+            # A slash may be JSON-escaped, plus and slash may be URL-encoded again.
+            yield (re.escape(stable).replace(b"/", rb"(?:\\?/|(?i:%2f))").replace(rb"\+", rb"(?:\+|(?i:%2b))"))

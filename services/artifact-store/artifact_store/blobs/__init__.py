@@ -1,0 +1,1 @@
+"""Bytes: blobs under their digest, in a folder or an object store."""

@@ -1,0 +1,1 @@
+"""Secrets: envelope-encrypted rows, the keyring above them, and the audit of every opening."""
