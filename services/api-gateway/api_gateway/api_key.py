@@ -24,19 +24,6 @@ _FORM = re.compile(
 )
 
 
-class Level(StrEnum):
-    """What a key may do; each level includes those before it."""
-
-    READ = "read"
-    WRITE = "write"
-    ADMIN = "admin"
-
-    def covers(self, needed: Level) -> bool:
-        """Whether this level is enough where `needed` is asked for."""
-        order = tuple(Level)
-        return order.index(self) >= order.index(needed)
-
-
 class Environment(StrEnum):
     """Which of its organizations a key was made for; only a mark for people and scanners."""
 

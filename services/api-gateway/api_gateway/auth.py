@@ -9,7 +9,8 @@ from __future__ import annotations
 from dataclasses import dataclass
 
 from api_gateway import api_key
-from api_gateway.api_key import Environment, Level
+from api_gateway.api_key import Environment
+from api_gateway.principal import Level, Principal
 from kernel.clock import Clock
 from kernel.domain.ids import OrganizationId, UserId
 from kernel.errors import Rejected
@@ -20,16 +21,6 @@ KEEP_MS = 5_000
 LAST_USE_GRAIN_MS = 10 * 60 * 1000
 KEPT_MAX = 10_000
 _BEARER = "bearer "
-
-
-@dataclass(frozen=True, slots=True)
-class Principal:
-    """Who asks, for which organization, and what they may do. `user_id` is the key's own service user."""
-
-    organization_id: OrganizationId
-    user_id: UserId
-    level: Level
-    key_id: str
 
 
 @dataclass(frozen=True, slots=True)

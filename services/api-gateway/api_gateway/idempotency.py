@@ -46,7 +46,7 @@ class StoredAnswer:
 
 
 def claim_of(organization_id: OrganizationId, key: str, *, route: str, path: str, body: bytes) -> Claim:
-    """The claim of a request; `route` is method and path template. `Rejected("invalid_parameter")` for a key that is no 1 to 255 visible characters."""
+    """The claim of a request; `route` is method and path template. `invalid_parameter` for a malformed key."""
     if not (0 < len(key) <= KEY_LENGTH_MAX) or not key.isprintable() or not key.isascii():
         raise Rejected("invalid_parameter", f"an Idempotency-Key has 1 to {KEY_LENGTH_MAX} visible ASCII characters")
     fingerprint = hashlib.sha256(b"\0".join((route.encode(), path.encode(), body))).digest()
