@@ -1,0 +1,1 @@
+"""The shared kernel: what is true in every service."""

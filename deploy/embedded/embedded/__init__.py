@@ -1,0 +1,1 @@
+"""All services in one process, over one folder: what `make run` starts."""

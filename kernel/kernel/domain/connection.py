@@ -1,8 +1,8 @@
 """A connection: the login of one end customer at one provider. Its id survives every repair.
 
-    observed UNKNOWN -> HEALTHY <-> EXPIRED / NEEDS_USER
-             any but LOCKED -> LOCKED      three wrong credentials in a row, counted over all runs
-             LOCKED -> HEALTHY             the customer repaired it
+observed UNKNOWN -> HEALTHY <-> EXPIRED / NEEDS_USER
+         any but LOCKED -> LOCKED      three wrong credentials in a row, counted over all runs
+         LOCKED -> HEALTHY             the customer repaired it
 """
 
 from __future__ import annotations
@@ -113,7 +113,9 @@ def evolve(connection: Connection, event: ConnectionEvent) -> Connection:
         case ConnectionLoginRecorded():
             good = event.outcome in {LoginOutcome.SUCCEEDED, LoginOutcome.STILL_VALID}
             return replace(
-                connection, health=event.health, failed_attempts=event.failed_attempts,
+                connection,
+                health=event.health,
+                failed_attempts=event.failed_attempts,
                 last_login_ms=event.observed_ms if good else connection.last_login_ms,
             )
         case _:
@@ -128,7 +130,11 @@ def decide(connection: Connection | None, observed: LoginObserved) -> tuple[Conn
     events: list[ConnectionEvent] = []
     if connection is None:
         created = ConnectionCreated(
-            observed.connection_id, observed.organization_id, observed.subject_id, observed.external_id, observed.provider
+            observed.connection_id,
+            observed.organization_id,
+            observed.subject_id,
+            observed.external_id,
+            observed.provider,
         )
         events.append(created)
         connection = evolve(Connection(), created)

@@ -1,7 +1,7 @@
 """What every decider is: decide, evolve, derive, all pure (design 4). The owning loop is `kernel.processor`.
 
-A partition's state is a keyed map; `evolve` of a key reads that key's own old value only, so a restore may fold each key
-from its own snapshot chunk. Beside the map a state may keep indexes, which are a pure function of its puts.
+A partition's state is a keyed map; `evolve` of a key reads that key's own old value only, so a restore may fold each
+key from its own snapshot chunk. Beside the map a state may keep indexes, which are a pure function of its puts.
 """
 
 from __future__ import annotations
@@ -40,8 +40,8 @@ class TakenOver:
 class Context:
     """What a decision may use beside the state: time, ids and chance as arguments.
 
-    `now_ms` never falls below the last one. `derived_id(*parts)` is UUIDv5 of the input's position and `parts`: the same
-    on every replay. `nonce()` gives 128 random bits in hex, recorded in the decision.
+    `now_ms` never falls below the last one. `derived_id(*parts)` is UUIDv5 of the input's position and `parts`: the
+    same on every replay. `nonce()` gives 128 random bits in hex, recorded in the decision.
     """
 
     now_ms: int
@@ -53,8 +53,8 @@ class Context:
 class Decision:
     """One fact of a ledger.
 
-    `key` is the aggregate (root run, task, organization …); `sequence` is the gapless number of the public record that is
-    derived from it under that key and topic, 0 when none is. `subject` is the entity the fact is about.
+    `key` is the aggregate (root run, task, organization …); `sequence` is the gapless number of the public record that
+    is derived from it under that key and topic, 0 when none is. `subject` is the entity the fact is about.
     """
 
     event: Event
@@ -99,8 +99,8 @@ class Decider(Protocol):
     """A pure decider.
 
     `name` names it in logs; `ledger` is its ledger topic; `inputs` its input topics, all with the ledger's partition
-    count. Values of the state map are frozen dataclasses that `kernel.processor` stores by msgspec under the class name;
-    `value_types` lists these classes.
+    count. Values of the state map are frozen dataclasses that `kernel.processor` stores by msgspec under the class
+    name; `value_types` lists these classes.
     """
 
     name: str

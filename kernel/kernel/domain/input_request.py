@@ -1,6 +1,6 @@
 """An input request: a run asks a person. The first answer wins.
 
-    opened OPEN -> ANSWERED | EXPIRED | CANCELLED
+opened OPEN -> ANSWERED | EXPIRED | CANCELLED
 """
 
 from __future__ import annotations
@@ -25,9 +25,13 @@ class InputRequestStatus(StrEnum):
 
 
 TRANSITIONS: dict[InputRequestStatus, frozenset[InputRequestStatus]] = {
-    InputRequestStatus.OPEN: frozenset({
-        InputRequestStatus.ANSWERED, InputRequestStatus.EXPIRED, InputRequestStatus.CANCELLED,
-    }),
+    InputRequestStatus.OPEN: frozenset(
+        {
+            InputRequestStatus.ANSWERED,
+            InputRequestStatus.EXPIRED,
+            InputRequestStatus.CANCELLED,
+        }
+    ),
     InputRequestStatus.ANSWERED: frozenset(),
     InputRequestStatus.EXPIRED: frozenset(),
     InputRequestStatus.CANCELLED: frozenset(),

@@ -1,6 +1,6 @@
 """A job: workflows of one provider in an order.
 
-    created -> changed*
+created -> changed*
 """
 
 from __future__ import annotations
@@ -101,8 +101,12 @@ def evolve(job: Job, event: JobEvent) -> Job:
     match event:
         case JobCreated():
             return replace(
-                job, id=event.job_id, organization_id=event.organization_id, name=event.name,
-                provider=event.provider, workflow_ids=event.workflow_ids,
+                job,
+                id=event.job_id,
+                organization_id=event.organization_id,
+                name=event.name,
+                provider=event.provider,
+                workflow_ids=event.workflow_ids,
             )
         case JobChanged():
             return replace(job, name=event.name, workflow_ids=event.workflow_ids)

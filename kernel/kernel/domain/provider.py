@@ -1,6 +1,6 @@
 """A provider: the web application that workflows are written for.
 
-    registered -> registered again (all fields as they stand now)
+registered -> registered again (all fields as they stand now)
 """
 
 from __future__ import annotations
@@ -64,7 +64,10 @@ def evolve(provider: Provider, event: ProviderEvent) -> Provider:
     match event:
         case ProviderRegistered():
             return replace(
-                provider, slug=event.slug, display_name=event.display_name, login_url=event.login_url,
+                provider,
+                slug=event.slug,
+                display_name=event.display_name,
+                login_url=event.login_url,
                 allowed_domains=event.allowed_domains,
             )
         case _:

@@ -9,11 +9,17 @@ in `task_reports` (design 6.4). Reports carry a gapless number per token, from 1
 from __future__ import annotations
 
 from dataclasses import dataclass
-from enum import StrEnum
 
 from kernel.domain.artifact import StagedArtifact
 from kernel.domain.ids import (
-    ConnectionId, Incarnation, InputRequestId, OrganizationId, RequestId, SubjectId, TaskId, WorkflowRunId,
+    ConnectionId,
+    Incarnation,
+    InputRequestId,
+    OrganizationId,
+    RequestId,
+    SubjectId,
+    TaskId,
+    WorkflowRunId,
 )
 from kernel.domain.input_request import InputField
 from kernel.domain.plan import PlannedWorkflow
@@ -31,7 +37,7 @@ class JournalEntry:
     output: SealedBody
     safe_point: bool
     url: Sealed
-    """Where a resume re-enters after this step; empty when it is no safe point. Sealed: an address may name a person."""
+    """Where a resume re-enters after this step; empty when it is none. Sealed: an address may name a person."""
     consumed: bool
     """The output was a one-time answer that is gone; the step asks again."""
 
@@ -171,7 +177,7 @@ class AttemptSettling:
 
 @dataclass(frozen=True, slots=True)
 class AttemptParked:
-    """The attempt ended at a safe point and holds nothing; the run waits for an answer or for `resume_ms`. Ledger only."""
+    """The attempt ended at a safe point and holds nothing; the run waits for an answer or `resume_ms`. Ledger only."""
 
     task_id: TaskId
     root_run_id: str
@@ -434,7 +440,7 @@ class StepFinished:
     journal_staged: SealedBody
     """When set: the whole journal up to and with this step, staged; entries before may be dropped."""
     resolved: bool
-    """For a `once` step that was unknown: a check settled it (status COMPLETED: it had happened; the step is not run)."""
+    """For a `once` step that was unknown: a check settled it (status COMPLETED: it had happened; it is not run)."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -533,7 +539,14 @@ class StepAccepted:
 
 
 Report = (
-    TaskStarted | StepStarted | StepFinished | StepChecked | TaskSuspended | TaskParked | TaskReleased | TaskStopped | TaskEnded
+    TaskStarted
+    | StepStarted
+    | StepFinished
+    | StepChecked
+    | TaskSuspended
+    | TaskParked
+    | TaskReleased
+    | TaskStopped
+    | TaskEnded
 )
 """What a runner may append to `task_reports`; all carry task_id, root_run_id, workflow_run_id, token, number."""
-

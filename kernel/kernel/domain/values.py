@@ -34,7 +34,7 @@ class SealedBody:
 
 @dataclass(frozen=True, slots=True)
 class Document:
-    """A `stepsJson` snapshot: inline JSON text, or blob `sha256` when longer than 16 KiB. It holds no personal value."""
+    """A `stepsJson` snapshot: inline JSON text, or blob `sha256` when longer than 16 KiB. It holds no personal data."""
 
     inline: str = ""
     blob: str = ""

@@ -1,6 +1,6 @@
 """A workflow definition: named steps for one provider, with revisions.
 
-    created -> changed* -> archived     archived ones stay readable; runs keep their snapshot
+created -> changed* -> archived     archived ones stay readable; runs keep their snapshot
 """
 
 from __future__ import annotations
@@ -115,8 +115,14 @@ def evolve(workflow: Workflow, event: WorkflowEvent) -> Workflow:
     match event:
         case WorkflowCreated():
             return replace(
-                workflow, id=event.workflow_id, organization_id=event.organization_id, name=event.name,
-                provider=event.provider, type=event.type, document=event.document, revision=event.revision,
+                workflow,
+                id=event.workflow_id,
+                organization_id=event.organization_id,
+                name=event.name,
+                provider=event.provider,
+                type=event.type,
+                document=event.document,
+                revision=event.revision,
             )
         case WorkflowChanged():
             return replace(workflow, name=event.name, document=event.document, revision=event.revision)

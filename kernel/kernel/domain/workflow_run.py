@@ -1,10 +1,10 @@
 """A workflow run: one workflow carried out for one customer, by as many attempts as it takes.
 
-    created PENDING -> IN_PROGRESS <-> AWAITING_USER_INPUT
-            IN_PROGRESS -> PENDING                    its attempt ended without an end; the next one waits for a slot
-            AWAITING_USER_INPUT -> PENDING            answered while parked
-            IN_PROGRESS -> COMPLETED | COMPLETED_WITH_NO_ACTION_TAKEN
-            any live -> FAILED | TERMINATED | TIMED_OUT | BUDGET_EXHAUSTED | CANCELLED
+created PENDING -> IN_PROGRESS <-> AWAITING_USER_INPUT
+        IN_PROGRESS -> PENDING                    its attempt ended without an end; the next one waits for a slot
+        AWAITING_USER_INPUT -> PENDING            answered while parked
+        IN_PROGRESS -> COMPLETED | COMPLETED_WITH_NO_ACTION_TAKEN
+        any live -> FAILED | TERMINATED | TIMED_OUT | BUDGET_EXHAUSTED | CANCELLED
 """
 
 from __future__ import annotations
@@ -14,7 +14,15 @@ from enum import StrEnum
 from typing import assert_never
 
 from kernel.domain.ids import (
-    InputRequestId, JobRunId, OrganizationId, ProviderSlug, RequestId, SubjectId, UserId, WorkflowId, WorkflowRunId,
+    InputRequestId,
+    JobRunId,
+    OrganizationId,
+    ProviderSlug,
+    RequestId,
+    SubjectId,
+    UserId,
+    WorkflowId,
+    WorkflowRunId,
 )
 from kernel.domain.plan import PlannedWorkflow
 from kernel.domain.values import Effect, Failure, Sealed, SealedBody
@@ -37,17 +45,23 @@ class WorkflowRunStatus(StrEnum):
     CANCELLED = "cancelled"
 
 
-_BAD_ENDS = frozenset({
-    WorkflowRunStatus.FAILED, WorkflowRunStatus.TERMINATED, WorkflowRunStatus.TIMED_OUT,
-    WorkflowRunStatus.BUDGET_EXHAUSTED, WorkflowRunStatus.CANCELLED,
-})
+_BAD_ENDS = frozenset(
+    {
+        WorkflowRunStatus.FAILED,
+        WorkflowRunStatus.TERMINATED,
+        WorkflowRunStatus.TIMED_OUT,
+        WorkflowRunStatus.BUDGET_EXHAUSTED,
+        WorkflowRunStatus.CANCELLED,
+    }
+)
 ENDED_WELL = frozenset({WorkflowRunStatus.COMPLETED, WorkflowRunStatus.COMPLETED_WITH_NO_ACTION_TAKEN})
 TERMINAL = ENDED_WELL | _BAD_ENDS
 
 TRANSITIONS: dict[WorkflowRunStatus, frozenset[WorkflowRunStatus]] = {
     WorkflowRunStatus.PENDING: frozenset({WorkflowRunStatus.IN_PROGRESS}) | _BAD_ENDS,
     WorkflowRunStatus.IN_PROGRESS: frozenset({WorkflowRunStatus.PENDING, WorkflowRunStatus.AWAITING_USER_INPUT})
-    | ENDED_WELL | _BAD_ENDS,
+    | ENDED_WELL
+    | _BAD_ENDS,
     WorkflowRunStatus.AWAITING_USER_INPUT: frozenset({WorkflowRunStatus.IN_PROGRESS, WorkflowRunStatus.PENDING})
     | _BAD_ENDS,
     **dict.fromkeys(TERMINAL, frozenset()),
@@ -193,8 +207,15 @@ class WorkflowRunFailed:
 
 
 WorkflowRunEvent = (
-    WorkflowRunCreated | WorkflowRunStarted | WorkflowRunRequeued | WorkflowRunAwaitingUserInput | WorkflowRunResumed
-    | WorkflowRunStepStarted | WorkflowRunStepFinished | WorkflowRunCompleted | WorkflowRunFailed
+    WorkflowRunCreated
+    | WorkflowRunStarted
+    | WorkflowRunRequeued
+    | WorkflowRunAwaitingUserInput
+    | WorkflowRunResumed
+    | WorkflowRunStepStarted
+    | WorkflowRunStepFinished
+    | WorkflowRunCompleted
+    | WorkflowRunFailed
 )
 
 # ---------------------------------------------------------------- state

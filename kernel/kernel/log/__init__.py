@@ -1,0 +1,1 @@
+"""The event log: its port, its implementations, the table of topics, the codec."""

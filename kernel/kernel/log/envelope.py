@@ -30,9 +30,9 @@ class Source:
 class Envelope:
     """The attributes of one record.
 
-    `id` is `ce_id`; `time_ms` is `ce_time`; `claim` and `cause` stand in ledger records only; `source` in derived records
-    only; `sequence` is gapless per key and public topic and 0 elsewhere; `causation_id` is the id of the record that
-    caused this one.
+    `id` is `ce_id`; `time_ms` is `ce_time`; `claim` and `cause` stand in ledger records only; `source` in derived
+    records only; `sequence` is gapless per key and public topic and 0 elsewhere; `causation_id` is the id of the record
+    that caused this one.
     """
 
     id: str

@@ -1,7 +1,7 @@
 """Every topic and every event type, in one table: wire name, where it stands, who writes it.
 
-One writer per type and topic (design 3.2). Derived types have their ledger's decider as writer. The manual includes these
-tables, and tests hold them against the protos, the codec and the deciders.
+One writer per type and topic (design 3.2). Derived types have their ledger's decider as writer. The manual includes
+these tables, and tests hold them against the protos, the codec and the deciders.
 """
 
 from __future__ import annotations

@@ -164,7 +164,7 @@ class Projector:
             part = unknown[start : start + _IN_CLAUSE_MAX]
             marks = ", ".join("?" * len(part))
             rows = await self._db.fetch_all(
-                f"SELECT stream, sequence FROM projected_streams WHERE topic = ? AND stream IN ({marks})",  # noqa: S608
+                f"SELECT stream, sequence FROM projected_streams WHERE topic = ? AND stream IN ({marks})",  # noqa: S608 (marks only)
                 (follower.topic.value, *part),
             )
             follower.sequences.update(dict.fromkeys(part, 0))

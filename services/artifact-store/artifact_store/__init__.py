@@ -1,0 +1,1 @@
+"""The artifact store: keeps bytes and secrets behind gRPC, and writes no fact."""
