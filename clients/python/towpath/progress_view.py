@@ -19,6 +19,7 @@ from rich.table import Table
 from rich.text import Text
 
 from towpath.resources import JobRun, Step, WorkflowRun, WorkflowRunStatus
+from towpath.text import printable
 from towpath.watch import Change, RunChanged, RunProgress, StepEnded, WorkflowChanged, changes
 
 _WIDTH_MAX = 88
@@ -53,6 +54,11 @@ def words(status: str) -> str:
     return status.lower().replace("_", " ")
 
 
+def marks(console: Console) -> tuple[str, str, str]:
+    """Signs for good, bad and passed over, as far as the console's encoding has them."""
+    return ("✓", "✗", "-") if console.encoding.lower().startswith("utf") else ("ok", "!!", "-")
+
+
 class ProgressView:
     """Shows looks at one run on `console`; a context manager, so that the live line goes away in any case."""
 
@@ -62,7 +68,7 @@ class ProgressView:
         self._last: RunProgress | None = None
         self._since = monotonic()
         self._inside: Counter[tuple[str, str]] = Counter()
-        self._marks = ("✓", "✗", "-") if console.encoding.lower().startswith("utf") else ("ok", "!!", "-")
+        self._marks = marks(console)
         self._is_live = console.is_terminal and not console.is_dumb_terminal
         self._live = Live(console=console, transient=True, refresh_per_second=8, get_renderable=self._line)
         self._spinner = Spinner("dots" if self._marks[0] == "✓" else "line", style="cyan")
@@ -110,15 +116,17 @@ class ProgressView:
             if not run.ended_well:
                 self._print(Text(f"  {failure_text(run)}", style="red"))
         elif appeared:
-            self._print(Text.assemble((progress.name, "bold"), ("  run ", _QUIET), (run.id, _QUIET)))
+            self._print(Text.assemble((printable(progress.name), "bold"), ("  run ", _QUIET), (run.id, _QUIET)))
 
     def _show_workflow(self, change: WorkflowChanged) -> None:
         run, last = change.run, self._last
         if change.appeared:
             if isinstance(last.run if last else None, JobRun) and last:
-                self._print(Text(f"{change.position + 1}/{len(last.workflows)} {change.workflow.name}", style="bold"))
+                self._print(
+                    Text(f"{change.position + 1}/{len(last.workflows)} {printable(change.workflow.name)}", style="bold")
+                )
         elif run.status is WorkflowRunStatus.AWAITING_USER_INPUT:
-            self._print(Text(f"  ? waits for an answer: towpath input answer {run.input_request_id}", style="yellow"))
+            self._print(Text(f"  ? needs an answer: towpath input answer {run.input_request_id}", style="yellow"))
         elif run.ended and run.ended_well:
             self._print(self._row("", words(run.status), seconds_text(run_seconds(run)), _QUIET))
 
@@ -134,12 +142,12 @@ class ProgressView:
             notes.append(f"{inside} steps inside")
         if step.attempt > 1:
             notes.append(f"attempt {step.attempt}")
-        label = (step.name or step.step_id) + (f" ({', '.join(notes)})" if notes else "")
+        label = printable(step.name or step.step_id) + (f" ({', '.join(notes)})" if notes else "")
         time = "skipped" if step.skipped else seconds_text(step.seconds)
         self._print(self._row(mark, label, time, style, label_style=_QUIET if step.skipped else ""))
         if step.failed:
             reason = ": ".join(part for part in (step.error_code, step.error_message) if part)
-            self._print(Text(f"      {reason or 'no reason was given'}", style="red"))
+            self._print(Text(f"      {printable(reason) or 'no reason was given'}", style="red"))
 
     def _row(self, mark: str, label: str, time: str, style: str, *, label_style: str = "") -> Text:
         lead = 3 + max(len(m) for m in self._marks)
@@ -180,7 +188,7 @@ class ProgressView:
             return Text.assemble(words(run.status), (f"  {passed}", _QUIET))
         done = sum(count for (run_id, _), count in self._inside.items() if run_id == run.id)
         inside = f"  {done} done inside" if done else ""
-        return Text.assemble(run.current_state_name or "starting", (f"{inside}  {passed}", _QUIET))
+        return Text.assemble(printable(run.current_state_name or "starting"), (f"{inside}  {passed}", _QUIET))
 
 
 def failure_text(run: JobRun | WorkflowRun) -> str:
@@ -188,4 +196,4 @@ def failure_text(run: JobRun | WorkflowRun) -> str:
     step = run.failed_step
     where = f"at step {step.name or step.step_id}: " if step else ""
     reason = ": ".join(part for part in (run.error_code, run.error_message) if part)
-    return f"{where}{reason or 'the server gave no reason'}"
+    return printable(f"{where}{reason or 'the server gave no reason'}")

@@ -11,6 +11,7 @@ from rich.progress import BarColumn, DownloadColumn, Progress, TextColumn, TimeR
 from towpath.client import find_run
 from towpath.commands.shared import App, err, json_option, pass_app, print_json, print_rows, waiting
 from towpath.resources import Artifact, JobRun
+from towpath.text import safe_file_name
 
 
 @click.group()
@@ -64,8 +65,7 @@ def get(app: App, *, artifact_id: object, output: Path | None, force: bool, as_j
 
 
 def _target(wanted: Artifact, output: Path | None) -> Path:
-    # The name comes from a web page: only its last part is used, and never a hidden or empty one.
-    name = Path(wanted.display_name.replace("\\", "/")).name.lstrip(".") or wanted.id
+    name = safe_file_name(wanted.display_name) or wanted.id
     if output is None:
         return Path(name)
     return output / name if output.is_dir() else output

@@ -9,6 +9,7 @@ import click
 from towpath.client import Client, find_run
 from towpath.commands.shared import App, json_option, pass_app, print_json
 from towpath.resources import Event, JobRun, WorkflowRun
+from towpath.text import printable
 
 _WAIT_SECONDS = 1.0
 
@@ -70,4 +71,4 @@ def _line(event: Event) -> str:
         else []
     )
     failed = event.data.get("error_message")
-    return "  ".join([created, event.type, *about, *([str(failed)] if failed else [])])
+    return printable("  ".join([created, event.type, *about, *([str(failed)] if failed else [])]))

@@ -11,6 +11,7 @@ from towpath.commands.shared import App, json_option, pass_app, print_json, prin
 from towpath.inputs import collect
 from towpath.progress_view import words
 from towpath.resources import InputField, InputRequest, InputRequestStatus
+from towpath.text import printable
 
 
 @click.group("input")
@@ -69,7 +70,7 @@ def answer(
     if request.status is InputRequestStatus.OPEN:
         missing = [field for field in request.fields if field.name not in values]
         if missing:
-            click.echo(request.prompt, err=True)
+            click.echo(printable(request.prompt), err=True)
         values |= {field.name: _ask(field) for field in missing}
     with waiting("Sending the answer"):
         answered = app.client.input_requests.answer(request.id, values)
@@ -77,7 +78,7 @@ def answer(
 
 
 def _ask(field: InputField) -> Any:
-    label = field.label or field.name
+    label = printable(field.label or field.name)
     if field.kind == "confirm":
         return click.confirm(label, err=True)
     if field.options:

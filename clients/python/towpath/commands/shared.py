@@ -24,6 +24,7 @@ from rich.text import Text
 from towpath import settings
 from towpath.client import Client
 from towpath.errors import ApiError, MissingApiKey, TowpathError, Unreachable
+from towpath.text import printable
 from towpath.transport import Surroundings
 
 F = TypeVar("F", bound=Callable[..., Any])
@@ -117,7 +118,7 @@ def _cell(value: object) -> str:
         return ""
     if isinstance(value, datetime):
         return value.strftime("%Y-%m-%d %H:%M:%SZ")
-    return " ".join(str(value).split())
+    return printable(str(value))
 
 
 _ADVICE = {
@@ -157,8 +158,8 @@ def report(error: TowpathError) -> None:
     """Print `error` in plain words on standard error."""
     console = err()
     message, spots, advice = explain(error)
-    console.print(Text.assemble(("Error: ", "bold red"), message), soft_wrap=True)
+    console.print(Text.assemble(("Error: ", "bold red"), printable(message)), soft_wrap=True)
     for spot in spots:
-        console.print(Text(f"  {spot}"), soft_wrap=True)
+        console.print(Text(f"  {printable(spot)}"), soft_wrap=True)
     if advice:
         console.print(Text(advice), soft_wrap=True)
