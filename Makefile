@@ -32,6 +32,7 @@ check: setup ## format, lint, types, imports, contracts, tidiness, coverage of t
 	$(BIN)/mypy $(SOURCES)
 	$(BIN)/lint-imports
 	$(BIN)/python tools/protos.py --check
+	$(BIN)/pytest -q -n 0 -s tests/unit/test_tidy.py
 	$(BIN)/pytest -q -n $(WORKERS) tests/unit --cov --cov-report=term:skip-covered --cov-fail-under=95
 
 test: setup ## all tests; those of absent components are skipped, or fail with TOWPATH_REQUIRE=all
