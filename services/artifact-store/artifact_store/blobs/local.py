@@ -15,6 +15,7 @@ import errno
 import hashlib
 import os
 from collections.abc import AsyncIterator, Callable, Iterator
+from io import FileIO
 from pathlib import Path
 from typing import BinaryIO, ParamSpec, TypeVar
 
@@ -53,8 +54,9 @@ class LocalBlobs:
             raise Temporary("upload_busy", "another call writes this upload", delay_seconds=1.0)
         self._busy.add(upload_id)
         try:
-            part = await _in_thread(_Part, self._staging / upload_id, offset, bytes_max)
+            part = _Part(self._staging / upload_id, bytes_max)
             try:
+                await _in_thread(part.take_up, offset)
                 async for chunk in chunks:
                     await _in_thread(part.write, chunk)
                 await _in_thread(part.finish)
@@ -130,27 +132,24 @@ class LocalBlobs:
 class _Part:
     """An upload being written: the file, its running digest, its size. Every method blocks."""
 
-    def __init__(self, path: Path, offset: int, bytes_max: int) -> None:
+    def __init__(self, path: Path, bytes_max: int) -> None:
         self.digest = hashlib.sha256()
         self.head = b""
         self.size = 0
         self._path = path
         self._bytes_max = bytes_max
-        descriptor = os.open(path, os.O_RDWR | os.O_CREAT, 0o600)
-        self._file = os.fdopen(descriptor, "r+b", buffering=0)
-        try:
-            self._take_up(offset)
-        except BaseException:
-            self._file.close()
-            raise
+        self._file: FileIO | None = None
 
-    def _take_up(self, offset: int) -> None:
-        """Stand at the end of what is there; offset 0 begins anew."""
+    def take_up(self, offset: int) -> None:
+        """Open the file and stand at the end of what is there; offset 0 begins anew."""
+        self._file = FileIO(os.open(self._path, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o600), "r+b")
         kept = os.fstat(self._file.fileno()).st_size
         if offset == 0:
             self._file.truncate(0)
             return
         if offset != kept:
+            if not kept:
+                self._path.unlink()
             raise Rejected("offset_mismatch", f"the upload stands at {kept}, not at {offset}")
         while block := self._file.read(_REHASH_BYTES):
             self._count(block)
@@ -158,6 +157,7 @@ class _Part:
     def write(self, chunk: bytes) -> None:
         if self.size + len(chunk) > self._bytes_max:
             raise Rejected("blob_too_large", f"more than {self._bytes_max} bytes")
+        assert self._file is not None
         view = memoryview(chunk)
         while view:
             view = view[self._file.write(view) :]
@@ -170,9 +170,12 @@ class _Part:
         self.size += len(chunk)
 
     def finish(self) -> None:
+        assert self._file is not None
         os.fsync(self._file.fileno())
 
     def close(self, now_ms: int) -> None:
+        if self._file is None:
+            return
         self._file.close()
         with contextlib.suppress(FileNotFoundError):
             os.utime(self._path, ns=(now_ms * 1_000_000, now_ms * 1_000_000))
