@@ -51,7 +51,7 @@ def save(transport: Transport, fetch: Fetch, destination: Path, on_progress: OnP
     artifact = fetch()
     part = destination.with_name(f".{destination.name}.{artifact.file_hash[:16]}.part")
     destination.parent.mkdir(parents=True, exist_ok=True)
-    tries = 0
+    tries, minted_anew = 0, False
     while True:
         had = part.stat().st_size if part.exists() else 0
         tries += 1
@@ -59,14 +59,16 @@ def save(transport: Transport, fetch: Fetch, destination: Path, on_progress: OnP
             _append(transport, artifact, part, on_progress)
             break
         except ApiError as error:
-            if error.status not in {_EXPIRED, _NOT_SATISFIABLE} or tries > 1:
+            if error.status not in {_EXPIRED, _NOT_SATISFIABLE} or minted_anew:
                 raise
+            minted_anew = True
             if error.status == _NOT_SATISFIABLE:
                 part.unlink(missing_ok=True)
             artifact = fetch()
         except httpx.TransportError as error:
             # Bytes that arrived since are progress: only breaks without any count towards giving up.
-            tries = 0 if part.exists() and part.stat().st_size > had else tries
+            if part.exists() and part.stat().st_size > had:
+                tries, minted_anew = 0, False
             delay = delay_seconds(max(tries, 1), None, transport.surroundings.fraction())
             if delay is None:
                 raise Unreachable(transport.url, str(error) or type(error).__name__) from error

@@ -13,6 +13,7 @@ import time
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass
+from importlib.metadata import version
 from typing import Any, TypeVar
 
 import httpx
@@ -31,7 +32,7 @@ _READ_SECONDS = 30.0
 _CONNECT_SECONDS = 5.0
 _RETRIED = frozenset({429, 502, 503, 504})
 _IN_PROGRESS = "idempotency_in_progress"
-_USER_AGENT = "towpath-python/0.1.0"
+_USER_AGENT = f"towpath-python/{version('towpath')}"
 
 Query = Mapping[str, str | int | bool | None]
 

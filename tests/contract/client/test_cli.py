@@ -276,6 +276,14 @@ def test_a_missing_key_says_where_keys_come_from(run: Run) -> None:
     assert "TOWPATH_DATA" in result.stderr
 
 
+def test_the_key_of_the_data_folder_is_used(run: Run, tmp_path: Path) -> None:
+    (tmp_path / ".towpath").mkdir()
+    (tmp_path / ".towpath" / "api-key").write_text("")
+    assert "is empty" in run("job", "list", environment={"TOWPATH_URL": URL}).stderr
+    (tmp_path / ".towpath" / "api-key").write_text(f"{KEY}\n")
+    assert run("job", "list", environment={"TOWPATH_URL": URL}).exit_code == 0
+
+
 def test_a_wrong_key_is_told_and_not_shown(run: Run) -> None:
     result = run("job", "list", environment={"TOWPATH_URL": URL, "TOWPATH_API_KEY": "wrong-key"})
     assert result.exit_code == 1

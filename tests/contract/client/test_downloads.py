@@ -9,7 +9,7 @@ import httpx
 import pytest
 
 from tests.support.fake_api import SETTINGS, FakeApi, Naps, an_id, problem
-from towpath import Client, DamagedDownload
+from towpath import ApiError, Client, DamagedDownload
 
 CONTENT = bytes(range(256)) * 4000
 
@@ -97,6 +97,19 @@ def test_an_expired_address_is_minted_anew(client: Client, api: FakeApi, tmp_pat
     _answered(api, problem(410, "signed_url_expired"))
     client.artifacts.download(ARTIFACT, tmp_path / "out")
     assert (tmp_path / "out").read_bytes() == CONTENT
+
+
+def test_an_address_that_expires_during_a_break_is_minted_anew(client: Client, api: FakeApi, tmp_path: Path) -> None:
+    _answered(api, httpx.Response(200, stream=_Breaking(CONTENT[:300_000])), problem(410, "signed_url_expired"))
+    client.artifacts.download(ARTIFACT, tmp_path / "out")
+    assert (tmp_path / "out").read_bytes() == CONTENT
+
+
+def test_an_address_that_is_always_expired_is_told(client: Client, api: FakeApi, tmp_path: Path) -> None:
+    _answered(api, problem(410, "signed_url_expired"))
+    _answered(api, problem(410, "signed_url_expired"))
+    with pytest.raises(ApiError, match="signed_url_expired"):
+        client.artifacts.download(ARTIFACT, tmp_path / "out")
 
 
 @pytest.mark.parametrize("wrong", [CONTENT[:-1], CONTENT[:-1] + b"x", CONTENT + b"x"])
