@@ -30,7 +30,8 @@ RETRY_SECONDS_MAX = 20.0
 _FIRST_DELAY_SECONDS = 0.2
 _READ_SECONDS = 30.0
 _CONNECT_SECONDS = 5.0
-_RETRIED = frozenset({429, 502, 503, 504})
+RETRIED = frozenset({429, 502, 503, 504})
+"""Statuses that say nothing about the request itself: too many calls, or a server that is away for the moment."""
 _IN_PROGRESS = "idempotency_in_progress"
 _USER_AGENT = f"towpath-python/{version('towpath')}"
 
@@ -169,7 +170,7 @@ class Transport:
                 if problem is None:
                     return response
                 delay = None
-                if problem.status in _RETRIED or problem.code == _IN_PROGRESS:
+                if problem.status in RETRIED or problem.code == _IN_PROGRESS:
                     delay = delay_seconds(tries, response.headers.get("Retry-After"), self.surroundings.fraction())
                 if delay is None:
                     raise problem

@@ -14,6 +14,7 @@ from datetime import UTC, datetime
 from towpath.client import Client, each, find_run
 from towpath.errors import ApiError, Unreachable
 from towpath.resources import JobRun, Step, WorkflowRun
+from towpath.transport import RETRIED
 
 LOOK_SECONDS = 0.5
 LOOK_SECONDS_MAX = 3.0
@@ -125,8 +126,7 @@ def watch(client: Client, run_id: str, *, patience_seconds: float = PATIENCE_SEC
         try:
             now = looks.at(_again(client, run))
         except (Unreachable, ApiError) as error:
-            # A server that stops or starts refuses with 503; any other refusal is an answer.
-            if isinstance(error, ApiError) and error.status != 503:
+            if isinstance(error, ApiError) and error.status not in RETRIED:
                 raise
             if client.surroundings.monotonic() - heard > patience_seconds:
                 raise
