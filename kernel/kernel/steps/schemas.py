@@ -10,18 +10,21 @@ import msgspec
 
 VIOLATIONS_MAX = 10
 
+Validator = jsonschema_rs.Validator
+"""A compiled schema."""
+
 
 class SchemaError(ValueError):
     """The schema itself is refused; the message is for its author."""
 
 
-def compile_schema(schema: dict[str, Any]) -> jsonschema_rs.Validator:
-    """A validator, cached; `SchemaError` for a schema that is malformed, refers outside or needs a backtracking pattern."""
+def compile_schema(schema: dict[str, Any]) -> Validator:
+    """A validator, cached; `SchemaError` when it is malformed, refers outside or needs a backtracking pattern."""
     return _compile(msgspec.json.encode(schema, order="deterministic"))
 
 
 @lru_cache(maxsize=512)
-def _compile(text: bytes) -> jsonschema_rs.Validator:
+def _compile(text: bytes) -> Validator:
     try:
         return jsonschema_rs.Draft202012Validator(
             text.decode(), offline=True, pattern_options=jsonschema_rs.RegexOptions()

@@ -10,7 +10,6 @@ from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, replace
 from typing import Any
 
-import jsonschema_rs
 import msgspec
 
 from kernel.domain.ids import (
@@ -28,7 +27,7 @@ from kernel.errors import Detail, Rejected
 from kernel.ids import derived_id
 from kernel.steps.document import StepsDocument, input_properties, needs_page, parse_document, secret_inputs
 from kernel.steps.hosts import hosts_of
-from kernel.steps.schemas import compile_schema
+from kernel.steps.schemas import Validator, compile_schema
 from kernel.store.port import ByteStore, GatewayOpener, PutHeader, SecretKind, Vault
 
 DOCUMENT_INLINE_BYTES_MAX = 16 * 1024
@@ -64,7 +63,7 @@ class Reading:
     secrets: frozenset[str]
     required: frozenset[str]
     """Must be there at the start: neither secret nor asked for later."""
-    validator: jsonschema_rs.Validator
+    validator: Validator
 
 
 @dataclass(frozen=True, slots=True)
