@@ -608,7 +608,7 @@ Global___AttemptSettling: _TypeAlias = AttemptSettling  # noqa: Y015
 
 @_typing.final
 class AttemptParked(_message.Message):
-    """`task.attempt_parked`: The attempt ended at a safe point and holds nothing; the run waits for an answer or for
+    """`task.attempt_parked`: The attempt ended at a safe point and holds nothing; the run waits for an answer or
     `resume_ms`.
     """
 

@@ -135,7 +135,7 @@ Global___SealedBody: _TypeAlias = SealedBody  # noqa: Y015
 
 @_typing.final
 class Document(_message.Message):
-    """A `stepsJson` snapshot: inline JSON text, or blob `sha256` when longer than 16 KiB. It holds no personal value."""
+    """A `stepsJson` snapshot: inline JSON text, or blob `sha256` when longer than 16 KiB. It holds no personal data."""
 
     DESCRIPTOR: _descriptor.Descriptor
 
