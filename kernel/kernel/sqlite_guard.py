@@ -9,6 +9,9 @@ carries its own checksum and is synced before its first frame. The wal-index (`-
 written after their fsync, so with the same salts it never counts more than is durable. And one crash tears one
 transaction at most, so two commit marks beyond the last valid frame are two commits of which one had been synced.
 Formats: https://www.sqlite.org/walformat.html. What no witness sees: a tail lost together with its wal-index.
+
+Recovery rewrites the wal-index, so a refusal is also written to a file (`-damaged`) beside it: a restart is refused
+again, and an operator who has no backup removes that file to go on with what is left.
 """
 
 from __future__ import annotations
@@ -18,6 +21,7 @@ import os
 import struct
 from dataclasses import dataclass
 from pathlib import Path
+from typing import NoReturn
 
 from kernel.errors import LogRefused
 
@@ -51,12 +55,13 @@ class FolderLock:
 
 @dataclass(frozen=True, slots=True)
 class LeftBehind:
-    """What a process that did not close the file left beside it, read before SQLite repairs anything.
+    """What a process that did not close the file at `path` left beside it, read before SQLite repairs anything.
 
     `salts` name the generation of the WAL; `witnessed` is the number of committed frames of that generation by the
     wal-index, 0 when there is no such witness.
     """
 
+    path: Path
     wal: Path
     page_bytes: int
     salts: bytes
@@ -66,8 +71,11 @@ class LeftBehind:
 def left_behind(path: Path) -> LeftBehind | None:
     """Read the WAL and wal-index beside the file at `path`; None when there is no WAL worth checking.
 
-    Raises `LogRefused` when the WAL's header is damaged, or the file that it belongs to is gone.
+    Raises `LogRefused` when the WAL's header is damaged, the file that it belongs to is gone, or an earlier opening was
+    refused for lost commits.
     """
+    if text := _head(_refusal_of(path), 4096):
+        raise LogRefused(f"{text.decode()}; to go on with what is left, remove {_refusal_of(path)}")
     wal = path.with_name(path.name + "-wal")
     header = _head(wal, _WAL_HEADER.size)
     if len(header) < _WAL_HEADER.size:
@@ -79,19 +87,30 @@ def left_behind(path: Path) -> LeftBehind | None:
     magic, _, page_bytes, _, _, _, *checksum = _WAL_HEADER.unpack(header)
     if magic not in _WAL_MAGIC or list(_checksum(header[:24], ">" if magic & 1 else "<")) != checksum:
         raise LogRefused(f"{wal} is damaged: its header does not check; restore the folder from a backup")
-    return LeftBehind(wal, page_bytes, header[16:24], _witnessed(path, header[16:24]))
+    return LeftBehind(path, wal, page_bytes, header[16:24], _witnessed(path, header[16:24]))
 
 
-def refuse_lost_commits(found: LeftBehind, valid_frames: int) -> None:
-    """Raise `LogRefused` when SQLite recovered fewer frames (`valid_frames`) than had been committed.
+def refuse_lost_commits(found: LeftBehind) -> None:
+    """Raise `LogRefused` when SQLite recovered fewer frames than had been committed.
 
-    To be called before anything is written or truncated.
+    To be called while a connection that has read the file, and so recovered the WAL, is open.
     """
+    valid_frames = _witnessed(found.path, found.salts)
     if found.witnessed > valid_frames:
         lost = found.witnessed - valid_frames
-        raise LogRefused(f"{found.wal} is damaged or cut off: {lost} committed frames are gone; restore from a backup")
+        _refuse(found, f"is damaged or cut off: {lost} committed frames are gone")
     if _commit_marks_from(found, valid_frames) > 1:
-        raise LogRefused(f"{found.wal} is damaged after frame {valid_frames}: commits behind it are unreadable")
+        _refuse(found, f"is damaged after frame {valid_frames}: commits behind it are unreadable")
+
+
+def _refuse(found: LeftBehind, what: str) -> NoReturn:
+    text = f"{found.wal} {what}; restore the folder from a backup"
+    _refusal_of(found.path).write_text(text)
+    raise LogRefused(text)
+
+
+def _refusal_of(path: Path) -> Path:
+    return path.with_name(path.name + "-damaged")
 
 
 def _head(path: Path, count: int) -> bytes:

@@ -18,6 +18,7 @@ import zlib
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from functools import partial
+from itertools import chain
 from typing import cast
 
 import msgspec
@@ -33,6 +34,7 @@ from kernel.sqlite_file import SqliteFile, Transaction
 READ_BYTES_MAX = 4 * 1024 * 1024
 ROW_BYTES = 128 * 1024
 ROWS_DELETED_AT_ONCE = 100
+ROWS_PER_STATEMENT = 50
 
 LAYOUTS = (
     (
@@ -46,7 +48,7 @@ LAYOUTS = (
 )
 """The file's layouts by number; see `SqliteFile.upgrade`."""
 
-_INSERT = "INSERT INTO log_batches (stream, first_offset, records, appended_ms, crc, body) VALUES (?, ?, ?, ?, ?, ?)"
+_INSERT = "INSERT INTO log_batches (stream, first_offset, records, appended_ms, crc, body) VALUES "
 _SELECT = (
     "SELECT first_offset, appended_ms, crc, body FROM log_batches WHERE stream = ?1 AND first_offset >= coalesce("
     "(SELECT max(first_offset) FROM log_batches WHERE stream = ?1 AND first_offset <= ?2), 0) ORDER BY first_offset"
@@ -269,7 +271,11 @@ def _parts(records: list[_Packed]) -> Iterator[list[_Packed]]:
 
 
 def _insert(transaction: Transaction, staged: _Staged) -> None:
-    transaction.connection.executemany(_INSERT, staged.rows())
+    """Few statements of many rows: each one lets go of the interpreter, and a busy event loop is slow to return it."""
+    rows = list(staged.rows())
+    for begin in range(0, len(rows), ROWS_PER_STATEMENT):
+        part = rows[begin : begin + ROWS_PER_STATEMENT]
+        transaction.connection.execute(_INSERT + ", ".join(["(?, ?, ?, ?, ?, ?)"] * len(part)), [*chain(*part)])
 
 
 def _create_topics(wanted: Mapping[str, tuple[int, str]], transaction: Transaction) -> None:
