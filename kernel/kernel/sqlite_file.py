@@ -33,7 +33,7 @@ import sys
 import threading
 from collections.abc import Callable, Sequence
 from concurrent.futures import ThreadPoolExecutor
-from contextlib import closing
+from contextlib import closing, suppress
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, TypeVar
@@ -71,6 +71,11 @@ _ENVIRONMENT = _DAMAGE | {
 def _code(error: sqlite3.Error) -> int:
     """The primary result code; 0 for a misuse that never reached SQLite."""
     return int(getattr(error, "sqlite_errorcode", 0)) & 0xFF
+
+
+def _is_of_the_file(error: Exception) -> bool:
+    """Whether the file or the disk is at fault, which concerns the whole transaction, and not one job's own mistake."""
+    return isinstance(error, sqlite3.Error) and _code(error) in _ENVIRONMENT
 
 
 def translate(error: sqlite3.Error, path: Path) -> Exception:
@@ -318,19 +323,19 @@ class SqliteFile:
         if self._broken:
             return [_Result(error=LogRefused(self._broken)) for _ in jobs]
         try:
-            try:
-                return self._attempt(jobs, guarded=False)
-            except _JobRaisedError:
-                return self._attempt(jobs, guarded=True)
+            with suppress(_JobRaisedError):
+                return self._attempt(jobs, self._run)
+            return self._attempt(jobs, self._run_guarded)
         except Exception as error:  # noqa: BLE001 (the edge of the thread: a writer that dies silently hangs everyone)
             self._broken = f"the writer of {self.path} failed ({error!r}); restart to go on"
             return [_Result(error=UnknownOutcome(self._broken)) for _ in jobs]
 
-    def _attempt(self, jobs: Sequence[_Job], *, guarded: bool) -> list[_Result]:
+    def _attempt(self, jobs: Sequence[_Job], run: Callable[[_Job, Transaction], _Result]) -> list[_Result]:
+        """One transaction of `jobs`. `_JobRaisedError`: `run` does not guard, a job raised, all is rolled back."""
         transaction = Transaction(self._connection)
         try:
             self._connection.execute("BEGIN IMMEDIATE")
-            results = [self._run(job, transaction, guarded=guarded) for job in jobs]
+            results = [run(job, transaction) for job in jobs]
             for hook in transaction.before_commit:
                 hook()
         except sqlite3.Error as error:
@@ -348,19 +353,20 @@ class SqliteFile:
             hook()
         return results
 
-    def _run(self, job: _Job, transaction: Transaction, *, guarded: bool) -> _Result:
-        if not guarded:
-            try:
-                return _Result(value=job.run(transaction))
-            except Exception as error:
-                if isinstance(error, sqlite3.Error) and _code(error) in _ENVIRONMENT:
-                    raise
-                raise _JobRaisedError from error
+    def _run(self, job: _Job, transaction: Transaction) -> _Result:
+        try:
+            return _Result(value=job.run(transaction))
+        except Exception as error:
+            if _is_of_the_file(error):
+                raise
+            raise _JobRaisedError from error
+
+    def _run_guarded(self, job: _Job, transaction: Transaction) -> _Result:
         self._connection.execute("SAVEPOINT job")
         try:
             result = _Result(value=job.run(transaction))
         except Exception as error:
-            if isinstance(error, sqlite3.Error) and _code(error) in _ENVIRONMENT:
+            if _is_of_the_file(error):
                 raise
             self._connection.execute("ROLLBACK TO job")
             result = _Result(error=translate(error, self.path) if isinstance(error, sqlite3.Error) else error)
