@@ -11,6 +11,7 @@ from __future__ import annotations
 import hmac
 from collections.abc import AsyncIterator, Callable
 from dataclasses import dataclass, field
+from pathlib import Path
 from typing import Any, NoReturn
 
 import grpc
@@ -242,6 +243,13 @@ class VaultService(ArtifactVaultServicer):
         opener = self._keys.opener(context, request.opener)
         await self._vault.forget_session(ConnectionId(request.connection_id), opener)
         return pb.ForgetSessionResponse()
+
+
+def tls_credentials(certificate_path: Path | None, key_path: Path | None) -> grpc.ServerCredentials | None:
+    """Credentials of the listening port from PEM files; None without a certificate."""
+    if certificate_path is None or key_path is None:
+        return None
+    return grpc.ssl_server_credentials([(key_path.read_bytes(), certificate_path.read_bytes())])
 
 
 class StoreServer:
