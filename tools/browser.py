@@ -94,9 +94,12 @@ def install_package() -> bool:
     """Install Debian's package, as root only; whether it worked."""
     if os.geteuid() != 0 or not shutil.which("apt-get"):
         return False
-    say("installing chromium-headless-shell by apt-get")
-    steps = (["apt-get", "update", "-q"], ["apt-get", "install", "-q", "-y", "chromium-headless-shell"])
-    return all(subprocess.run(step, stdout=sys.stderr, check=False).returncode == 0 for step in steps)
+    say("installing chromium-headless-shell by apt-get (half a minute)")
+    environment = {**os.environ, "DEBIAN_FRONTEND": "noninteractive"}
+    steps = (["apt-get", "update", "-qq"], ["apt-get", "install", "-qq", "-y", "chromium-headless-shell"])
+    return all(
+        subprocess.run(step, env=environment, stdout=subprocess.DEVNULL, check=False).returncode == 0 for step in steps
+    )
 
 
 def main() -> int:

@@ -80,8 +80,8 @@ def bring_uv(python: str) -> None:
         if os.geteuid() != 0 or not shutil.which("apt-get"):
             sys.exit(NO_INSTALLER)
         say("python3-venv is missing; installing it by apt-get")
-        must("apt-get", "update", "-q")
-        must("apt-get", "install", "-q", "-y", "--no-install-recommends", "python3-venv")
+        must("apt-get", "update", "-qq")
+        must("apt-get", "install", "-qq", "-y", "--no-install-recommends", "python3-venv")
     target = TOOLS / "uv"
     hashed = ("install", "--quiet", "--require-hashes", "-r", ROOT / "requirements" / "uv.txt")
     if has_module(python, "ensurepip"):
