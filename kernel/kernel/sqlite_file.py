@@ -192,8 +192,11 @@ class SqliteFile:
         `busy_seconds` is how long a write waits for another program's lock. At most `queue_jobs_max` jobs are queued;
         further submitters wait. Raises `LogRefused` (second process, damage, not our file) or `LogUnavailable`.
         """
-        path.parent.mkdir(parents=True, exist_ok=True)
-        lock = FolderLock(path.parent)
+        try:
+            path.parent.mkdir(parents=True, exist_ok=True)
+            lock = FolderLock(path.parent)
+        except OSError as error:
+            raise LogRefused(f"the folder {path.parent} cannot be used: {error}") from error
         try:
             connection = await asyncio.to_thread(_open_writer, path, busy_seconds)
         except BaseException:
@@ -401,21 +404,23 @@ class SqliteFile:
 
 
 def _open_writer(path: Path, busy_seconds: float) -> sqlite3.Connection:
-    found = left_behind(path)
-    if found is not None:
-        _check_recovery(found)
-    os.close(os.open(path, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o600))  # the WAL takes over these rights
+    try:
+        found = left_behind(path)
+        if found is not None:
+            _check_recovery(found)
+        os.close(os.open(path, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o600))  # the WAL takes over these rights
+    except OSError as error:
+        raise LogRefused(f"{path} cannot be opened: {error}") from error
     connection = sqlite3.connect(path, timeout=busy_seconds, isolation_level=None, check_same_thread=False)
     try:
         _claim_file(connection, path)
         connection.execute("PRAGMA wal_checkpoint(TRUNCATE)")  # so that a later crash finds no older frames
         for pragma in _WRITER_PRAGMAS:
             connection.execute(f"PRAGMA {pragma}")
-    except sqlite3.Error as error:
+    except BaseException as error:
         connection.close()
-        raise translate(error, path) from error
-    except BaseException:
-        connection.close()
+        if isinstance(error, sqlite3.Error):
+            raise translate(error, path) from error
         raise
     return connection
 

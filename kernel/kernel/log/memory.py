@@ -15,7 +15,7 @@ from functools import partial
 from kernel.clock import Clock
 from kernel.errors import LogUnavailable, UnknownOutcome
 from kernel.ids import derived_id
-from kernel.log.limits import batches_of, positions_of
+from kernel.log.limits import Batches, batches_of, positions_of
 from kernel.log.port import Position, Record, Stored
 from kernel.log.tail import Tail
 
@@ -82,22 +82,22 @@ class MemoryLog:
         """As the port says. The records stand in the log before the caller's task is suspended."""
         if not records:
             return []
-        batches_of(records, self._partitions)
-        kept = tuple(records)
+        kept, batches = tuple(records), batches_of(records, self._partitions)
+        land = partial(self._land, kept, batches)
         match self.faults(kept) if self.faults else Fault.NONE:
             case Fault.REFUSED:
                 raise LogUnavailable("refused by the fault policy")
             case Fault.TIMED_OUT:
-                self._hold(kept, None)
+                self.in_flight.append(InFlight(kept, land, None, self.in_flight))
                 raise UnknownOutcome("timed out with the append in flight")
             case Fault.DELAYED:
                 answer: asyncio.Future[list[Position]] = asyncio.get_running_loop().create_future()
-                self._hold(kept, answer)
+                self.in_flight.append(InFlight(kept, land, answer, self.in_flight))
                 return await answer
             case fault:
-                positions = self._land(kept)
+                positions = land()
         if fault is Fault.DOUBLED:
-            self._land(kept)
+            land()
         await asyncio.sleep(0)  # the answer of a real log always lets others run first
         if fault is Fault.ANSWER_LOST:
             raise UnknownOutcome("the answer was lost")
@@ -136,13 +136,10 @@ class MemoryLog:
         for tail in self._tails.values():
             tail.wake()
 
-    def _hold(self, records: tuple[Record, ...], answer: asyncio.Future[list[Position]] | None) -> None:
-        self.in_flight.append(InFlight(records, partial(self._land, records), answer, self.in_flight))
-
-    def _land(self, records: tuple[Record, ...]) -> list[Position]:
+    def _land(self, records: tuple[Record, ...], batches: Batches) -> list[Position]:
         now = self._clock.now_ms()
         first_offsets = {}
-        for stream, batch in batches_of(records, self._partitions).items():
+        for stream, batch in batches.items():
             tail = self._tails[stream]
             first_offsets[stream] = first = tail.end
             tail.extend([Stored(record, first + index, now) for index, record in enumerate(batch)])

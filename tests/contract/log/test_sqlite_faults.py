@@ -305,6 +305,15 @@ async def test_a_file_of_another_program_is_left_alone(tmp_path: Path) -> None:
         await SqliteFile.open(path)
 
 
+async def test_a_folder_that_cannot_be_used_is_refused_in_words(tmp_path: Path) -> None:
+    (tmp_path / "data").write_text("a file where the folder should be")
+    with pytest.raises(LogRefused, match="cannot be used"):
+        await SqliteFile.open(tmp_path / "data" / "towpath.db")
+    (tmp_path / "towpath.db").mkdir()
+    with pytest.raises(LogRefused, match="cannot be opened"):
+        await SqliteFile.open(tmp_path / "towpath.db")
+
+
 async def test_a_file_of_a_newer_version_is_refused(tmp_path: Path) -> None:
     async with opened(tmp_path) as (file, _):
         await file.submit(lambda transaction: transaction.connection.execute("PRAGMA user_version=99").fetchall())

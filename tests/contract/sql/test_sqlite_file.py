@@ -40,17 +40,30 @@ async def notes(file: SqliteFile) -> list[str]:
 class Gate:
     """A job that keeps the writer busy until it is opened, so that what follows gathers into one transaction."""
 
-    def __init__(self, file: SqliteFile) -> None:
+    job: asyncio.Task[None]
+
+    def __init__(self) -> None:
+        self._entered = threading.Event()
         self._open = threading.Event()
-        self.job = asyncio.create_task(file.submit(lambda _: self._open.wait(10)))
+
+    @classmethod
+    async def closed_in(cls, file: SqliteFile) -> Gate:
+        gate = cls()
+        gate.job = asyncio.create_task(file.submit(gate._hold))
+        await asyncio.to_thread(gate._entered.wait, 10)
+        return gate
 
     def open(self) -> None:
         self._open.set()
 
+    def _hold(self, _: Transaction) -> None:
+        self._entered.set()
+        self._open.wait(10)
+
 
 async def test_jobs_that_gather_during_a_commit_share_the_next_one(file: SqliteFile) -> None:
     transactions: list[Transaction] = []
-    gate = Gate(file)
+    gate = await Gate.closed_in(file)
     jobs = [asyncio.create_task(file.submit(transactions.append)) for _ in range(20)]
     await asyncio.sleep(0)
     gate.open()
@@ -64,7 +77,7 @@ async def test_a_job_that_raises_is_rolled_back_alone(file: SqliteFile) -> None:
         note(transaction, "of the broken job")
         raise RuntimeError("broken")
 
-    gate = Gate(file)
+    gate = await Gate.closed_in(file)
     jobs = [
         asyncio.create_task(file.submit(lambda transaction: note(transaction, "a"))),
         asyncio.create_task(file.submit(break_after_writing)),
@@ -83,7 +96,7 @@ async def test_a_job_that_raises_is_rolled_back_alone(file: SqliteFile) -> None:
 async def test_records_are_appended_once_beside_a_job_that_raises(file: SqliteFile) -> None:
     log = await SqliteLog.open(file, TOPICS, SystemClock(), SystemEntropy())
     await file.submit(lambda transaction: note(transaction, "a"))
-    gate = Gate(file)
+    gate = await Gate.closed_in(file)
     appends = [asyncio.create_task(log.append([record(f"k{n}")])) for n in range(3)]
     broken = asyncio.create_task(file.submit(lambda transaction: note(transaction, "a")))
     appends += [asyncio.create_task(log.append([record(f"k{n}")])) for n in range(3, 6)]
@@ -97,7 +110,7 @@ async def test_records_are_appended_once_beside_a_job_that_raises(file: SqliteFi
 
 async def test_an_append_that_nobody_waits_for_any_more_still_reaches_the_readers(file: SqliteFile) -> None:
     log = await SqliteLog.open(file, TOPICS, SystemClock(), SystemEntropy())
-    gate = Gate(file)
+    gate = await Gate.closed_in(file)
     reader = asyncio.create_task(log.read("facts", 0, 0, wait_seconds=60))
     append = asyncio.create_task(log.append([record("a")]))
     await asyncio.sleep(0)
@@ -111,18 +124,18 @@ async def test_an_append_that_nobody_waits_for_any_more_still_reaches_the_reader
 
 
 async def test_a_full_queue_makes_submitters_wait_and_keeps_their_order(file: SqliteFile) -> None:
-    gate = Gate(file)
+    gate = await Gate.closed_in(file)
     jobs = [asyncio.create_task(file.submit(lambda t, n=n: note(t, str(n)))) for n in range(200)]  # type: ignore[misc]
     for _ in range(5):
         await asyncio.sleep(0)
-    assert file._queue.qsize() < 50
+    assert file._queue.qsize() == 49
     gate.open()
     await asyncio.gather(*jobs)
     assert await notes(file) == [str(n) for n in range(200)]
 
 
 async def test_closing_commits_what_is_queued_and_refuses_what_comes_after(file: SqliteFile) -> None:
-    gate = Gate(file)
+    gate = await Gate.closed_in(file)
     jobs = [asyncio.create_task(file.submit(lambda t, n=n: note(t, str(n)))) for n in range(10)]  # type: ignore[misc]
     await asyncio.sleep(0)
     closing = asyncio.create_task(file.close())
