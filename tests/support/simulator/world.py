@@ -1,0 +1,160 @@
+"""Time, chance and the outside world of a simulation.
+
+The world keeps one time; every process sees it through a clock of its own, whose wall time may be off by a second. The
+site is what runs act on: it remembers every act, so that doubled ones show.
+"""
+
+from __future__ import annotations
+
+from collections import Counter, defaultdict
+from collections.abc import Sequence
+from dataclasses import dataclass, field
+from random import Random  # noqa: TID251 (a simulation is driven by its seed)
+
+from kernel.errors import LogUnavailable
+from kernel.log.memory import MemoryLog
+from kernel.log.port import Position, Record, Stored
+
+START_MS = 1_000_000
+
+
+class Violation(AssertionError):
+    """An invariant does not hold."""
+
+
+@dataclass
+class WorldClock:
+    """One process's view of the time."""
+
+    world: World
+    offset_ms: int = 0
+
+    def now_ms(self) -> int:
+        """Wall time; steps when the simulation lets it jump."""
+        return self.world.time_ms + self.offset_ms
+
+    def boot_ms(self) -> float:
+        """Never jumps."""
+        return float(self.world.time_ms)
+
+    async def sleep(self, seconds: float) -> None:
+        """Nothing in a simulation sleeps: whoever waits is asked again."""
+        raise AssertionError(f"slept {seconds} s")
+
+
+class SeededEntropy:
+    """Chance that repeats."""
+
+    def __init__(self, random: Random) -> None:
+        self._random = random
+
+    def uuid(self) -> str:
+        """Unique for all practical purposes."""
+        return f"{self._random.getrandbits(128):032x}"
+
+    def nonce(self) -> str:
+        """128 bits."""
+        return f"{self._random.getrandbits(128):032x}"
+
+    def bytes(self, count: int) -> bytes:
+        """`count` bytes."""
+        return self._random.randbytes(count)
+
+    def fraction(self) -> float:
+        """In [0, 1)."""
+        return self._random.random()
+
+
+class Link:
+    """A process's way to the log; while it is cut, every call fails and nothing is written."""
+
+    def __init__(self, log: MemoryLog) -> None:
+        self.log = log
+        self.is_cut = False
+
+    def _check(self) -> None:
+        if self.is_cut:
+            raise LogUnavailable("cut off")
+
+    def partitions(self, topic: str) -> int:
+        """As the log."""
+        return self.log.partitions(topic)
+
+    async def append(self, records: Sequence[Record]) -> list[Position]:
+        """As the log, unless cut."""
+        self._check()
+        return await self.log.append(records)
+
+    async def read(
+        self, topic: str, partition: int, offset: int, *, max_records: int = 500, wait_seconds: float = 0.0
+    ) -> list[Stored]:
+        """As the log without waiting, unless cut."""
+        self._check()
+        return await self.log.read(topic, partition, offset, max_records=max_records, wait_seconds=0.0 * wait_seconds)
+
+    async def end_offset(self, topic: str, partition: int) -> int:
+        """As the log, unless cut."""
+        self._check()
+        return await self.log.end_offset(topic, partition)
+
+    async def start_offset(self, topic: str, partition: int) -> int:
+        """As the log, unless cut."""
+        self._check()
+        return await self.log.start_offset(topic, partition)
+
+    async def delete_before(self, topic: str, partition: int, offset: int) -> None:
+        """As the log, unless cut."""
+        self._check()
+        await self.log.delete_before(topic, partition, offset)
+
+    async def topic_id(self, topic: str) -> str:
+        """As the log."""
+        return await self.log.topic_id(topic)
+
+    async def close(self) -> None:
+        """Nothing to let go."""
+
+
+@dataclass
+class Site:
+    """The web application that the runs act in."""
+
+    acts: Counter[tuple[str, str]] = field(default_factory=Counter)
+    """(workflow run, step) to how often it happened."""
+    answers: Counter[str] = field(default_factory=Counter)
+    """Input request to how often its answer was typed."""
+    ended: dict[str, str] = field(default_factory=dict)
+    """Workflow run to the end that the outside was told."""
+    visits: dict[str, list[str]] = field(default_factory=lambda: defaultdict(list))
+
+    def act(self, workflow_run_id: str, step: str) -> None:
+        """Something that must not happen twice happens."""
+        self.acts[workflow_run_id, step] += 1
+        if self.acts[workflow_run_id, step] > 1:
+            raise Violation(f"TWO external acts of {workflow_run_id} {step}")
+        if workflow_run_id in self.ended:
+            raise Violation(f"{workflow_run_id} acts after its end {self.ended[workflow_run_id]}")
+
+    def has_happened(self, workflow_run_id: str, step: str) -> bool:
+        """What a check sees."""
+        return self.acts[workflow_run_id, step] > 0
+
+    def type_answer(self, input_request_id: str) -> None:
+        """A one-time code is typed."""
+        self.answers[input_request_id] += 1
+        if self.answers[input_request_id] > 1:
+            raise Violation(f"the answer to {input_request_id} was used twice")
+
+
+@dataclass
+class World:
+    """What everything in a simulation shares."""
+
+    random: Random
+    time_ms: int = START_MS
+    site: Site = field(default_factory=Site)
+    trace: list[str] = field(default_factory=list)
+
+    def note(self, text: str) -> None:
+        """One line of the story."""
+        self.trace.append(f"{(self.time_ms - START_MS) / 1000:8.3f}  {text}")
