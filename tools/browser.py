@@ -4,7 +4,8 @@
     python3 tools/browser.py --find   find, else exit 1
 
 What is already on the machine wins, to be quick: `TOWPATH_BROWSER`, then the one found last time, then Playwright's
-headless shell, then Debian's. Otherwise Playwright's download is tried, then, as root, Debian's package.
+headless shell, then Debian's. Otherwise Playwright's download is tried, then, as root, Debian's package. Playwright
+itself needs a library that a bare Debian lacks; it is seen to, too.
 """
 
 from __future__ import annotations
@@ -18,11 +19,14 @@ from pathlib import Path
 
 ROOT = Path(__file__).resolve().parent.parent
 KEPT = ROOT / ".venv" / "towpath-browser"
+PLAYWRIGHT = ROOT / ".venv" / "bin" / "playwright"
 NAMES = ("chromium-headless-shell", "chromium", "chromium-browser", "google-chrome")
 PLACES = ("/usr/lib/chromium/headless_shell", "/usr/lib/chromium/chromium-headless-shell")
 DOWNLOAD_SECONDS = 180
 CONNECT_MILLISECONDS = "5000"
 PROBE_SECONDS = 20
+NO_DRIVER = """Playwright does not start here; it says why above. A bare Debian lacks a library that it needs:
+  sudo apt-get install libatomic1"""
 NO_BROWSER = """Towpath drives a Chromium and found none that starts. Do one of these and call make again:
   Debian:    sudo apt-get install chromium-headless-shell
   anywhere:  .venv/bin/playwright install --with-deps --only-shell chromium
@@ -78,39 +82,58 @@ def find() -> Path | None:
 
 def download() -> bool:
     """Try Playwright's own download; whether it arrived."""
-    playwright = ROOT / ".venv" / "bin" / "playwright"
-    if not playwright.exists():
+    if not PLAYWRIGHT.exists():
         return False
     say("trying Playwright's download of a headless Chromium")
     environment = {**os.environ, "PLAYWRIGHT_DOWNLOAD_CONNECTION_TIMEOUT": CONNECT_MILLISECONDS}
-    command = [str(playwright), "install", "--only-shell", "chromium"]
+    command = [str(PLAYWRIGHT), "install", "--only-shell", "chromium"]
     try:
         return subprocess.run(command, env=environment, timeout=DOWNLOAD_SECONDS, check=False).returncode == 0
     except subprocess.TimeoutExpired:
         return False
 
 
-def install_package() -> bool:
-    """Install Debian's package, as root only; whether it worked."""
+def install_package(name: str) -> bool:
+    """Install one of Debian's packages, as root only; whether it worked."""
     if os.geteuid() != 0 or not shutil.which("apt-get"):
         return False
-    say("installing chromium-headless-shell by apt-get (half a minute)")
+    say(f"installing {name} by apt-get (up to a minute)")
     environment = {**os.environ, "DEBIAN_FRONTEND": "noninteractive"}
-    steps = (["apt-get", "update", "-qq"], ["apt-get", "install", "-qq", "-y", "chromium-headless-shell"])
+    steps = (["apt-get", "update", "-qq"], ["apt-get", "install", "-qq", "-y", name])
     return all(
         subprocess.run(step, env=environment, stdout=subprocess.DEVNULL, check=False).returncode == 0 for step in steps
     )
 
 
+def driver_starts() -> bool:
+    """Whether Playwright runs here; true where it is not installed, which is not for this tool to mend."""
+    if not PLAYWRIGHT.exists():
+        return True
+    return subprocess.run([PLAYWRIGHT, "--version"], stdout=subprocess.DEVNULL, check=False).returncode == 0
+
+
+def obtain() -> Path | None:
+    """A browser that starts, brought here if need be; None when there is no way. Ends the program without a driver."""
+    if not driver_starts() and not (install_package("libatomic1") and driver_starts()):
+        sys.exit(NO_DRIVER)
+    found = find()
+    if found is None and download():
+        found = find()
+    if found is None and install_package("chromium-headless-shell"):
+        found = find()
+    return found
+
+
 def main() -> int:
     """Print the path of a browser that starts, and keep it for the next call. 1 when there is none."""
-    found = find()
-    if found is None and "--find" not in sys.argv[1:]:
-        found = (download() and find()) or (install_package() and find()) or None
+    named, only_find = os.environ.get("TOWPATH_BROWSER"), "--find" in sys.argv[1:]
+    found = find() if KEPT.exists() or only_find else None
+    if found is None and not only_find:
+        found = obtain()
     if found is None:
         print(NO_BROWSER, file=sys.stderr)
         return 1
-    if KEPT.parent.exists():
+    if KEPT.parent.exists() and not named:
         KEPT.write_text(str(found))
     print(found)
     return 0
