@@ -1,0 +1,38 @@
+"""Run the shop alone: `python -m demo_shop --port 8080 --log shop/collected.jsonl`."""
+
+from __future__ import annotations
+
+import argparse
+import asyncio
+import signal
+from pathlib import Path
+
+from demo_shop.shop import ShopSettings, start_shop
+
+
+async def _run(arguments: argparse.Namespace) -> None:
+    settings = ShopSettings(accounts={arguments.user: arguments.password}, mfa=arguments.mfa, admin=arguments.admin)
+    shop = await start_shop(arguments.host, arguments.port, settings, arguments.log)
+    ended = asyncio.Event()
+    for number in (signal.SIGTERM, signal.SIGINT):
+        asyncio.get_running_loop().add_signal_handler(number, ended.set)
+    print(shop.url, flush=True)
+    await ended.wait()
+    await shop.close()
+
+
+def main() -> None:
+    """Print the address, serve until told to end."""
+    parser = argparse.ArgumentParser(prog="demo_shop", description="Corner Goods, a shop to practise on.")
+    parser.add_argument("--host", default="127.0.0.1")
+    parser.add_argument("--port", type=int, default=0, help="0, the default: any free one")
+    parser.add_argument("--user", default="demo")
+    parser.add_argument("--password", default="corner-goods")
+    parser.add_argument("--log", type=Path, default=Path("corner-goods.jsonl"), help="where collections are written")
+    parser.add_argument("--mfa", action="store_true", help="ask for a one-time code")
+    parser.add_argument("--admin", action="store_true", help="serve /_admin, for tests")
+    asyncio.run(_run(parser.parse_args()))
+
+
+if __name__ == "__main__":
+    main()
