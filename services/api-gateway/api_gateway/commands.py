@@ -3,8 +3,8 @@
     check what can be checked -> secrets into the vault -> personal values sealed -> append -> wait for the fact
 
 Nothing is written before the checks are through. A request id is derived from the idempotency key where there is one,
-so a repetition finds its first outcome: in `request_outcomes` when it is long past, at the decider otherwise. A POST whose
-outcome does not come in time gets `Temporary("unavailable")`; the request stays in the log and is decided all the same.
+so a repetition finds its first outcome: in `request_outcomes` when it is long past, at the decider otherwise. A POST
+whose outcome does not come in time gets `Temporary("unavailable")`; the request stays in the log and is decided.
 """
 
 from __future__ import annotations
@@ -377,9 +377,9 @@ class Commands:
         definition = Definition(
             workflow_id=workflow_id,
             organization_id=organization_id,
-            name=new.name,
-            provider=ProviderSlug(new.provider),
-            type=new.type,
+            name=name,
+            provider=ProviderSlug(provider),
+            type=WorkflowType(type_),
             document=Document(inline, blob, size),
             revision=revision,
             archived=status == WorkflowStatus.ARCHIVED.value,

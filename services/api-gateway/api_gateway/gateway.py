@@ -1,0 +1,78 @@
+"""What surfaces stand on: commands, queries and who is asking, made from the process's parts."""
+
+from __future__ import annotations
+
+from collections import OrderedDict
+from collections.abc import Awaitable, Callable
+from dataclasses import dataclass
+
+from api_gateway.auth import Authenticator
+from api_gateway.commands import Commands
+from api_gateway.draining import Drain
+from api_gateway.idempotency import IdempotencyStore
+from api_gateway.queries import Queries
+from api_gateway.settings import Settings
+from api_gateway.waiting import Waiters
+from kernel.clock import Clock
+from kernel.ids import Entropy
+from kernel.log.port import EventLog
+from kernel.sealing import SubjectKeys
+from kernel.sql.port import Database
+from kernel.store.port import ByteStore, Vault
+
+
+async def _ready() -> bool:
+    return True
+
+
+@dataclass(frozen=True, slots=True)
+class Services:
+    """The parts that a composition root hands over; `waiters` are shared with the `Projector`.
+
+    `is_ready` adds the root's own conditions to readiness, such as a caught-up projector.
+    """
+
+    db: Database
+    log: EventLog
+    clock: Clock
+    entropy: Entropy
+    keys: SubjectKeys
+    store: ByteStore
+    vault: Vault
+    waiters: Waiters
+    drain: Drain
+    settings: Settings
+    is_ready: Callable[[], Awaitable[bool]] = _ready
+
+
+@dataclass(frozen=True, slots=True)
+class Gateway:
+    """One gateway, assembled; hung into the application's state."""
+
+    services: Services
+    commands: Commands
+    queries: Queries
+    authenticator: Authenticator
+    idempotency: IdempotencyStore
+
+
+def assemble(services: Services) -> Gateway:
+    """Make the gateway from its parts."""
+    return Gateway(
+        services=services,
+        commands=Commands(
+            db=services.db,
+            log=services.log,
+            clock=services.clock,
+            entropy=services.entropy,
+            keys=services.keys,
+            store=services.store,
+            vault=services.vault,
+            waiters=services.waiters,
+            settings=services.settings,
+            readings=OrderedDict(),
+        ),
+        queries=Queries(services.db, services.keys, services.store, services.entropy),
+        authenticator=Authenticator(services.db, services.settings.pepper, services.clock),
+        idempotency=IdempotencyStore(services.db, services.clock),
+    )

@@ -1,0 +1,438 @@
+"""The only way out: rows of the read models become typed answers, personal values opened on the way.
+
+Everything is asked for under an organization; a foreign id is simply not there. What cannot be opened any more (its
+subject was erased) reads as empty.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import json
+from collections.abc import Awaitable, Callable, Mapping
+from dataclasses import dataclass
+from typing import Any, Generic, TypeVar
+
+import msgspec
+
+from api_gateway.answers import (
+    ArtifactAnswer,
+    EventAnswer,
+    FailureAnswer,
+    InputRequestAnswer,
+    JobAnswer,
+    JobRunAnswer,
+    StepAnswer,
+    WorkflowAnswer,
+    WorkflowRunAnswer,
+)
+from api_gateway.event_data import failure_of, public_data
+from api_gateway.projections import workflow_runs
+from api_gateway.projections.change import Fact
+from kernel.domain.ids import OrganizationId, SubjectId
+from kernel.domain.job_run import JobRunStatus
+from kernel.domain.values import Sealed
+from kernel.domain.workflow_run import WorkflowRunCreated, WorkflowRunStatus
+from kernel.errors import Rejected, SecretUnavailable
+from kernel.ids import Entropy
+from kernel.log.codec import decode_value
+from kernel.sealing import Sealer, SubjectKeys
+from kernel.sql.port import Database, Row
+from kernel.store.port import ByteStore, GatewayOpener
+
+T = TypeVar("T")
+Answer = Callable[[Row], Awaitable[T]]
+
+
+@dataclass(frozen=True, slots=True)
+class _Source:
+    """Which columns of which table make an answer."""
+
+    table: str
+    columns: str
+
+
+_WORKFLOW = _Source(
+    "workflows",
+    ("id, organization_id, name, provider, type, revision, created_ms, updated_ms, created_by, updated_by, deleted_ms"),
+)
+_WORKFLOW_AND_STEPS = _Source("workflows", f"{_WORKFLOW.columns}, document, document_blob")
+_RUN_PLACE = _Source("workflow_runs", "root_run_id, subject_id, status")
+_JOB = _Source(
+    "jobs", "id, organization_id, name, provider, workflow_ids, created_ms, updated_ms, created_by, updated_by"
+)
+_JOB_RUN = _Source(
+    "job_runs",
+    (
+        "id, job_id, organization_id, status, workflow_ids, workflow_revisions, subject_id, external_id, test_mode,"
+        " retry_of, created_by, created_ms, updated_ms, started_ms, completed_ms, error_code, error_message,"
+        " failed_step_id, failed_step_name, failed_workflow_run_id"
+    ),
+)
+_WORKFLOW_RUN_COLUMNS = (
+    *("id", "workflow_id", "job_run_id", "status", "revision", "subject_id", "external_id", "test_mode"),
+    *("retry_of", "created_by", "created_ms", "updated_ms", "completed_ms", "current_name", "input_request_id"),
+    *("error_code", "error_message", "failed_step_id", "failed_step_name"),
+)
+_WORKFLOW_RUN = _Source("workflow_runs", ", ".join(_WORKFLOW_RUN_COLUMNS))
+_WORKFLOW_RUN_ABSENT: dict[str, Any] = {
+    **dict.fromkeys(("error_code", "failed_step_id", "failed_step_name", "current_name", "input_request_id"), ""),
+    "error_message": b"",
+    "completed_ms": 0,
+}
+_ARTIFACT = _Source(
+    "artifacts",
+    (
+        "id, workflow_id, workflow_run_id, job_run_id, subject_id, type, display_name, mime_type, size, sha256,"
+        " created_ms"
+    ),
+)
+_INPUT_REQUEST = _Source(
+    "input_requests",
+    (
+        "id, workflow_run_id, job_run_id, subject_id, external_id, kind, prompt, fields, status, attempt, created_ms,"
+        " expires_ms"
+    ),
+)
+_STEP = (
+    "attempt, path, step_id, name, kind, effect, status, tries, started_ms, finished_ms, error_code, error_message,"
+    " screenshot_artifact_id"
+)
+EVENTS_MAX = 100
+_LIKE = "LIKE"
+_CROCKFORD = "0123456789ABCDEFGHJKMNPQRSTVWXYZ"
+
+
+@dataclass(frozen=True, slots=True)
+class Window:
+    """Which part of a list: `limit` rows behind the first `offset`, newest first."""
+
+    limit: int
+    offset: int
+
+
+@dataclass(frozen=True, slots=True)
+class Listing(Generic[T]):
+    """A part of a list, and how long the whole is."""
+
+    items: list[T]
+    total: int
+
+
+@dataclass(frozen=True, slots=True)
+class RunPlace:
+    """Where the events of a workflow run are found, and whether more can come."""
+
+    root_run_id: str
+    subject_id: str
+    status: WorkflowRunStatus
+
+
+Where = Mapping[str, str | int | tuple[str, ...] | None]
+"""Column to wanted value, or to any of several; None leaves the column open."""
+
+
+@dataclass(frozen=True, slots=True)
+class Queries:
+    """All questions. `Rejected("not_found")` for what is not there or another organization's."""
+
+    db: Database
+    keys: SubjectKeys
+    store: ByteStore
+    entropy: Entropy
+
+    # ---------------------------------------------------------------- definitions
+
+    async def workflow(self, organization: OrganizationId, workflow_id: str) -> WorkflowAnswer:
+        """One workflow with its steps."""
+        row = await self._one(_WORKFLOW_AND_STEPS, organization, workflow_id)
+        text = row[-2] or await self.store.get_bytes(row[-1])
+        return _workflow(row, text if isinstance(text, bytes) else text.encode())
+
+    async def workflows(self, organization: OrganizationId, where: Where, window: Window) -> Listing[WorkflowAnswer]:
+        """Workflows without their steps."""
+        return await self._list(_WORKFLOW, organization, where, window, _plainly(_workflow))
+
+    async def job(self, organization: OrganizationId, job_id: str) -> JobAnswer:
+        return _job(await self._one(_JOB, organization, job_id))
+
+    async def jobs(
+        self, organization: OrganizationId, provider: str | None, workflow_id: str | None, window: Window
+    ) -> Listing[JobAnswer]:
+        """Jobs, newest first; `workflow_id` (a checked UUID) picks those that list it."""
+        like = None if workflow_id is None else f'%"{workflow_id}"%'
+        where: Where = {"provider": provider, f"workflow_ids {_LIKE}": like}
+        return await self._list(_JOB, organization, where, window, _plainly(_job))
+
+    # ---------------------------------------------------------------- runs
+
+    async def job_run(self, organization: OrganizationId, job_run_id: str) -> JobRunAnswer:
+        return await self._job_run(await self._one(_JOB_RUN, organization, job_run_id))
+
+    async def job_runs(self, organization: OrganizationId, where: Where, window: Window) -> Listing[JobRunAnswer]:
+        return await self._list(_JOB_RUN, organization, where, window, self._job_run)
+
+    async def workflow_run(self, organization: OrganizationId, workflow_run_id: str) -> WorkflowRunAnswer:
+        row = await self._one(_WORKFLOW_RUN, organization, workflow_run_id)
+        return await self._workflow_run(organization, row)
+
+    async def workflow_run_created(self, fact: Fact) -> WorkflowRunAnswer:
+        """The run as its first fact tells it: a read of one's own write without a read."""
+        event: WorkflowRunCreated = fact.event
+        change = workflow_runs.ON[WorkflowRunCreated](fact)
+        cells = {**_WORKFLOW_RUN_ABSENT, **change.columns, "id": event.workflow_run_id}
+        row = tuple(cells[column] for column in _WORKFLOW_RUN_COLUMNS)
+        return await self._workflow_run(event.organization_id, row)
+
+    async def workflow_runs(
+        self, organization: OrganizationId, where: Where, window: Window
+    ) -> Listing[WorkflowRunAnswer]:
+        async def answer(row: Row) -> WorkflowRunAnswer:
+            return await self._workflow_run(organization, row)
+
+        return await self._list(_WORKFLOW_RUN, organization, where, window, answer)
+
+    async def steps(self, organization: OrganizationId, workflow_run_id: str, window: Window) -> Listing[StepAnswer]:
+        """Steps of all attempts, in the order in which they ended."""
+        place = await self.run_place(organization, workflow_run_id)
+        total = await self.db.fetch_one("SELECT count(*) FROM steps WHERE workflow_run_id = ?", (workflow_run_id,))
+        rows = await self.db.fetch_all(
+            f"SELECT {_STEP} FROM steps WHERE workflow_run_id = ? ORDER BY sequence LIMIT ? OFFSET ?",  # noqa: S608
+            (workflow_run_id, window.limit, window.offset),
+        )
+        items = [await self._step(organization, place.subject_id, row) for row in rows]
+        return Listing(items, total[0] if total else 0)
+
+    async def run_place(self, organization: OrganizationId, workflow_run_id: str) -> RunPlace:
+        """Where to look for this run's events."""
+        row = await self._one(_RUN_PLACE, organization, workflow_run_id)
+        return RunPlace(row[0], row[1], WorkflowRunStatus(row[2]))
+
+    async def events(
+        self, organization: OrganizationId, workflow_run_id: str, place: RunPlace, after: int
+    ) -> list[EventAnswer]:
+        """Up to a hundred events of a run behind number `after`, oldest first."""
+        rows = await self.db.fetch_all(
+            "SELECT sequence, wire, time_ms, value FROM run_events WHERE root_run_id = ? AND sequence > ?"
+            " AND (about = ? OR about IN (SELECT id FROM input_requests WHERE workflow_run_id = ?))"
+            " ORDER BY sequence LIMIT ?",
+            (place.root_run_id, after, workflow_run_id, workflow_run_id, EVENTS_MAX),
+        )
+        return [await self._event(organization, workflow_run_id, place, row) for row in rows]
+
+    # ---------------------------------------------------------------- artifacts and questions
+
+    async def artifact(self, organization: OrganizationId, artifact_id: str) -> ArtifactAnswer:
+        return await self._artifact(organization, await self._one(_ARTIFACT, organization, artifact_id))
+
+    async def artifacts(self, organization: OrganizationId, where: Where, window: Window) -> Listing[ArtifactAnswer]:
+        async def answer(row: Row) -> ArtifactAnswer:
+            return await self._artifact(organization, row)
+
+        return await self._list(_ARTIFACT, organization, where, window, answer)
+
+    async def input_request(self, organization: OrganizationId, input_request_id: str) -> InputRequestAnswer:
+        row = await self._one(_INPUT_REQUEST, organization, input_request_id)
+        return await self._input_request(organization, row)
+
+    async def input_requests(
+        self, organization: OrganizationId, where: Where, window: Window
+    ) -> Listing[InputRequestAnswer]:
+        async def answer(row: Row) -> InputRequestAnswer:
+            return await self._input_request(organization, row)
+
+        return await self._list(_INPUT_REQUEST, organization, where, window, answer)
+
+    # ---------------------------------------------------------------- rows
+
+    async def _one(self, source: _Source, organization: OrganizationId, id_: str) -> Row:
+        row = await self.db.fetch_one(
+            f"SELECT {source.columns} FROM {source.table} WHERE id = ? AND organization_id = ?",  # noqa: S608 (our own names)
+            (id_, organization),
+        )
+        if row is None:
+            raise Rejected("not_found", f"no such {source.table.removesuffix('s').replace('_', ' ')}")
+        return row
+
+    async def _list(
+        self, source: _Source, organization: OrganizationId, where: Where, window: Window, answer: Answer[T]
+    ) -> Listing[T]:
+        conditions, params = _conditions({"organization_id": organization, **where})
+        total = await self.db.fetch_one(
+            f"SELECT count(*) FROM {source.table} WHERE {conditions}",  # noqa: S608 (our own names)
+            params,
+        )
+        rows = await self.db.fetch_all(
+            f"SELECT {source.columns} FROM {source.table} WHERE {conditions}"  # noqa: S608 (our own names)
+            " ORDER BY created_ms DESC, id DESC LIMIT ? OFFSET ?",
+            (*params, window.limit, window.offset),
+        )
+        return Listing([await answer(row) for row in rows], total[0] if total else 0)
+
+    # ---------------------------------------------------------------- answers
+
+    async def _job_run(self, row: Row) -> JobRunAnswer:
+        (
+            id_, job_id, organization, status, workflow_ids, revisions, subject, external_id, test_mode, retry_of,
+            created_by, created_ms, updated_ms, started_ms, completed_ms, code, message, step_id, step_name, failed_run,
+        ) = row  # fmt: skip
+        order: list[str] = json.loads(workflow_ids)
+        runs = await self.db.fetch_all("SELECT id FROM workflow_runs WHERE job_run_id = ? ORDER BY position", (id_,))
+        return JobRunAnswer(
+            id=id_,
+            job_id=job_id,
+            organization_id=organization,
+            status=JobRunStatus(status),
+            workflow_ids=order,
+            workflow_revisions=dict(zip(order, json.loads(revisions), strict=True)),
+            workflow_run_ids=[run[0] for run in runs],
+            external_id=await self._text(organization, subject, external_id),
+            retry_of=retry_of,
+            test_mode=bool(test_mode),
+            created_ms=created_ms,
+            updated_ms=updated_ms,
+            started_ms=started_ms,
+            completed_ms=completed_ms,
+            created_by=created_by,
+            failure=await self._failure(organization, subject, (code, message, step_id, step_name), failed_run),
+        )
+
+    async def _workflow_run(self, organization: OrganizationId, row: Row) -> WorkflowRunAnswer:
+        (
+            id_, workflow_id, job_run_id, status, revision, subject, external_id, test_mode, retry_of, created_by,
+            created_ms, updated_ms, completed_ms, current_name, input_request_id, code, message, step_id, step_name,
+        ) = row  # fmt: skip
+        return WorkflowRunAnswer(
+            id=id_,
+            workflow_id=workflow_id,
+            job_run_id=job_run_id,
+            status=WorkflowRunStatus(status),
+            revision=revision,
+            external_id=await self._text(organization, subject, external_id),
+            retry_of=retry_of,
+            test_mode=bool(test_mode),
+            created_ms=created_ms,
+            updated_ms=updated_ms,
+            completed_ms=completed_ms,
+            created_by=created_by,
+            current_name=current_name,
+            input_request_id=input_request_id,
+            failure=await self._failure(organization, subject, (code, message, step_id, step_name), id_),
+        )
+
+    async def _failure(
+        self, organization: str, subject: str, columns: tuple[str, bytes | None, str, str], workflow_run_id: str
+    ) -> FailureAnswer | None:
+        code, message, step_id, step_name = columns
+        if not code:
+            return None
+        text = await self._text(organization, subject, message)
+        return FailureAnswer(code, text, workflow_run_id, step_id, step_name)
+
+    async def _step(self, organization: OrganizationId, subject: str, row: Row) -> StepAnswer:
+        attempt, path, step_id, name, kind, _effect, status, tries, started, finished, code, message, shot = row
+        text = await self._text(organization, subject, message)
+        return StepAnswer(attempt, path, step_id, name, kind, status, tries, started, finished, code, text, shot)
+
+    async def _event(
+        self, organization: OrganizationId, workflow_run_id: str, place: RunPlace, row: Row
+    ) -> EventAnswer:
+        sequence, wire, time_ms, value = row
+        event = decode_value(wire, bytes(value))
+        message = failure_of(event).message
+        data = {
+            "sequence": sequence,
+            "organization_id": organization,
+            "workflow_run_id": workflow_run_id,
+            "job_run_id": place.root_run_id if place.root_run_id != workflow_run_id else None,
+            "error_message": await self._text(organization, message.subject_id, message.box) or None,
+            **public_data(event),
+        }
+        return EventAnswer(_event_id(place.root_run_id, sequence, time_ms), wire, sequence, time_ms, data)
+
+    async def _artifact(self, organization: OrganizationId, row: Row) -> ArtifactAnswer:
+        id_, workflow_id, run_id, job_run_id, subject, type_, name, mime_type, size, sha256, created_ms = row
+        text = await self._text(organization, subject, name)
+        return ArtifactAnswer(id_, workflow_id, run_id, job_run_id, type_, text, mime_type, size, sha256, created_ms)
+
+    async def _input_request(self, organization: OrganizationId, row: Row) -> InputRequestAnswer:
+        (
+            id_, run_id, job_run_id, subject, external_id, kind, prompt, fields, status, attempt, created_ms,
+            expires_ms,
+        ) = row  # fmt: skip
+        return InputRequestAnswer(
+            id=id_,
+            workflow_run_id=run_id,
+            job_run_id=job_run_id,
+            external_id=await self._text(organization, subject, external_id),
+            kind=kind,
+            prompt=await self._text(organization, subject, prompt),
+            fields=json.loads(fields),
+            status=status,
+            attempt=attempt,
+            created_ms=created_ms,
+            expires_ms=expires_ms,
+        )
+
+    async def _text(self, organization: str, subject: str, box: bytes | None) -> str:
+        """A sealed text, opened; empty when there is none or its subject was erased."""
+        if not box:
+            return ""
+        sealer = Sealer(self.keys, self.store, self.entropy, GatewayOpener(OrganizationId(organization)))
+        try:
+            return await sealer.open_text(Sealed(SubjectId(subject), bytes(box)))
+        except SecretUnavailable:
+            return ""
+
+
+def _conditions(where: Where) -> tuple[str, tuple[str | int, ...]]:
+    """SQL and its parameters."""
+    texts: list[str] = []
+    params: list[str | int] = []
+    for column, wanted in where.items():
+        if isinstance(wanted, tuple):
+            texts.append(f"{column} IN ({', '.join('?' * len(wanted))})")
+            params.extend(wanted)
+        elif wanted is not None:
+            texts.append(f"{column} ?" if column.endswith(_LIKE) else f"{column} = ?")
+            params.append(wanted)
+    return " AND ".join(texts), tuple(params)
+
+
+def _plainly(make: Callable[[Row], T]) -> Answer[T]:
+    """An answer that needs nothing opened."""
+
+    async def answer(row: Row) -> T:
+        return make(row)
+
+    return answer
+
+
+def _workflow(row: Row, steps: bytes | None = None) -> WorkflowAnswer:
+    id_, organization, name, provider, type_, revision, created, updated, by, updated_by, deleted = row[:11]
+    return WorkflowAnswer(
+        id=id_,
+        organization_id=organization,
+        name=name,
+        provider=provider,
+        type=type_,
+        steps=None if steps is None else msgspec.Raw(steps),
+        revision=revision,
+        created_ms=created,
+        updated_ms=updated,
+        created_by=by,
+        updated_by=updated_by,
+        deleted_ms=deleted,
+    )
+
+
+def _job(row: Row) -> JobAnswer:
+    id_, organization, name, provider, workflow_ids, created, updated, by, updated_by = row
+    return JobAnswer(id_, organization, name, provider, json.loads(workflow_ids), created, updated, by, updated_by)
+
+
+def _event_id(root_run_id: str, sequence: int, time_ms: int) -> str:
+    """`evt_` and a ULID whose random part is derived, so that every reading of a fact names it alike."""
+    digest = hashlib.sha256(f"{root_run_id}/{sequence}".encode()).digest()[:10]
+    number = int.from_bytes(time_ms.to_bytes(6) + digest)
+    digits = [_CROCKFORD[(number >> shift) & 31] for shift in range(125, -1, -5)]
+    return "evt_" + "".join(digits)

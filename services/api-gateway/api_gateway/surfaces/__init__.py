@@ -1,0 +1,1 @@
+"""The REST vocabularies, one folder each: shapes and words of its own, and no logic."""

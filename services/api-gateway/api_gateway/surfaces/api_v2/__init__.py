@@ -1,0 +1,1 @@
+"""`/api/v2`: workflows, jobs, job runs, workflow runs, artifacts and input requests."""

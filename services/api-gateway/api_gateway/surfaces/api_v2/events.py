@@ -1,0 +1,147 @@
+"""`/workflow-runs/{id}/events`: what happens to a run, as a list, by long poll, or live.
+
+All three read the same rows. A live stream numbers its events, so `Last-Event-ID` goes on without a gap; it ends when
+the run has ended, and says `reconnect` when this process goes down. A reader that is slow misses nothing and costs
+nothing: each round reads from where it stands.
+"""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import AsyncIterator
+from dataclasses import dataclass
+
+from litestar import Response, get
+from litestar.response import Stream
+
+from api_gateway.answers import EventAnswer
+from api_gateway.draining import Drain
+from api_gateway.gateway import Gateway
+from api_gateway.queries import EVENTS_MAX, RunPlace
+from api_gateway.surfaces.access import AnyRequest, gateway_of, needs_read, principal_of
+from api_gateway.surfaces.api_v2.about import About, Param
+from api_gateway.surfaces.api_v2.reading import encode, json_answer, number_param, parameter_fault, uuid_of
+from api_gateway.surfaces.api_v2.views import Event, Page, event_view
+from kernel.domain.ids import OrganizationId
+from kernel.domain.workflow_run import TERMINAL
+
+SEQUENCE_MAX = 2**31
+RETRY_MS = 2000
+RECONNECT_MS = 250
+_END_TYPES = frozenset({"workflow_run.completed", "workflow_run.failed"})
+_HEADERS = {"Cache-Control": "no-store", "X-Accel-Buffering": "no"}
+
+
+@dataclass(frozen=True, slots=True)
+class _Follow:
+    """One caller who follows one run."""
+
+    gateway: Gateway
+    organization: OrganizationId
+    workflow_run_id: str
+    place: RunPlace
+
+    async def behind(self, after: int) -> list[EventAnswer]:
+        return await self.gateway.queries.events(self.organization, self.workflow_run_id, self.place, after)
+
+    async def has_ended(self) -> bool:
+        place = await self.gateway.queries.run_place(self.organization, self.workflow_run_id)
+        return place.status in TERMINAL
+
+
+@get(
+    "/workflow-runs/{workflow_run_id:str}/events",
+    guards=[needs_read],
+    opt=About(
+        "Events of the run, oldest first; live with `Accept: text/event-stream`",
+        Page[Event],
+        params=(
+            Param("after", "Only those behind this sequence number.", (("type", "integer"), ("minimum", 0))),
+            Param("wait", "Seconds to wait for the first one.", (("type", "integer"), ("maximum", 30))),
+        ),
+    ).opt(),
+)
+async def list_events(request: AnyRequest, workflow_run_id: str) -> Response[bytes] | Stream:
+    id_ = uuid_of(workflow_run_id, "workflowRunId")
+    gateway, organization = gateway_of(request), principal_of(request).organization_id
+    after = number_param(request, "after", 0, 0, SEQUENCE_MAX)
+    follow = _Follow(gateway, organization, id_, await gateway.queries.run_place(organization, id_))
+    if "text/event-stream" in request.headers.get("accept", ""):
+        stream = _live(follow, _last_seen(request, after))
+        return Stream(stream, media_type="text/event-stream", headers=_HEADERS, status_code=200)
+    wait = number_param(request, "wait", 0, 0, gateway.services.settings.event_wait_seconds_max)
+    events = await _polled(follow, after, wait)
+    page = Page(
+        data=[event_view(event) for event in events],
+        page=1,
+        page_size=EVENTS_MAX,
+        total=len(events),
+        has_more=len(events) == EVENTS_MAX,
+    )
+    return json_answer(page)
+
+
+def _last_seen(request: AnyRequest, after: int) -> int:
+    """`Last-Event-ID` wins: it is what a browser sends when it comes back to the same URL."""
+    header = request.headers.get("last-event-id", "")
+    if not header:
+        return after
+    if not header.isdecimal() or not header.isascii() or int(header) > SEQUENCE_MAX:
+        raise parameter_fault("Last-Event-ID", "must be the id of an event")
+    return int(header)
+
+
+async def _polled(follow: _Follow, after: int, wait_seconds: int) -> list[EventAnswer]:
+    """The events behind `after`; when there are none, those of the first change within `wait_seconds`."""
+    services = follow.gateway.services
+    with services.waiters.stream(follow.place.root_run_id) as changed:
+        events = await follow.behind(after)
+        end_ms = services.clock.boot_ms() + wait_seconds * 1000
+        while not events and not services.drain.is_begun:
+            left = (end_ms - services.clock.boot_ms()) / 1000
+            if left <= 0 or await follow.has_ended():
+                break
+            await _woken(changed, services.drain, left)
+            events = await follow.behind(after)
+    return events
+
+
+async def _live(follow: _Follow, after: int) -> AsyncIterator[bytes]:
+    services = follow.gateway.services
+    yield f"retry: {RETRY_MS}\n\n".encode()
+    with services.waiters.stream(follow.place.root_run_id) as changed:
+        while not services.drain.is_begun:
+            changed.clear()
+            events = await follow.behind(after)
+            for event in events:
+                yield _message(event)
+                after = event.sequence
+                if event.type in _END_TYPES:
+                    return
+            if events:
+                continue
+            if await follow.has_ended() and not await follow.behind(after):
+                return
+            if not await _woken(changed, services.drain, services.settings.heartbeat_seconds):
+                yield b": still here\n\n"
+    yield f"retry: {RECONNECT_MS}\nevent: reconnect\ndata:\n\n".encode()
+
+
+def _message(event: EventAnswer) -> bytes:
+    head = f"id: {event.sequence}\nevent: {event.type}\ndata: ".encode()
+    return head + encode(event_view(event)) + b"\n\n"
+
+
+async def _woken(changed: asyncio.Event, drain: Drain, seconds: float) -> bool:
+    """Wait for a change or the drain; False when neither came in time. Clears the change."""
+    waits = [asyncio.ensure_future(changed.wait()), asyncio.ensure_future(drain.begun())]
+    try:
+        done, _ = await asyncio.wait(waits, timeout=seconds, return_when=asyncio.FIRST_COMPLETED)
+    finally:
+        for wait in waits:
+            wait.cancel()
+    changed.clear()
+    return bool(done)
+
+
+HANDLERS = (list_events,)

@@ -1,0 +1,92 @@
+"""The OpenAPI 3.1 document of this surface, made from what the routes say about themselves (`About`)."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Iterable
+from typing import Any
+
+import msgspec
+from litestar.handlers import HTTPRouteHandler
+
+from api_gateway.surfaces.access import needs_write
+from api_gateway.surfaces.api_v2.about import PAGING, About, Param
+from api_gateway.surfaces.api_v2.errors import STATUS, ErrorAnswer
+
+VERSION = "2.0.0"
+_TYPED = re.compile(r"\{(\w+):\w+\}")
+_TITLE = "Towpath API v2"
+_REF = "#/components/schemas/{name}"
+_STEPS = {
+    "type": "object",
+    "description": "The steps of a workflow; see /api/v2/schemas/steps-json. Null in lists.",
+}
+
+
+def document(handlers: Iterable[HTTPRouteHandler], prefix: str) -> dict[str, Any]:
+    """The whole document."""
+    described = [(handler, about) for handler in handlers if (about := handler.opt.get("about")) is not None]
+    types = [ErrorAnswer]
+    for _, about in described:
+        types += [shape for shape in (about.answer, about.body) if shape is not None]
+    schemas, components = msgspec.json.schema_components(dict.fromkeys(types), ref_template=_REF)
+    refs = dict(zip(dict.fromkeys(types), schemas, strict=True))
+    _say_what_steps_are(components)
+    paths: dict[str, dict[str, Any]] = {}
+    for handler, about in described:
+        for path in sorted(handler.paths):
+            place = paths.setdefault(_TYPED.sub(r"{\1}", prefix + path), {})
+            for method in sorted(handler.http_methods):
+                place[method.lower()] = _operation(handler, about, path, refs)
+    return {
+        "openapi": "3.1.0",
+        "info": {"title": _TITLE, "version": VERSION, "license": {"name": "Apache-2.0", "identifier": "Apache-2.0"}},
+        "servers": [{"url": "/"}],
+        "paths": dict(sorted(paths.items())),
+        "components": {
+            "schemas": dict(sorted(components.items())),
+            "securitySchemes": {"apiKey": {"type": "http", "scheme": "bearer"}},
+        },
+    }
+
+
+def _say_what_steps_are(components: dict[str, Any]) -> None:
+    for component in components.values():
+        if "stepsJson" in component.get("properties", {}):
+            component["properties"]["stepsJson"] = dict(_STEPS)
+
+
+def _operation(handler: HTTPRouteHandler, about: About, path: str, refs: dict[Any, Any]) -> dict[str, Any]:
+    operation: dict[str, Any] = {"operationId": handler.handler_name, "summary": about.summary}
+    names = _TYPED.findall(path)
+    parameters = [_parameter(Param(name, "", (("type", "string"), ("format", "uuid"))), "path") for name in names]
+    parameters += [_parameter(param, "query") for param in (*about.params, *(PAGING if about.paged else ()))]
+    if "POST" in handler.http_methods:
+        parameters.append(_parameter(Param("Idempotency-Key", "Done once in 24 hours per key."), "header"))
+    if parameters:
+        operation["parameters"] = parameters
+    if about.body is not None:
+        operation["requestBody"] = {"required": True, "content": {"application/json": {"schema": refs[about.body]}}}
+    operation["responses"] = _responses(about, refs)
+    operation["security"] = [] if about.public else [{"apiKey": []}]
+    if not about.public:
+        operation["x-level"] = "write" if needs_write in (handler.guards or ()) else "read"
+    return operation
+
+
+def _parameter(param: Param, place: str) -> dict[str, Any]:
+    described = {"name": param.name, "in": place, "required": place == "path", "schema": dict(param.schema)}
+    return {**described, "description": param.about} if param.about else described
+
+
+def _responses(about: About, refs: dict[Any, Any]) -> dict[str, Any]:
+    schema = refs[about.answer] if about.answer is not None else {"type": "string", "format": "binary"}
+    content = {about.media: {"schema": schema}}
+    codes = ", ".join(sorted(STATUS))
+    return {
+        str(about.status): {"description": "Done.", "content": content},
+        "default": {
+            "description": f"An error; its code is one of: {codes}.",
+            "content": {"application/json": {"schema": refs[ErrorAnswer]}},
+        },
+    }
