@@ -1,0 +1,257 @@
+"""The artifact store as its own service: who may call what, broken lines, drain."""
+
+from __future__ import annotations
+
+import asyncio
+import signal
+import subprocess
+import sys
+from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager
+from pathlib import Path
+from typing import Any
+
+import grpc
+import grpc.aio
+import pytest
+from grpc_health.v1 import health_pb2, health_pb2_grpc
+
+from artifact_store.main import serve
+from artifact_store.server import StoreServer
+from artifact_store.settings import Settings
+from browser_runner.artifacts import connect, stage_file
+from kernel.clock import SystemClock
+from kernel.domain.ids import ConnectionId
+from kernel.errors import Permanent, Rejected, SecretUnavailable, Temporary
+from kernel.ids import SystemEntropy
+from kernel.store.port import ByteStore, PutHeader, SecretKind, SecretRef
+from kernel.store.remote import Deadlines, RemoteStore
+from tests.support.stores import ACME, GATEWAY, KEYS, OpenedStore, run_opener, store_in
+
+CHANCE = SystemEntropy()
+BIG = bytes(range(256)) * 8000
+PROCESS = """
+import asyncio, os, sys
+from pathlib import Path
+from artifact_store.main import serve, stop_at_sigterm
+from artifact_store.settings import settings_from
+from kernel.clock import SystemClock
+from kernel.ids import SystemEntropy
+from kernel.sql.sqlite import SqliteDatabase
+from kernel.sqlite_file import SqliteFile
+from tests.support.stores import Tokens
+
+async def main():
+    file = await SqliteFile.open(Path(sys.argv[1]) / "platform.db")
+    stop = asyncio.Event()
+    stop_at_sigterm(stop)
+    try:
+        await serve(
+            settings_from(os.environ), SqliteDatabase(file), Tokens(), clock=SystemClock(), entropy=SystemEntropy(),
+            stop=stop, listening=lambda port: print("listening", port, flush=True),
+        )
+    finally:
+        await file.close()
+    print("drained", flush=True)
+
+asyncio.run(main())
+"""
+
+
+@pytest.fixture
+async def store(tmp_path: Path) -> AsyncIterator[OpenedStore]:
+    async with store_in(tmp_path) as opened:
+        yield opened
+
+
+@asynccontextmanager
+async def served(store: OpenedStore, port: int = 0, over: ByteStore | None = None) -> AsyncIterator[StoreServer]:
+    server = StoreServer(over or store.bytes, store.vault, KEYS, address=f"127.0.0.1:{port}")
+    await server.start()
+    try:
+        yield server
+    finally:
+        await server.drain(0.0)
+
+
+@asynccontextmanager
+async def client(port: int, key: str, deadlines: Deadlines | None = None) -> AsyncIterator[RemoteStore]:
+    remote = RemoteStore(f"127.0.0.1:{port}", key, clock=SystemClock(), entropy=CHANCE, deadlines=deadlines)
+    try:
+        yield remote
+    finally:
+        await remote.close()
+
+
+@pytest.mark.parametrize("key", ["", "wrong", "Bearer", KEYS.runner + "x"])
+async def test_a_stranger_gets_nothing(store: OpenedStore, key: str) -> None:
+    subject = await store.vault.subject_for(ACME)
+    async with served(store) as server, client(server.port, key) as stranger:
+        for refused in (
+            stranger.bytes.stat("0" * 64),
+            stranger.bytes.get_bytes("0" * 64),
+            stranger.bytes.put_bytes(b"x", PutHeader(subject, run_opener())),
+            stranger.vault.subject_key(subject, run_opener()),
+        ):
+            with pytest.raises(SecretUnavailable, match="service"):
+                await refused
+
+
+async def test_a_runner_cannot_pass_for_the_gateway(store: OpenedStore) -> None:
+    subject = await store.vault.subject_for(ACME)
+    webhook = await store.vault.put_secret(ACME, subject, SecretKind.WEBHOOK, b"whsec")
+    async with served(store) as server, client(server.port, KEYS.runner) as runner:
+        for refused in (
+            runner.vault.open_secret(webhook, GATEWAY),
+            runner.vault.subject_key(subject, GATEWAY),
+            runner.vault.subject_for(ACME, "customer 7"),
+            runner.vault.erase_subject(subject),
+            runner.vault.delete_secret(webhook),
+            runner.vault.credentials_proven(ConnectionId("c"), GATEWAY),
+            runner.bytes.mark_named(["0" * 64]),
+            runner.bytes.put_bytes(b"x", PutHeader(subject, GATEWAY)),
+        ):
+            with pytest.raises(SecretUnavailable):
+                await refused
+        assert len(await runner.vault.subject_key(subject, run_opener())) == 32
+
+
+async def test_errors_arrive_as_what_they_were(store: OpenedStore) -> None:
+    async with served(store) as server, client(server.port, KEYS.gateway) as gateway:
+        with pytest.raises(Permanent) as missing:
+            await gateway.bytes.get_bytes("0" * 64)
+        assert (missing.value.code, missing.value.message) == ("blob_missing", "there is no such blob")
+        with pytest.raises(Rejected, match="upload_id_malformed"):
+            await gateway.bytes.put_bytes(b"", PutHeader(await store.vault.subject_for(ACME), GATEWAY, upload_id="."))
+        with pytest.raises(SecretUnavailable, match="^no such secret$"):  # noqa: RUF043 (anchors are meant)
+            await gateway.vault.open_secret(SecretRef("none"), GATEWAY)
+
+
+async def test_a_store_that_does_not_answer_is_a_temporary_failure(store: OpenedStore) -> None:
+    async with served(store) as server:
+        port = server.port
+    async with client(port, KEYS.gateway, Deadlines(call=0.5, stream=0.5)) as gateway:
+        for asked in (gateway.bytes.stat("0" * 64), gateway.bytes.get_bytes("0" * 64)):
+            with pytest.raises(Temporary, match="store_unavailable"):
+                await asked
+
+
+class BreakingOnce:
+    """A byte store whose first stream breaks after its first chunk; everything else passes through."""
+
+    def __init__(self, behind: ByteStore) -> None:
+        self._behind = behind
+        self.offsets: list[int] = []
+
+    def __getattr__(self, name: str) -> object:
+        return getattr(self._behind, name)
+
+    async def put(self, chunks: AsyncIterator[bytes], header: PutHeader) -> object:
+        self.offsets.append(header.offset)
+        return await self._behind.put(self._cut(chunks) if len(self.offsets) == 1 else chunks, header)
+
+    async def _cut(self, chunks: AsyncIterator[bytes]) -> AsyncIterator[bytes]:
+        yield await anext(chunks)
+        raise Temporary("upload_broken", "the line broke", delay_seconds=0.01)
+
+
+async def test_bytes_and_files_go_on_after_a_broken_line(store: OpenedStore, tmp_path: Path) -> None:
+    subject = await store.vault.subject_for(ACME)
+    path = tmp_path / "download.bin"
+    path.write_bytes(BIG)
+    for stage in ("bytes", "file"):
+        breaking = BreakingOnce(store.bytes)
+        async with (
+            served(store, over=breaking) as server,  # type: ignore[arg-type]  # it passes the rest through
+            client(server.port, KEYS.runner) as runner,
+        ):
+            header = PutHeader(subject, run_opener())
+            if stage == "bytes":
+                staged = await runner.bytes.put_bytes(BIG, header)
+            else:
+                staged = await stage_file(runner.bytes, path, header, SystemClock(), CHANCE)
+        assert len(breaking.offsets) == 2
+        assert breaking.offsets[1] > 0
+        assert await store.bytes.get_bytes(staged.sha256) == BIG
+
+
+async def test_a_file_that_changed_is_refused(store: OpenedStore, tmp_path: Path) -> None:
+    subject = await store.vault.subject_for(ACME)
+    path = tmp_path / "download.bin"
+    path.write_bytes(BIG)
+
+    class Changing:
+        """Lets the file change between its digest and its reading."""
+
+        async def put(self, chunks: AsyncIterator[bytes], header: PutHeader) -> object:
+            path.write_bytes(BIG[:-1] + b"!")
+            return await store.bytes.put(chunks, header)
+
+    with pytest.raises(Rejected, match="hash_mismatch"):
+        await stage_file(Changing(), path, PutHeader(subject, run_opener()), SystemClock(), CHANCE)  # type: ignore[arg-type]  # only put is called
+
+
+async def test_the_process_serves_says_that_it_is_healthy_and_drains(store: OpenedStore, tmp_path: Path) -> None:
+    keys = {name: tmp_path / name for name in ("gateway", "runner")}
+    for name, path in keys.items():
+        path.write_text(f"{name}-key\n")
+    settings = Settings(
+        tmp_path / "bytes", tmp_path / "keyring.json", keys["gateway"], keys["runner"],
+        address="127.0.0.1:0", drain_seconds=5.0,
+    )  # fmt: skip
+    stop, port = asyncio.Event(), asyncio.get_running_loop().create_future()
+    serving = asyncio.create_task(
+        serve(
+            settings, store.db, store.tokens,
+            clock=SystemClock(), entropy=CHANCE, stop=stop, listening=port.set_result,
+        )
+    )  # fmt: skip
+    runner = connect(f"127.0.0.1:{await port}", keys["runner"], None, SystemClock(), CHANCE)
+    subject = await store.vault.subject_for(ACME)
+    go_on = asyncio.Event()
+
+    async def slow() -> AsyncIterator[bytes]:
+        yield b"before the drain, "
+        stop.set()
+        await go_on.wait()
+        yield b"after its beginning"
+
+    async with grpc.aio.insecure_channel(f"127.0.0.1:{port.result()}") as channel:
+        health: Any = health_pb2_grpc.HealthStub(channel)
+        watch = health.Watch(health_pb2.HealthCheckRequest())
+        seen = aiter(watch)
+        assert (await anext(seen)).status == health_pb2.HealthCheckResponse.SERVING
+        putting = asyncio.create_task(runner.bytes.put(slow(), PutHeader(subject, run_opener())))
+        assert (await anext(seen)).status == health_pb2.HealthCheckResponse.NOT_SERVING
+        watch.cancel()
+        go_on.set()
+        staged = await putting
+    await runner.close()
+    await serving
+    assert await store.bytes.get_bytes(staged.sha256) == b"before the drain, after its beginning"
+
+
+def test_sigterm_drains_the_process(tmp_path: Path) -> None:
+    environment = {"PATH": "", "ARTIFACT_STORE_ADDRESS": "127.0.0.1:0", "ARTIFACT_STORE_DRAIN_SECONDS": "1"}
+    for name in ("gateway", "runner"):
+        (tmp_path / name).write_text(name)
+        environment[f"ARTIFACT_STORE_{name.upper()}_KEY_PATH"] = str(tmp_path / name)
+    environment["ARTIFACT_STORE_FOLDER"] = str(tmp_path / "bytes")
+    environment["ARTIFACT_STORE_KEYRING_PATH"] = str(tmp_path / "keyring.json")
+    command = [sys.executable, "-c", PROCESS, str(tmp_path)]
+    root = Path(__file__).resolve().parents[3]
+    with subprocess.Popen(command, stdout=subprocess.PIPE, env=environment, cwd=root, text=True) as process:
+        assert process.stdout is not None
+        told = iter(line for line in process.stdout if line.startswith(("listening", "drained")))
+        assert next(told).startswith("listening")
+        process.send_signal(signal.SIGTERM)
+        assert next(told) == "drained\n"
+    assert process.returncode == 0
+
+
+async def test_equal_service_keys_are_refused(store: OpenedStore, tmp_path: Path) -> None:
+    key = tmp_path / "key"
+    key.write_text("the same")
+    settings = Settings(tmp_path / "bytes", tmp_path / "keyring.json", key, key)
+    with pytest.raises(Permanent, match="differ"):
+        await serve(settings, store.db, store.tokens, clock=SystemClock(), entropy=CHANCE, stop=asyncio.Event())
