@@ -1,0 +1,106 @@
+"""The pages of one attempt: a context that is opened when a step first needs it, entered where the walk resumes."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+from browser_runner.egress_proxy import EgressGrant
+from browser_runner.ports import BrowserLost, Context, LoadState, Page, StepFailed
+from browser_runner.services import Services
+from kernel.domain.task import TaskAssigned
+from kernel.domain.values import FailureKind
+from kernel.errors import Temporary
+from kernel.steps.document import Locator
+
+_ENTER_MS = 30_000
+_PASSWORD = Locator(css="input[type=password]")
+
+
+class PageDesk:
+    """Used by one attempt only; `close` may be called at any time and again."""
+
+    def __init__(self, services: Services, assigned: TaskAssigned) -> None:
+        self._services = services
+        self._assigned = assigned
+        self._context: Context | None = None
+        self._grant: EgressGrant | None = None
+        self._enter_url = ""
+        self._state: bytes | None = None
+        self.url_at_last_step = ""
+
+    @property
+    def is_open(self) -> bool:
+        """Whether there is a page."""
+        return self._context is not None
+
+    def enter_at(self, url: str, state: bytes | None) -> None:
+        """Where, and with which login, the next context begins."""
+        self._enter_url, self._state = url, state
+
+    async def page(self) -> Page:
+        """The run's page. `StepFailed("browser_unavailable")` when no browser starts, `BrowserLost`."""
+        context = await self._open()
+        return context.page
+
+    async def second_page(self) -> Page:
+        return await (await self._open()).new_page()
+
+    async def _open(self) -> Context:
+        if self._context is not None:
+            return self._context
+        browsers, egress = self._services.browsers, self._services.egress
+        if browsers is None:
+            raise StepFailed("browser_unavailable", "this runner has no browser")
+        assigned = self._assigned
+        if egress is not None and self._grant is None:
+            hosts, since_ms = assigned.request.workflow.allowed_hosts, assigned.request.requested_ms
+            self._grant = egress.grant(
+                assigned.root_run_id, assigned.workflow_run_id, assigned.token, hosts, since_ms=since_ms
+            )
+        try:
+            self._context = await browsers.open(self._grant, self._state)
+        except Temporary as error:
+            raise StepFailed("browser_unavailable", error.message, FailureKind.TEMPORARY) from None
+        if self._enter_url:
+            await self._context.page.goto(self._enter_url, LoadState.DOMCONTENTLOADED, _ENTER_MS)
+        self.url_at_last_step = self._context.page.url
+        return self._context
+
+    def safe_url(self) -> str:
+        """The URL that a resume may enter again: empty without a page, outside of the web, or with a secret in it."""
+        url = self._context.page.url if self._context is not None else ""
+        if not url.startswith(("http:", "https:")) or self._services.live.scrub_text(url) != url:
+            return ""
+        return url
+
+    async def save_state(self, hosts: Sequence[str]) -> bytes:
+        """Cookies and storage of the open context."""
+        return await (await self._open()).save_state(hosts)
+
+    async def picture(self) -> bytes | None:
+        """The page as it is, or None when there is none or it cannot be had."""
+        if self._context is None:
+            return None
+        try:
+            return await self._context.page.picture(full_page=False, element=None, masks=())
+        except (StepFailed, BrowserLost):
+            return None
+
+    async def asks_for_password(self) -> bool:
+        """Whether the open page shows a password field."""
+        if self._context is None:
+            return False
+        try:
+            found = await self._context.page.find(_PASSWORD)
+        except (StepFailed, BrowserLost):
+            return False
+        return any(element.facts.visible for element in found)
+
+    async def close(self) -> None:
+        """Close the context and end its way out."""
+        context, self._context = self._context, None
+        if context is not None:
+            await context.close()
+        grant, self._grant = self._grant, None
+        if grant is not None and self._services.egress is not None:
+            await self._services.egress.revoke(grant)

@@ -1,0 +1,236 @@
+"""What the runner needs from others: a browser, the fence, a way out. Only `browser.py` knows Playwright.
+
+Everything that a page can do wrong is raised as `StepFailed`, except the loss of the browser itself: `BrowserLost`.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from enum import StrEnum
+from pathlib import Path
+from typing import Protocol
+
+from browser_runner.egress_proxy import EgressGrant
+from kernel.domain.values import FailureKind, Token
+from kernel.errors import TowpathError
+from kernel.steps.document import Locator
+from kernel.store.secret import Secret
+
+
+class StepFailed(TowpathError):
+    """A step did not do what it should; `code` is stable, `message` is for people and holds no secret."""
+
+    def __init__(self, code: str, message: str, kind: FailureKind = FailureKind.PERMANENT) -> None:
+        super().__init__(f"{code}: {message}")
+        self.code = code
+        self.message = message
+        self.kind = kind
+
+
+class BrowserLost(TowpathError):
+    """The browser, or the context of this run, is gone; what it was asked for may or may not have happened."""
+
+
+# ---------------------------------------------------------------- browser
+
+
+@dataclass(frozen=True, slots=True)
+class Facts:
+    """What an element says about itself. `key` is equal for the same element of one document, whoever found it."""
+
+    key: int
+    tag: str
+    type: str = ""
+    visible: bool = True
+    enabled: bool = True
+    href: str = ""
+    scripted: bool = False
+    """It says by attribute that a click does more than follow `href` (`onclick`, `data-method`, `download`)."""
+    text: str = ""
+
+
+@dataclass(frozen=True, slots=True)
+class Landed:
+    """Where a navigation ended."""
+
+    url: str
+    status: int
+    """0 when the page came without an HTTP answer."""
+    title: str
+
+
+@dataclass(frozen=True, slots=True)
+class Downloaded:
+    """One file on the runner's disk; whoever asked for it deletes `path`."""
+
+    path: Path
+    suggested_name: str
+    url: str
+    size: int
+
+
+class LoadState(StrEnum):
+    """How far a page must have come."""
+
+    COMMIT = "commit"
+    DOMCONTENTLOADED = "domcontentloaded"
+    LOAD = "load"
+
+
+class Element(Protocol):
+    """One element as it was found; acting on one that has left the page raises `StepFailed("target_changed")`."""
+
+    @property
+    def facts(self) -> Facts: ...
+
+    async def role_and_name(self) -> tuple[str, str]:
+        """ARIA role and accessible name, as a screen reader gets them."""
+        ...
+
+    async def host(self) -> str:
+        """Host of the document that holds it; empty when it has none."""
+        ...
+
+    async def ready(self, timeout_ms: float) -> None:
+        """Wait until a click would land on it (visible, stable, enabled, not covered). Touches nothing."""
+        ...
+
+    async def click(self, *, button: str, count: int, modifiers: Sequence[str], timeout_ms: float) -> None: ...
+
+    async def fill(self, value: str | Secret, timeout_ms: float) -> None:
+        """Replace its content; a field that received a secret is masked in pictures until the page navigates."""
+        ...
+
+    async def value(self) -> str:
+        """Content of a field."""
+        ...
+
+    async def select(self, by: str, values: Sequence[str], timeout_ms: float) -> list[str]:
+        """Choose options by `label`, `value` or `index`; returns the labels chosen."""
+        ...
+
+    async def press(self, keys: str, timeout_ms: float) -> None: ...
+
+
+class Page(Protocol):
+    """One page (tab) of a run."""
+
+    @property
+    def url(self) -> str: ...
+
+    async def goto(self, url: str, wait: LoadState, timeout_ms: float) -> Landed:
+        """Open a URL. `StepFailed`: `navigation_blocked`, `navigation_failed` (temporary)."""
+        ...
+
+    async def find(self, locator: Locator, *, within: Locator | None = None, frame: str = "") -> list[Element]:
+        """What matches now, in document order, at most 20; never waits."""
+        ...
+
+    async def count(self, locator: Locator, *, within: Locator | None = None, frame: str = "") -> int:
+        """How many match now."""
+        ...
+
+    async def changed(self, timeout_ms: float) -> None:
+        """Return when the document has changed since the last look, or after `timeout_ms`."""
+        ...
+
+    async def shows_text(self, text: str) -> bool:
+        """Whether some visible element holds `text`."""
+        ...
+
+    async def press(self, keys: str) -> None:
+        """Keys to whatever has the focus."""
+        ...
+
+    async def rows(
+        self, rows: Locator, fields: dict[str, tuple[Locator | None, str]], *, within: Locator | None, frame: str
+    ) -> list[dict[str, str | None]]:
+        """Per row the text (or the attribute named second) of each field; None where it is missing."""
+        ...
+
+    async def table(self, element: Element) -> tuple[list[str], list[list[str]]]:
+        """Header texts and cell texts of an HTML table or grid."""
+        ...
+
+    async def picture(self, *, full_page: bool, element: Element | None, masks: Sequence[Locator]) -> bytes:
+        """A JPEG; fields that received a secret are masked."""
+        ...
+
+    async def download_by(self, element: Element, count: int, bytes_max: int, timeout_ms: float) -> list[Downloaded]:
+        """Click `element` and wait for `count` files. `StepFailed`: `download_failed`, `download_too_large`."""
+        ...
+
+    async def download_url(self, url: str, bytes_max: int, timeout_ms: float) -> Downloaded:
+        """Fetch a URL with the cookies of this run."""
+        ...
+
+    async def outline_hash(self) -> str:
+        """Changes when what the page shows changes."""
+        ...
+
+    async def outline(self) -> list[str]:
+        """Names of a few controls that the page shows, for messages."""
+        ...
+
+    async def close(self) -> None: ...
+
+
+class Context(Protocol):
+    """The browser context of one run: cookies, storage, pages. Gone with everything in it after `close`."""
+
+    @property
+    def page(self) -> Page:
+        """The run's page: the newest one that the site has opened."""
+        ...
+
+    async def new_page(self) -> Page:
+        """A second page that never becomes `page`."""
+        ...
+
+    async def save_state(self, hosts: Sequence[str]) -> bytes:
+        """Cookies, local storage, IndexedDB and session storage of `hosts`."""
+        ...
+
+    async def close(self) -> None:
+        """Idempotent; raises nothing."""
+        ...
+
+
+class BrowserPool(Protocol):
+    """Warm browsers, one per slot."""
+
+    async def open(self, grant: EgressGrant | None, state: bytes | None) -> Context:
+        """A fresh context on a live browser, with a saved login if there is one. `Temporary` when none starts."""
+        ...
+
+    async def close(self) -> None: ...
+
+
+# ---------------------------------------------------------------- fence, way out
+
+
+class Fence(Protocol):
+    """What the runner asks the fence (design 6.6)."""
+
+    def watch(self, root_run_id: str, token: Token, *, from_offset: int = 0, since_ms: int = 0) -> None: ...
+
+    def forget(self, root_run_id: str, token: Token) -> None: ...
+
+    async def read_back(self, root_run_id: str, token: Token, position: int) -> bool:
+        """Read up to `position`; True when no lapse or settling of `token` stands before it."""
+        ...
+
+
+class Egress(Protocol):
+    """Hands out the way out of one attempt; `browser_runner.egress_proxy.EgressProxy` is one."""
+
+    def grant(
+        self, root_run_id: str, workflow_run_id: str, token: Token, allowed_hosts: Sequence[str], *, since_ms: int = 0
+    ) -> EgressGrant:
+        """Credentials that reach `allowed_hosts` for as long as the fence is open to `token`."""
+        ...
+
+    async def revoke(self, grant: EgressGrant) -> object:
+        """The attempt is over: cut what still runs. Idempotent."""
+        ...

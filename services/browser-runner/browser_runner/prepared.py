@@ -1,0 +1,51 @@
+"""A document made ready to walk, once per text: parsed, its page need known, and whose results are read later."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from functools import lru_cache
+
+from kernel.steps import visit
+from kernel.steps.document import (
+    ExtractStep,
+    FinishStep,
+    IfStep,
+    Step,
+    StepsDocument,
+    all_steps,
+    needs_page,
+    parse_document,
+)
+from kernel.steps.expressions import compile_expression
+from kernel.steps.templates import compile_template
+
+
+@dataclass(frozen=True, slots=True)
+class Prepared:
+    """What a walk needs to know of its document."""
+
+    document: StepsDocument
+    with_page: bool
+    read_later: frozenset[str]
+    """Ids of steps whose results the walk itself, an expression, a template or the output of the run reads."""
+
+
+@lru_cache(maxsize=256)
+def prepare(text: str) -> Prepared:
+    """Parse and look through `text`. `msgspec.ValidationError` when it was never checked."""
+    document = parse_document(text)
+    steps = list(all_steps(document))
+    read = {step.id for step in steps if isinstance(step, IfStep | FinishStep | ExtractStep)}
+    for step in steps:
+        read |= _reads(step)
+    return Prepared(document, needs_page(document), frozenset(read))
+
+
+def _reads(step: Step) -> set[str]:
+    sources = [source for _, source in visit.expressions(step.params, "")]
+    if step.when is not None:
+        sources.append(step.when)
+    read = {name for source in sources for name in compile_expression(source).steps}
+    for _, text in visit.texts(step.params, ""):
+        read |= {path[1] for path in compile_template(text).paths if path[0] == "steps" and len(path) > 1}
+    return read

@@ -1,0 +1,156 @@
+"""One try of one step: what a step kind may ask for, and the two moments that it must announce.
+
+A kind calls `about_to_act` right before its first effect outside and `acted` right after it. Between the two, a `once`
+step is unknown; outside of them a failure is just a failure.
+"""
+
+from __future__ import annotations
+
+from collections.abc import AsyncIterator, Mapping
+from dataclasses import dataclass, field
+from typing import Any, Protocol, TypeVar
+
+import msgspec
+
+from browser_runner.conditions import expect_page
+from browser_runner.locators import resolve
+from browser_runner.ports import Element, Page, StepFailed
+from kernel.clock import Clock
+from kernel.domain.artifact import StagedArtifact
+from kernel.domain.values import Effect
+from kernel.steps import visit
+from kernel.steps.document import Expect, Step, Target
+from kernel.steps.expressions import ExpressionError, compile_expression, evaluate
+from kernel.steps.templates import SecretValue, TemplateError, render_text, render_value
+from kernel.store.secret import Secret
+
+P = TypeVar("P", bound=msgspec.Struct)
+
+
+@dataclass(frozen=True, slots=True)
+class Kept:
+    """Bytes that become an artifact of type `kind`."""
+
+    kind: str
+    content: bytes | AsyncIterator[bytes]
+    name: str
+    mime_hint: str
+
+
+class Desk(Protocol):
+    """What a try needs of its attempt."""
+
+    clock: Clock
+
+    async def page(self) -> Page:
+        """The run's page, opened and entered on first use."""
+        ...
+
+    async def second_page(self) -> Page:
+        """Another page of the run, for looking; whoever asked closes it."""
+        ...
+
+    async def before_act(self, path: str, step: Step, effect: Effect) -> None:
+        """Wait until it is safe to act (design 6.6, 7)."""
+        ...
+
+    async def secret(self, ref: str) -> Secret:
+        """Open a secret, once per attempt."""
+        ...
+
+    async def stage(self, path: str, index: int, what: Kept) -> StagedArtifact:
+        """Put bytes into the artifact store; the id follows from run, path and index."""
+        ...
+
+    def may_type_secret(self, host: str) -> bool:
+        """Whether a secret may be typed into a document of `host`."""
+        ...
+
+
+@dataclass(slots=True)
+class Trying:
+    """One try. Not shared, not kept."""
+
+    desk: Desk
+    path: str
+    step: Step
+    effect: Effect
+    scope: Mapping[str, Any]
+    until_ms: float
+    """`boot_ms` at which the step is over."""
+    started: bool = False
+    has_acted: bool = False
+    artifacts: list[StagedArtifact] = field(default_factory=list)
+
+    @property
+    def clock(self) -> Clock:
+        return self.desk.clock
+
+    def left_ms(self) -> float:
+        """How long the step may still take; at least 1."""
+        return max(self.until_ms - self.clock.boot_ms(), 1.0)
+
+    async def about_to_act(self) -> None:
+        """The next thing is the effect; returns when it may happen."""
+        if not self.started and self.effect is not Effect.READ:
+            await self.desk.before_act(self.path, self.step, self.effect)
+            self.started = True
+
+    def acted(self) -> None:
+        """The effect was carried out; what follows only looks."""
+        self.has_acted = True
+
+    def rendered(self, params: P, *, skip: frozenset[str] = frozenset()) -> P:
+        """`params` with their templates filled in."""
+        return rendered(params, self.scope, skip=skip)
+
+    def value(self, template: str) -> Any:
+        """A template's value; a secret stays a reference."""
+        try:
+            return render_value(template, self.scope)
+        except TemplateError as error:
+            raise StepFailed("template_failed", str(error)) from None
+
+    def evaluate(self, expression: str) -> Any:
+        """An expression's value."""
+        try:
+            return evaluate(compile_expression(expression), self.scope)
+        except ExpressionError as error:
+            raise StepFailed("expression_failed", str(error)) from None
+
+    async def typed(self, template: str) -> str | Secret:
+        """What a field is filled with: text, or a secret that is opened only now."""
+        value = self.value(template)
+        if isinstance(value, SecretValue):
+            return await self.desk.secret(value.ref)
+        return render_text(template, self.scope)
+
+    async def page(self) -> Page:
+        return await self.desk.page()
+
+    async def resolve(self, target: Target, *, for_act: bool = True) -> Element:
+        """The element that `target` means; a `once` step wants its name equal."""
+        page = await self.page()
+        exact = self.effect is Effect.ONCE
+        return await resolve(page, target, self.clock, self.until_ms, for_act=for_act, exact_name=exact)
+
+    async def expect(self, expect: Expect | None, own: Element | None = None) -> None:
+        """Wait for the step's post-condition, if it has one."""
+        if expect is not None:
+            await expect_page(await self.page(), expect, self.clock, self.until_ms, own)
+
+    async def keep(self, kind: str, content: bytes | AsyncIterator[bytes], name: str, mime_hint: str) -> StagedArtifact:
+        """Stage an artifact of this step."""
+        artifact = await self.desk.stage(self.path, len(self.artifacts), Kept(kind, content, name, mime_hint))
+        self.artifacts.append(artifact)
+        return artifact
+
+
+def rendered(params: P, scope: Mapping[str, Any], *, skip: frozenset[str] = frozenset()) -> P:
+    """`params` with their templates filled in from `scope`. `StepFailed("template_failed")`."""
+    if b"{{" not in msgspec.json.encode(params):
+        return params
+    try:
+        return visit.map_texts(params, lambda text: render_text(text, scope), skip=skip)
+    except TemplateError as error:
+        raise StepFailed("template_failed", str(error)) from None

@@ -1,0 +1,431 @@
+"""The walk through a document: which step comes next, whether it runs, how often it is tried, what is said about it.
+
+A walk knows its `Resume`; a step whose result stands is passed over. A walk that loses its browser is thrown away, and
+the attempt makes a new one from what has been finished so far (`browser_runner.attempt`).
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass, field, replace
+from typing import Any, Protocol
+
+from browser_runner.ends import End, Finished, HandBack, Why
+from browser_runner.journal import (
+    INLINE_DELAY_MS_MAX,
+    Resume,
+    Settling,
+    delay_ms,
+    how_to_settle,
+    item_prefix,
+    retry_of,
+    step_path,
+    tries_spent,
+)
+from browser_runner.ports import StepFailed
+from browser_runner.prepared import Prepared
+from browser_runner.reporting import Ticket
+from browser_runner.settling import has_happened
+from browser_runner.steps import EXECUTORS
+from browser_runner.steps.trying import Desk, Trying, rendered
+from browser_runner.timing import within
+from kernel.domain.artifact import StagedArtifact
+from kernel.domain.input_request import InputField
+from kernel.domain.task import JournalEntry
+from kernel.domain.values import Effect, FailureKind
+from kernel.domain.workflow_run import StepStatus, WorkflowRunStatus
+from kernel.steps.document import (
+    AskUserStep,
+    AssertStep,
+    Evidence,
+    FinishStep,
+    ForEachStep,
+    IfStep,
+    OnError,
+    Step,
+    name_of,
+)
+from kernel.steps.effects import check_of, effect_of
+from kernel.steps.expressions import ExpressionError, compile_expression, evaluate, evaluate_bool
+from kernel.steps.templates import TemplateError, render_text, render_value
+
+_END = {
+    "done": WorkflowRunStatus.COMPLETED,
+    "nothing_to_do": WorkflowRunStatus.COMPLETED_WITH_NO_ACTION_TAKEN,
+    "terminated": WorkflowRunStatus.TERMINATED,
+}
+
+
+class Outcome:
+    """What is said about one finished step; built up while it runs."""
+
+    __slots__ = (
+        "artifacts",
+        "consumed",
+        "failure",
+        "output",
+        "resolved",
+        "screenshot",
+        "started_ms",
+        "status",
+        "tries",
+    )
+
+    def __init__(self, started_ms: int) -> None:
+        self.started_ms = started_ms
+        self.status = StepStatus.COMPLETED
+        self.output: Any = None
+        self.failure: StepFailed | None = None
+        self.artifacts: list[StagedArtifact] = []
+        self.screenshot = ""
+        self.tries = 0
+        self.consumed = False
+        self.resolved = False
+
+
+@dataclass(frozen=True, slots=True)
+class Question:
+    """What a person is asked."""
+
+    kind: str
+    prompt: str
+    fields: tuple[InputField, ...]
+    hold_seconds: int
+    answer_seconds: int
+
+
+@dataclass(frozen=True, slots=True)
+class Place:
+    """Where in the document a list of steps stands."""
+
+    prefix: str = ""
+    """Before the ids of its steps in paths."""
+    names: Mapping[str, Any] = field(default_factory=dict)
+    """Loop variables."""
+    after: str = ""
+    """Name of the step that follows the list."""
+
+
+class WalkDesk(Desk, Protocol):
+    """What a walk needs of its attempt, beside what its steps need."""
+
+    prepared: Prepared
+
+    def check_orders(self) -> None:
+        """At the border of two steps: raises `HandBack` when the attempt must end, `StepFailed` past the deadline."""
+        ...
+
+    async def finished(self, path: str, step: Step, outcome: Outcome, next_name: str) -> None:
+        """Say `step.finished` and keep the entry. Does not wait for the log."""
+        ...
+
+    def checked(self, path: str) -> Ticket:
+        """Say `step.checked`."""
+        ...
+
+    async def result_of(self, entry: JournalEntry) -> Any:
+        """Open the result of an earlier walk."""
+        ...
+
+    async def ask(self, path: str, step: Step, question: Question) -> dict[str, Any]:
+        """Ask a person and wait, holding the page; `HandBack` when the hold is over."""
+        ...
+
+    async def picture(self, path: str, step: Step) -> StagedArtifact | None:
+        """A picture of the page as it is, staged; None when there is none to take. Raises nothing."""
+        ...
+
+    async def meets_login(self) -> bool:
+        """Whether the page asks for a login."""
+        ...
+
+
+TOP = Place()
+
+
+class Walk:
+    """One pass over a list of steps. `scope` is filled as results come."""
+
+    def __init__(self, desk: WalkDesk, resume: Resume, scope: dict[str, Any], *, quiet: bool = False) -> None:
+        """`quiet`: nothing is said and nothing that acts once is allowed (session checks)."""
+        self._desk = desk
+        self._resume = resume
+        self._scope = scope
+        self._quiet = quiet
+
+    async def steps(self, steps: tuple[Step, ...], place: Place = TOP) -> None:
+        """Walk `steps` in order. Raises `StepFailed`, `Finished`, `HandBack`, `BrowserLost`, `Fenced`."""
+        for index, step in enumerate(steps):
+            next_name = name_of(steps[index + 1]) if index + 1 < len(steps) else place.after
+            await self._step(step, replace(place, after=next_name))
+
+    async def _step(self, step: Step, place: Place) -> None:
+        path, names, next_name = step_path(place.prefix, step.id), place.names, place.after
+        entry = self._resume.taken.get(path)
+        if entry is not None and await self._take(step, entry):
+            return
+        if not self._quiet:
+            self._desk.check_orders()
+        outcome = Outcome(self._desk.clock.now_ms())
+        try:
+            skipped = entry is None and step.when is not None and not self._holds(step.when, names)
+        except StepFailed as failure:
+            await self._failed(path, step, outcome, failure, next_name)
+            return
+        if skipped:
+            outcome.status = StepStatus.SKIPPED
+            await self._say(path, step, outcome, next_name)
+            return
+        match step:
+            case IfStep():
+                await self._if(step, place, entry)
+            case ForEachStep():
+                await self._for_each(step, place)
+            case FinishStep():
+                await self._finish(path, step, names)
+            case AskUserStep():
+                await self._ask(path, step, names, next_name)
+            case _:
+                await self._run(path, step, names, outcome, next_name)
+
+    async def _take(self, step: Step, entry: JournalEntry) -> bool:
+        """Pass over a step whose result stands; False for an `if`, whose inner steps are still to be walked."""
+        if entry.status is StepStatus.FAILED:
+            if step.on_error is not OnError.CONTINUE:
+                raise StepFailed("step_failed", f"`{name_of(step)}` failed in an earlier attempt")
+            self._scope["steps"][step.id] = {"failed": True}
+            return True
+        output = await self._desk.result_of(entry) if step.id in self._desk.prepared.read_later else None
+        if output is not None:
+            self._scope["steps"][step.id] = output
+        if isinstance(step, FinishStep) and entry.status is StepStatus.COMPLETED:
+            raise Finished(_end_of(output))
+        return not isinstance(step, IfStep) or entry.status is StepStatus.SKIPPED
+
+    # ------------------------------------------------------------ control
+
+    async def _if(self, step: IfStep, place: Place, entry: JournalEntry | None) -> None:
+        path, names, next_name = step_path(place.prefix, step.id), place.names, place.after
+        if entry is None:
+            outcome = Outcome(self._desk.clock.now_ms())
+            try:
+                branch = "then" if self._holds(step.params.condition, names) else "else"
+            except StepFailed as failure:
+                await self._failed(path, step, outcome, failure, next_name)
+                return
+            outcome.output = {"branch": branch}
+            chosen = step.params.then if branch == "then" else step.params.else_
+            # Said before the branch is walked: a later attempt must not choose again.
+            await self._say(path, step, outcome, name_of(chosen[0]) if chosen else next_name)
+        else:
+            chosen = step.params.then if self._scope["steps"][step.id]["branch"] == "then" else step.params.else_
+        await self.steps(chosen, place)
+
+    async def _for_each(self, step: ForEachStep, place: Place) -> None:
+        path, names, next_name = step_path(place.prefix, step.id), place.names, place.after
+        outcome = Outcome(self._desk.clock.now_ms())
+        try:
+            items = self._items(step, names)
+        except StepFailed as failure:
+            await self._failed(path, step, outcome, failure, next_name)
+            return
+        failed = 0
+        body = step.params.body
+        for index, item in enumerate(items):
+            inner = {**names, step.params.variable: item, "index": index}
+            after = name_of(body[0]) if index + 1 < len(items) else next_name
+            try:
+                await self.steps(body, Place(item_prefix(path, index), inner, after))
+            except StepFailed as failure:
+                if step.params.on_item_error is OnError.FAIL or failure.code == "timed_out":
+                    raise
+                failed += 1
+        outcome.output = {"items": len(items), "completed": len(items) - failed, "failed": failed}
+        await self._say(path, step, outcome, next_name)
+
+    def _items(self, step: ForEachStep, names: Mapping[str, Any]) -> list[Any]:
+        try:
+            items = evaluate(compile_expression(step.params.items), {**self._scope, **names})
+        except ExpressionError as error:
+            raise StepFailed("expression_failed", str(error)) from None
+        if not isinstance(items, list):
+            raise StepFailed("expression_failed", f"`{step.params.items}` gives no list")
+        if len(items) > step.params.max_items:
+            raise StepFailed("too_many_items", f"{len(items)} items are more than {step.params.max_items}")
+        return items
+
+    async def _finish(self, path: str, step: FinishStep, names: Mapping[str, Any]) -> None:
+        scope = {**self._scope, **names}
+        outcome = Outcome(self._desk.clock.now_ms())
+        params = step.params
+        try:
+            output = _fill_in(params.output, scope) if params.output else None
+            message = render_text(params.message, scope)
+        except TemplateError as error:
+            await self._failed(path, step, outcome, StepFailed("template_failed", str(error)), "")
+            return
+        result = {"outcome": params.outcome, "code": params.code, "message": message, "output": output}
+        outcome.output = result
+        await self._say(path, step, outcome, "")
+        raise Finished(_end_of(result))
+
+    async def _ask(self, path: str, step: AskUserStep, names: Mapping[str, Any], next_name: str) -> None:
+        params, outcome = step.params, Outcome(self._desk.clock.now_ms())
+        fields = tuple(
+            InputField(asked.name, asked.label, asked.kind, asked.secret, asked.options, asked.pattern)
+            for asked in params.fields
+        )
+        try:
+            prompt = render_text(params.prompt, {**self._scope, **names})
+        except TemplateError as error:
+            await self._failed(path, step, outcome, StepFailed("template_failed", str(error)), next_name)
+            return
+        question = Question(params.kind, prompt, fields, params.hold_seconds, params.answer_seconds)
+        outcome.output = await self._desk.ask(path, step, question)
+        outcome.consumed = any(asked.secret for asked in params.fields)
+        await self._say(path, step, outcome, next_name)
+
+    # ------------------------------------------------------------ steps that look or act
+
+    async def _run(self, path: str, step: Step, names: Mapping[str, Any], outcome: Outcome, next_name: str) -> None:
+        retry = retry_of(step)
+        outcome.tries = tries_spent(retry, self._resume.releases.get(path, 0)) % retry.max_attempts
+        try:
+            if path in self._resume.unknown and await self._settle(path, step, names, outcome):
+                await self._say(path, step, outcome, next_name)
+                return
+            while True:
+                outcome.tries += 1
+                failure = await self._try(path, step, names, outcome)
+                if failure is None or outcome.resolved:
+                    break
+                again = failure.kind is FailureKind.TEMPORARY and outcome.tries < retry.max_attempts
+                if not again:
+                    raise failure
+                await self._wait(path, step, outcome, failure, next_name)
+        except StepFailed as failure:
+            await self._failed(path, step, outcome, failure, next_name)
+            return
+        if step.evidence is Evidence.ALWAYS and not self._quiet:
+            await self._add_picture(path, step, outcome)
+        await self._say(path, step, outcome, next_name)
+
+    async def _try(self, path: str, step: Step, names: Mapping[str, Any], outcome: Outcome) -> StepFailed | None:
+        """One try. None: done. A failure that is returned may be tried again; one that is raised may not."""
+        effect = effect_of(step)
+        if self._quiet and effect is Effect.ONCE:
+            raise StepFailed("step_failed", "a session check may not act")
+        until_ms = self._desk.clock.boot_ms() + step.timeout_ms
+        trying = Trying(self._desk, path, step, effect, {**self._scope, **names}, until_ms)
+        try:
+            outcome.output = await self._timed(trying, step)
+        except StepFailed as failure:
+            outcome.artifacts = trying.artifacts
+            if effect is not Effect.ONCE or not trying.started:
+                return failure
+            if trying.has_acted:
+                raise
+            # Started, and nobody knows whether it happened: the unknown case, here and now.
+            await self._settle(path, step, names, outcome)
+            return failure
+        outcome.artifacts = trying.artifacts
+        return None
+
+    async def _timed(self, trying: Trying, step: Step) -> Any:
+        execute = EXECUTORS[type(step)]
+        if isinstance(step, AssertStep) and step.params.page is None and trying.effect is not Effect.ONCE:
+            return await execute(trying, step)  # It waits for nothing.
+        try:
+            return await within(self._desk.clock, step.timeout_ms / 1000, _call(execute, trying, step))
+        except TimeoutError:
+            message = f"took longer than {step.timeout_ms} ms"
+            raise StepFailed("step_timeout", message, FailureKind.TEMPORARY) from None
+
+    async def _settle(self, path: str, step: Step, names: Mapping[str, Any], outcome: Outcome) -> bool:
+        """Find out whether an unknown `once` step has happened; False: it has not, says its check, and that is said."""
+        how = how_to_settle(self._desk.prepared.document, step)
+        happened: bool | None = None
+        if how is Settling.CHECK:
+            check = check_of(step)
+            assert check is not None
+            happened = await has_happened(self._desk, rendered(check, {**self._scope, **names}))
+        if happened is None and how is Settling.ASK:
+            happened = await self._ask_whether(path, step)
+        if happened is None:
+            raise StepFailed(
+                "step_outcome_unknown", f"`{name_of(step)}` was started, and nothing tells whether it happened"
+            )
+        if not happened:
+            self._desk.checked(path)
+            return False
+        outcome.resolved, outcome.output = True, {"resolved": True}
+        return True
+
+    async def _ask_whether(self, path: str, step: Step) -> bool:
+        question = f"Has `{name_of(step)}` happened? It was started, and the connection was lost."
+        yes_or_no = InputField("happened", "", "confirm", secret=False, options=("yes", "no"), pattern="")
+        answer = await self._desk.ask(path, step, Question("confirm", question, (yes_or_no,), 0, 86_400))
+        return answer.get("happened") in {"yes", True}
+
+    async def _wait(self, path: str, step: Step, outcome: Outcome, failure: StepFailed, next_name: str) -> None:
+        """The delay before the next try: here when it is short, otherwise the task is handed back."""
+        delay = delay_ms(retry_of(step), outcome.tries)
+        if delay > INLINE_DELAY_MS_MAX and effect_of(step) is not Effect.ONCE and not self._quiet:
+            outcome.status, outcome.failure = StepStatus.FAILED, failure
+            await self._say(path, step, outcome, next_name)
+            raise HandBack(Why.DELAYED, self._desk.clock.now_ms() + delay)
+        await self._desk.clock.sleep(min(delay, INLINE_DELAY_MS_MAX) / 1000)
+        if not self._quiet:
+            self._desk.check_orders()
+
+    async def _failed(self, path: str, step: Step, outcome: Outcome, failure: StepFailed, next_name: str) -> None:
+        """Say that a step has failed; raises the failure unless the author said to go on."""
+        if not self._quiet and failure.code != "step_outcome_unknown" and await self._desk.meets_login():
+            failure = StepFailed("login_failed", f"the page asks for a login: {failure.message}", failure.kind)
+        outcome.status, outcome.failure, outcome.output, outcome.resolved = StepStatus.FAILED, failure, None, False
+        if step.evidence is not Evidence.NONE and not self._quiet:
+            await self._add_picture(path, step, outcome)
+        await self._say(path, step, outcome, next_name)
+        if step.on_error is not OnError.CONTINUE or failure.code in {"terminated", "step_outcome_unknown"}:
+            raise failure
+        self._scope["steps"][step.id] = {"failed": True, "code": failure.code}
+
+    async def _add_picture(self, path: str, step: Step, outcome: Outcome) -> None:
+        picture = await self._desk.picture(path, step)
+        if picture is not None:
+            outcome.artifacts = [*outcome.artifacts, picture]
+            outcome.screenshot = picture.artifact_id
+
+    async def _say(self, path: str, step: Step, outcome: Outcome, next_name: str) -> None:
+        if outcome.status is StepStatus.COMPLETED and outcome.output is not None:
+            self._scope["steps"][step.id] = outcome.output
+        if not self._quiet:
+            await self._desk.finished(path, step, outcome, next_name)
+
+    def _holds(self, condition: str, names: Mapping[str, Any]) -> bool:
+        try:
+            return evaluate_bool(condition, {**self._scope, **names})
+        except ExpressionError as error:
+            raise StepFailed("expression_failed", str(error)) from None
+
+
+async def _call(execute: Any, trying: Trying, step: Step) -> Any:
+    return await execute(trying, step)
+
+
+def _end_of(output: Any) -> End:
+    status = _END[output["outcome"]]
+    code = output["code"] or ("terminated" if status is WorkflowRunStatus.TERMINATED else "")
+    return End(status, output["output"], code, output["message"])
+
+
+def _fill_in(value: Any, scope: Mapping[str, Any]) -> Any:
+    match value:
+        case str():
+            return render_value(value, scope)
+        case dict():
+            return {name: _fill_in(item, scope) for name, item in value.items()}
+        case list():
+            return [_fill_in(item, scope) for item in value]
+        case _:
+            return value
