@@ -26,7 +26,11 @@ main { max-width: 60rem; margin: 0 auto; padding: 1.5rem 1rem 3rem; }
 h1 { font-size: 1.6rem; line-height: 1.2; margin: .25rem 0 1rem; letter-spacing: -.02em; }
 a { color: var(--accent); text-underline-offset: .2em; }
 .card { background: var(--card); border: 1px solid var(--line); border-radius: .75rem; padding: 1.5rem; }
-.narrow { max-width: 24rem; margin: 2rem auto; }
+.card > :first-child { margin-top: 0; }
+.card > :last-child { margin-bottom: 0; }
+.narrow { max-width: 24rem; margin: 0 auto; }
+main:has(.narrow) h1 { max-width: 24rem; margin: 2rem auto 1rem; }
+@media (max-width: 40rem) { .card { padding: 1rem; } }
 label { display: block; font-weight: 600; margin: 1rem 0 .25rem; }
 input { width: 100%; font: inherit; padding: .55rem .7rem; border: 1px solid var(--line); border-radius: .5rem;
   background: var(--paper); color: inherit; }
@@ -106,7 +110,8 @@ def orders_page(account: str, number: int, page_size: int) -> bytes:
         "Orders",
         f'<div class="tools"><p>{len(ORDERS)} orders, newest first</p>'
         '<a class="button" href="/orders/export.csv" download>Download CSV</a></div>'
-        '<div class="card scroll"><table><thead><tr><th scope="col">Order</th><th scope="col">Date</th>'
+        '<div class="card scroll" role="region" aria-label="All orders" tabindex="0">'
+        '<table><thead><tr><th scope="col">Order</th><th scope="col">Date</th>'
         '<th scope="col">Customer</th><th scope="col" class="number">Total</th><th scope="col">Status</th></tr></thead>'
         f'<tbody>{rows}</tbody></table></div><nav class="pages" aria-label="Pages">{previous}'
         f"<span>Page {number} of {pages}</span>{following}</nav>",
