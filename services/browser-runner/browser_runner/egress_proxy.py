@@ -42,7 +42,7 @@ class TokenFence(Protocol):
 
     def forget(self, root_run_id: str, token: Token) -> None: ...
 
-    async def ensure_open(self, root_run_id: str, workflow_run_id: str, token: Token) -> bool: ...
+    async def wait_open(self, root_run_id: str, workflow_run_id: str, token: Token, timeout_seconds: float) -> bool: ...
 
 
 @dataclass(frozen=True, slots=True)
@@ -109,7 +109,8 @@ class EgressProxy:
     """One per runner process, or a process of its own. `start` before the first grant, `close` at the end.
 
     `count_denied` is told the reason of every denial (a short word, never a host). `head_seconds` bounds the wait for
-    the next head on a client's connection, idle time included; `body_seconds` the wait for a client's next chunk.
+    the next head on a client's connection, idle time included; `body_seconds` the wait for a client's next chunk;
+    `fence_seconds` the wait for a fence that is not open yet (one that is shut for good is not waited for).
     """
 
     def __init__(
@@ -123,6 +124,7 @@ class EgressProxy:
         connections_max: int = 1024,
         head_seconds: float = 60.0,
         body_seconds: float = 60.0,
+        fence_seconds: float = 5.0,
         count_denied: Callable[[str], None] = lambda _: None,
     ) -> None:
         self._dialer = dialer
@@ -133,6 +135,7 @@ class EgressProxy:
         self._connections_max = connections_max
         self._head_seconds = head_seconds
         self._body_seconds = body_seconds
+        self._fence_seconds = fence_seconds
         self._count_denied = count_denied
         self._holders: dict[str, _Holder] = {}
         self._serving: set[asyncio.Task[None]] = set()
@@ -310,7 +313,8 @@ class EgressProxy:
         return False
 
     async def _pass_fence(self, holder: _Holder) -> None:
-        if await self._fence.ensure_open(holder.root_run_id, holder.workflow_run_id, holder.token):
+        # It waits where the assignment has not arrived yet or the log is away for a moment; nothing is sent meanwhile.
+        if await self._fence.wait_open(holder.root_run_id, holder.workflow_run_id, holder.token, self._fence_seconds):
             return
         self._deny(holder, FENCE_SHUT)
         holder.cut(but=asyncio.current_task())

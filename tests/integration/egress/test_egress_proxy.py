@@ -12,10 +12,14 @@ from collections.abc import AsyncIterator, Awaitable, Callable, Sequence
 import pytest
 
 from browser_runner.egress_proxy import EgressGrant, EgressProxy
+from browser_runner.fence import Fence
+from kernel.clock import SystemClock
 from kernel.domain.values import Token
 from kernel.egress.dialer import Dialer
 from kernel.egress.policy import Policy, parse_networks
+from kernel.log.codec import decode
 from tests.support.eventually import until
+from tests.support.reports import FIRST, ROOT, RUN, ReportsLog, TestClock, assigned
 
 TOKEN = Token(1, "a" * 32)
 Handler = Callable[[asyncio.StreamReader, asyncio.StreamWriter], Awaitable[None]]
@@ -35,7 +39,7 @@ class SwitchedFence:
     def forget(self, root_run_id: str, token: Token) -> None:
         self.watched[token.nonce] -= 1
 
-    async def ensure_open(self, root_run_id: str, workflow_run_id: str, token: Token) -> bool:
+    async def wait_open(self, root_run_id: str, workflow_run_id: str, token: Token, timeout_seconds: float) -> bool:
         self.asked += 1
         return self.is_open
 
@@ -235,6 +239,25 @@ async def test_under_a_shut_fence_no_connection_is_made(site: Site) -> None:
     assert (await _rest(reader)).endswith(b"egress refused: fence\n")
     assert site.seen == []
     assert site.denied == ["fence"]
+
+
+async def test_a_request_waits_for_an_assignment_that_is_on_its_way(site: Site) -> None:
+    log = ReportsLog(TestClock())
+    fence = Fence(log, decode, SystemClock())
+    dialer = Dialer(Policy(parse_networks("127.0.0.0/8")), resolve=_resolve)
+    proxy = EgressProxy(dialer, fence, SeededEntropy(), count_denied=site.denied.append)
+    await proxy.start()
+    port, grant = await site.answering(OK), proxy.grant(ROOT, RUN, FIRST, [".shop.example"])
+    reader, writer = await asyncio.open_connection("127.0.0.1", int(proxy.server_url.rpartition(":")[2]))
+    writer.write(_get(port, grant))
+    await until(lambda: log.asked_ends)
+    assert site.seen == []
+    log.put(assigned(FIRST))
+    assert (await _head(reader)).startswith(b"HTTP/1.1 200 ")
+    writer.close()
+    await proxy.close()
+    await fence.close()
+    assert site.denied == []
 
 
 async def test_when_the_fence_shuts_no_further_byte_leaves_and_all_connections_are_cut(site: Site) -> None:
