@@ -15,6 +15,7 @@ import re
 from collections import Counter
 from collections.abc import Iterable, Iterator, Mapping, MutableMapping
 from contextlib import contextmanager
+from functools import cached_property
 from html import escape
 from typing import Any
 
@@ -25,7 +26,11 @@ SECRET_CHARS_MIN = 4
 
 _BASE64_CHARS_MIN = 4
 _HIDDEN_BYTES = HIDDEN.encode()
-_NOTHING = re.compile(rb"(?!)")
+_ALPHANUMERICS = re.compile(rb"[0-9A-Za-z]+")
+_ALPHANUMERIC_HEX = rb"(?:3[0-9]|[46][1-9a-f]|[57][0-9a])"
+_ESCAPED_ALPHANUMERIC = re.compile(
+    rb"(?i:(?:%%|\\u00|&#x0*)%b)|&#0*(?:4[89]|5[0-7]|6[5-9]|[78]\d|9[0789]|1[01]\d|12[0-2]);" % _ALPHANUMERIC_HEX
+)
 _JSON_SHORT = {'"': '\\"', "\\": "\\\\", "/": "\\/", "\b": "\\b", "\f": "\\f", "\n": "\\n", "\r": "\\r", "\t": "\\t"}
 _NAMES_ANYWHERE = frozenset(
     {"password", "passwd", "passphrase", "pwd", "authorization", "cookie", "cookies", "credential", "credentials"}
@@ -41,14 +46,16 @@ class LiveSecrets:
 
     def __init__(self) -> None:
         self._known: Counter[bytes] = Counter()
-        self._pattern = _NOTHING
+        self._forms: list[_Form] = []
 
     def add(self, value: str | bytes | Secret) -> None:
         """Know a value; an empty one or one shorter than four characters is passed over."""
         raw = _raw(value)
-        if len(raw.decode(errors="replace")) >= SECRET_CHARS_MIN:
-            self._known[raw] += 1
-            self._compile()
+        if len(raw.decode(errors="replace")) < SECRET_CHARS_MIN:
+            return
+        self._known[raw] += 1
+        if self._known[raw] == 1:
+            self._forms = sorted([*self._forms, *_forms(raw)], key=lambda form: len(form.value), reverse=True)
 
     def forget(self, value: str | bytes | Secret) -> None:
         """Take back one `add`; a value that is not known is passed over."""
@@ -56,7 +63,7 @@ class LiveSecrets:
         self._known[raw] -= 1
         if self._known[raw] <= 0:
             del self._known[raw]
-        self._compile()
+            self._forms = [form for form in self._forms if form.value != raw]
 
     @contextmanager
     def known(self, values: Iterable[str | bytes | Secret]) -> Iterator[None]:
@@ -72,11 +79,17 @@ class LiveSecrets:
 
     def scrub_bytes(self, data: bytes) -> bytes:
         """`data` with every disguise of every known value replaced by `[redacted]`."""
-        return self._pattern.sub(_HIDDEN_BYTES, data) if self._known else data
+        if not self._forms:
+            return data
+        escaped = _ESCAPED_ALPHANUMERIC.search(data) is not None
+        for form in self._forms:
+            if form.needle in data or (escaped and form.escapable):
+                data = form.pattern.sub(_HIDDEN_BYTES, data)
+        return data
 
     def scrub_text(self, text: str) -> str:
         """`scrub_bytes` for text."""
-        if not self._known:
+        if not self._forms:
             return text
         return self.scrub_bytes(text.encode(errors="surrogatepass")).decode(errors="replace")
 
@@ -109,10 +122,6 @@ class LiveSecrets:
     def _scrub_member(self, name: str, value: Any) -> Any:
         hidden = is_secret_name(name) and value is not None and not isinstance(value, bool)
         return HIDDEN if hidden else self.scrub_json(value)
-
-    def _compile(self) -> None:
-        forms = [form for value in sorted(self._known, key=len, reverse=True) for form in _forms(value)]
-        self._pattern = re.compile(b"|".join(forms)) if forms else _NOTHING
 
 
 class Redactor:
@@ -147,15 +156,42 @@ def _raw(value: str | bytes | Secret) -> bytes:
     return value.encode() if isinstance(value, str) else value
 
 
-def _forms(value: bytes) -> Iterator[bytes]:
-    """Regular expressions of all disguises of one value, the longest reading first."""
+class _Form:
+    """One disguise of one value.
+
+    `needle` is what a match surely contains, so that a plain search says where the slow pattern is worth its time:
+    its longest run of letters and digits, which every disguise leaves alone, unless the text escapes even these.
+    """
+
+    def __init__(self, value: bytes, source: bytes, needle: bytes, *, escapable: bool) -> None:
+        self.value = value
+        self.needle = needle
+        self.escapable = escapable
+        self._source = source
+
+    @cached_property
+    def pattern(self) -> re.Pattern[bytes]:
+        """Compiled when it is first needed: most values never show up."""
+        return re.compile(self._source)
+
+
+def _longest_run(value: bytes) -> bytes:
+    return max(_ALPHANUMERICS.findall(value), key=len, default=b"")
+
+
+def _forms(value: bytes) -> Iterator[_Form]:
+    """All disguises of one value."""
     text = value.decode(errors="surrogateescape")
-    yield b"".join(_character(char) for char in text)
-    if value.isascii() or not any(0xDC80 <= ord(char) <= 0xDCFF for char in text):
+    source = b"".join(_character(char) for char in text)
+    yield _Form(value, source, _longest_run(value), escapable=True)
+    if not any(0xDC80 <= ord(char) <= 0xDCFF for char in text):
         for encoding in ("utf-16-le", "utf-16-be"):
-            yield re.escape(text.encode(encoding, errors="surrogatepass"))
-    for alignment in range(3):
-        yield from _base64_forms(value, alignment)
+            wide = text.encode(encoding)
+            yield _Form(value, re.escape(wide), wide, escapable=False)
+    for stable in {stable for alignment in range(3) for stable in _base64_forms(value, alignment)}:
+        # A slash may be JSON-escaped, plus and slash may be URL-encoded again.
+        source = re.escape(stable).replace(b"/", rb"(?:\\?/|(?i:%2f))").replace(rb"\+", rb"(?:\+|(?i:%2b))")
+        yield _Form(value, source, _longest_run(stable), escapable=False)
 
 
 def _character(char: str) -> bytes:
@@ -182,5 +218,4 @@ def _base64_forms(value: bytes, alignment: int) -> Iterator[bytes]:
     for encode in (base64.b64encode, base64.urlsafe_b64encode):
         stable = encode(bytes(alignment) + value)[first:last]
         if len(stable) >= _BASE64_CHARS_MIN:
-            # A slash may be JSON-escaped, plus and slash may be URL-encoded again.
-            yield (re.escape(stable).replace(b"/", rb"(?:\\?/|(?i:%2f))").replace(rb"\+", rb"(?:\+|(?i:%2b))"))
+            yield stable

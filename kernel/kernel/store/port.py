@@ -5,7 +5,8 @@ attempt, or by the gateway for what it owns. One contract suite runs over every 
 
 Errors of both: `Rejected` for a call that breaks a rule (nothing changed), `Permanent("blob_missing")` for bytes that
 are not there, `SecretUnavailable` for a refused opening (no such secret, subject erased, token not current, too many
-unproven openings), `Temporary("store_unavailable")` when the store did not answer or has no room.
+unproven openings), `Temporary("store_unavailable")` when the store did not answer or has no room. In process the
+database's own errors (`kernel.sql.port`) come through as they are.
 """
 
 from __future__ import annotations

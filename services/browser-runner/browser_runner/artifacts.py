@@ -7,7 +7,8 @@ from __future__ import annotations
 
 import asyncio
 import hashlib
-from collections.abc import AsyncIterator
+from collections.abc import AsyncGenerator
+from contextlib import aclosing
 from dataclasses import replace
 from pathlib import Path
 
@@ -43,11 +44,16 @@ async def stage_file(store: ByteStore, path: Path, header: PutHeader, clock: Clo
     declared = replace(header, size=size, sha256=digest, upload_id=header.upload_id or entropy.nonce(), offset=0)
     for _ in range(STAGE_TRIES - 1):
         try:
-            return await store.put(_read(path, declared.offset), declared)
+            return await _put(store, path, declared)
         except Temporary as failure:
             await clock.sleep(max(failure.delay_seconds, 0.1))
             declared = replace(declared, offset=await _committed(store, declared.upload_id))
-    return await store.put(_read(path, declared.offset), declared)
+    return await _put(store, path, declared)
+
+
+async def _put(store: ByteStore, path: Path, header: PutHeader) -> Staged:
+    async with aclosing(_read(path, header.offset)) as chunks:
+        return await store.put(chunks, header)
 
 
 async def _committed(store: ByteStore, upload_id: str) -> int:
@@ -63,7 +69,7 @@ def _measure(path: Path) -> tuple[int, str]:
         return file.tell(), digest
 
 
-async def _read(path: Path, offset: int) -> AsyncIterator[bytes]:
+async def _read(path: Path, offset: int) -> AsyncGenerator[bytes, None]:
     with path.open("rb") as file:
         file.seek(offset)
         while chunk := await asyncio.to_thread(file.read, CHUNK_BYTES):

@@ -8,16 +8,22 @@ import subprocess
 import sys
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
+from datetime import UTC, datetime, timedelta
+from ipaddress import IPv4Address
 from pathlib import Path
 from typing import Any
 
 import grpc
 import grpc.aio
 import pytest
+from cryptography import x509
+from cryptography.hazmat.primitives import hashes, serialization
+from cryptography.hazmat.primitives.asymmetric import ec
+from cryptography.x509.oid import NameOID
 from grpc_health.v1 import health_pb2, health_pb2_grpc
 
 from artifact_store.main import serve
-from artifact_store.server import StoreServer
+from artifact_store.server import StoreServer, tls_credentials
 from artifact_store.settings import Settings
 from browser_runner.artifacts import connect, stage_file
 from kernel.clock import SystemClock
@@ -229,6 +235,47 @@ async def test_the_process_serves_says_that_it_is_healthy_and_drains(store: Open
     await runner.close()
     await serving
     assert await store.bytes.get_bytes(staged.sha256) == b"before the drain, after its beginning"
+
+
+def certificate_of_loopback(folder: Path) -> tuple[Path, Path]:
+    """A self-signed certificate of 127.0.0.1 and its key, as files."""
+    key = ec.generate_private_key(ec.SECP256R1())
+    name = x509.Name([x509.NameAttribute(NameOID.COMMON_NAME, "loopback")])
+    begin = datetime(2020, 1, 1, tzinfo=UTC)
+    certificate = (
+        x509.CertificateBuilder()
+        .subject_name(name)
+        .issuer_name(name)
+        .public_key(key.public_key())
+        .serial_number(1)
+        .not_valid_before(begin)
+        .not_valid_after(begin + timedelta(days=36_500))
+        .add_extension(x509.SubjectAlternativeName([x509.IPAddress(IPv4Address("127.0.0.1"))]), critical=False)
+        .sign(key, hashes.SHA256())
+    )
+    paths = folder / "tls.crt", folder / "tls.key"
+    paths[0].write_bytes(certificate.public_bytes(serialization.Encoding.PEM))
+    paths[1].write_bytes(
+        key.private_bytes(serialization.Encoding.PEM, serialization.PrivateFormat.PKCS8, serialization.NoEncryption())
+    )
+    return paths
+
+
+async def test_with_a_certificate_the_line_is_tls(store: OpenedStore, tmp_path: Path) -> None:
+    certificate, key = certificate_of_loopback(tmp_path)
+    (tmp_path / "runner").write_text(KEYS.runner)
+    server = StoreServer(
+        store.bytes, store.vault, KEYS, address="127.0.0.1:0", credentials=tls_credentials(certificate, key)
+    )
+    await server.start()
+    subject = await store.vault.subject_for(ACME)
+    trusting = connect(f"127.0.0.1:{server.port}", tmp_path / "runner", certificate, SystemClock(), CHANCE)
+    assert len(await trusting.vault.subject_key(subject, run_opener())) == 32
+    await trusting.close()
+    async with client(server.port, KEYS.runner, Deadlines(call=0.5)) as in_the_clear:
+        with pytest.raises(Temporary):
+            await in_the_clear.vault.subject_key(subject, run_opener())
+    await server.drain(0.0)
 
 
 def test_sigterm_drains_the_process(tmp_path: Path) -> None:
