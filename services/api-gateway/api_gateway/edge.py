@@ -9,6 +9,7 @@ from __future__ import annotations
 import re
 
 import structlog
+from litestar.enums import ScopeType
 from litestar.types import ASGIApp, Message, Receive, Scope, Send
 
 from api_gateway.principal import Principal
@@ -30,7 +31,7 @@ class Edge:
         self._entropy = entropy
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
-        if scope["type"] != "http":
+        if scope["type"] != ScopeType.HTTP:
             await self._app(scope, receive, send)
             return
         began_ms = self._clock.boot_ms()

@@ -11,6 +11,7 @@ from collections.abc import AsyncIterator, Callable
 from urllib.parse import quote
 
 from litestar import Response, get
+from litestar.params import FromPath
 from litestar.response import Stream
 
 from api_gateway import signed_url
@@ -85,7 +86,7 @@ async def list_artifacts(request: AnyRequest) -> Response[bytes]:
     guards=[needs_read],
     opt=About("Read an artifact; mints a signed URL", Artifact, params=(_DISPOSITION,)).opt(),
 )
-async def get_artifact(request: AnyRequest, artifact_id: str) -> Response[bytes]:
+async def get_artifact(request: AnyRequest, artifact_id: FromPath[str]) -> Response[bytes]:
     id_ = uuid_of(artifact_id, "artifactId")
     answer = await gateway_of(request).queries.artifact(principal_of(request).organization_id, id_)
     return json_answer(signed_view(request)(answer))
@@ -100,7 +101,7 @@ async def get_artifact(request: AnyRequest, artifact_id: str) -> Response[bytes]
         params=tuple(Param(name, "Part of the signed URL.") for name in ("org", "artifact", "exp", "kid", "sig")),
     ).opt(),
 )
-async def get_content(request: AnyRequest, artifact_id: str) -> Stream:
+async def get_content(request: AnyRequest, artifact_id: FromPath[str]) -> Stream:
     gateway = gateway_of(request)
     services = gateway.services
     query = {name: str(value) for name, value in request.query_params.items()}

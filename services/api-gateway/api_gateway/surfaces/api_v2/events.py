@@ -12,6 +12,7 @@ from collections.abc import AsyncIterator
 from dataclasses import dataclass
 
 from litestar import Response, get
+from litestar.params import FromPath
 from litestar.response import Stream
 
 from api_gateway.answers import EventAnswer
@@ -61,7 +62,7 @@ class _Follow:
         ),
     ).opt(),
 )
-async def list_events(request: AnyRequest, workflow_run_id: str) -> Response[bytes] | Stream:
+async def list_events(request: AnyRequest, workflow_run_id: FromPath[str]) -> Response[bytes] | Stream:
     id_ = uuid_of(workflow_run_id, "workflowRunId")
     gateway, organization = gateway_of(request), principal_of(request).organization_id
     after = number_param(request, "after", 0, 0, SEQUENCE_MAX)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from litestar import Response, get, post
+from litestar.params import FromPath
 
 from api_gateway.queries import Where
 from api_gateway.surfaces.access import AnyRequest, gateway_of, needs_read, needs_write, principal_of
@@ -54,7 +55,7 @@ async def list_input_requests(request: AnyRequest) -> Response[bytes]:
     guards=[needs_read],
     opt=About("Read an input request", InputRequest).opt(),
 )
-async def get_input_request(request: AnyRequest, input_request_id: str) -> Response[bytes]:
+async def get_input_request(request: AnyRequest, input_request_id: FromPath[str]) -> Response[bytes]:
     id_ = uuid_of(input_request_id, "inputRequestId")
     answer = await gateway_of(request).queries.input_request(principal_of(request).organization_id, id_)
     return tagged_answer(request, input_request_view(answer))
@@ -65,7 +66,7 @@ async def get_input_request(request: AnyRequest, input_request_id: str) -> Respo
     guards=[needs_write],
     opt=About("Answer an input request; the first answer wins", InputRequest, 200, AnswerInputRequest).opt(),
 )
-async def answer_input_request(request: AnyRequest, input_request_id: str) -> Response[bytes]:
+async def answer_input_request(request: AnyRequest, input_request_id: FromPath[str]) -> Response[bytes]:
     id_ = uuid_of(input_request_id, "inputRequestId")
     body = await body_of(request, AnswerInputRequest)
     gateway, by = gateway_of(request), principal_of(request)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from litestar import Response, get, post
+from litestar.params import FromPath
 
 from api_gateway.commands import StartInputs
 from api_gateway.queries import Where
@@ -47,7 +48,7 @@ async def _start(request: AnyRequest, job_id: str, body: StartJob) -> Response[b
 
 
 @post("/jobs/{job_id:str}/run", guards=[needs_write], opt=About("Start a job run", JobRun, 201, StartJob).opt())
-async def run_job(request: AnyRequest, job_id: str) -> Response[bytes]:
+async def run_job(request: AnyRequest, job_id: FromPath[str]) -> Response[bytes]:
     id_ = uuid_of(job_id, "jobId")
     return await _start(request, id_, await body_of(request, StartJob, may_be_empty=True))
 
@@ -86,14 +87,14 @@ async def list_job_runs(request: AnyRequest) -> Response[bytes]:
 
 
 @get("/job-runs/{job_run_id:str}", guards=[needs_read], opt=About("Read a job run", JobRun).opt())
-async def get_job_run(request: AnyRequest, job_run_id: str) -> Response[bytes]:
+async def get_job_run(request: AnyRequest, job_run_id: FromPath[str]) -> Response[bytes]:
     id_ = uuid_of(job_run_id, "jobRunId")
     answer = await gateway_of(request).queries.job_run(principal_of(request).organization_id, id_)
     return tagged_answer(request, job_run_view(answer))
 
 
 @post("/job-runs/{job_run_id:str}/cancel", guards=[needs_write], opt=About("Stop a job run", JobRun, 202).opt())
-async def cancel_job_run(request: AnyRequest, job_run_id: str) -> Response[bytes]:
+async def cancel_job_run(request: AnyRequest, job_run_id: FromPath[str]) -> Response[bytes]:
     id_ = uuid_of(job_run_id, "jobRunId")
     gateway, by = gateway_of(request), principal_of(request)
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from litestar import Response, get, patch, post, put
+from litestar.params import FromPath
 from msgspec import UNSET
 
 from api_gateway.surfaces.access import AnyRequest, gateway_of, needs_read, needs_write, principal_of
@@ -63,7 +64,7 @@ async def list_jobs(request: AnyRequest) -> Response[bytes]:
 
 
 @get("/jobs/{job_id:str}", guards=[needs_read], opt=About("Read a job", Job).opt())
-async def get_job(request: AnyRequest, job_id: str) -> Response[bytes]:
+async def get_job(request: AnyRequest, job_id: FromPath[str]) -> Response[bytes]:
     id_ = uuid_of(job_id, "jobId")
     answer = await gateway_of(request).queries.job(principal_of(request).organization_id, id_)
     return tagged_answer(request, job_view(answer))
@@ -83,12 +84,12 @@ _CHANGE = About("Change name, order or both; what is left out stays", Job, body=
 
 
 @patch("/jobs/{job_id:str}", guards=[needs_write], opt=_CHANGE)
-async def patch_job(request: AnyRequest, job_id: str) -> Response[bytes]:
+async def patch_job(request: AnyRequest, job_id: FromPath[str]) -> Response[bytes]:
     return await _change_job(request, job_id)
 
 
 @put("/jobs/{job_id:str}", guards=[needs_write], opt=_CHANGE)
-async def put_job(request: AnyRequest, job_id: str) -> Response[bytes]:
+async def put_job(request: AnyRequest, job_id: FromPath[str]) -> Response[bytes]:
     return await _change_job(request, job_id)
 
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from litestar import Response, get, post
+from litestar.params import FromPath
 
 from api_gateway.commands import StartInputs
 from api_gateway.queries import Where
@@ -88,7 +89,7 @@ async def list_workflow_runs(request: AnyRequest) -> Response[bytes]:
 
 
 @get("/workflow-runs/{workflow_run_id:str}", guards=[needs_read], opt=About("Read a workflow run", WorkflowRun).opt())
-async def get_workflow_run(request: AnyRequest, workflow_run_id: str) -> Response[bytes]:
+async def get_workflow_run(request: AnyRequest, workflow_run_id: FromPath[str]) -> Response[bytes]:
     id_ = uuid_of(workflow_run_id, "workflowRunId")
     answer = await gateway_of(request).queries.workflow_run(principal_of(request).organization_id, id_)
     return tagged_answer(request, workflow_run_view(answer))
@@ -99,7 +100,7 @@ async def get_workflow_run(request: AnyRequest, workflow_run_id: str) -> Respons
     guards=[needs_write],
     opt=About("Stop a workflow run, and the job run that it belongs to", WorkflowRun, 202).opt(),
 )
-async def cancel_workflow_run(request: AnyRequest, workflow_run_id: str) -> Response[bytes]:
+async def cancel_workflow_run(request: AnyRequest, workflow_run_id: FromPath[str]) -> Response[bytes]:
     id_ = uuid_of(workflow_run_id, "workflowRunId")
     gateway, by = gateway_of(request), principal_of(request)
 
@@ -115,7 +116,7 @@ async def cancel_workflow_run(request: AnyRequest, workflow_run_id: str) -> Resp
     guards=[needs_read],
     opt=About("Steps of all attempts, in the order in which they ended", Page[Step], paged=True).opt(),
 )
-async def list_steps(request: AnyRequest, workflow_run_id: str) -> Response[bytes]:
+async def list_steps(request: AnyRequest, workflow_run_id: FromPath[str]) -> Response[bytes]:
     id_, window = uuid_of(workflow_run_id, "workflowRunId"), window_of(request)
     found = await gateway_of(request).queries.steps(principal_of(request).organization_id, id_, window)
     return page_answer(found, window, step_view)
@@ -126,7 +127,7 @@ async def list_steps(request: AnyRequest, workflow_run_id: str) -> Response[byte
     guards=[needs_read],
     opt=About("Artifacts of the run", Page[Artifact], paged=True).opt(),
 )
-async def list_run_artifacts(request: AnyRequest, workflow_run_id: str) -> Response[bytes]:
+async def list_run_artifacts(request: AnyRequest, workflow_run_id: FromPath[str]) -> Response[bytes]:
     id_, window = uuid_of(workflow_run_id, "workflowRunId"), window_of(request)
     queries, organization = gateway_of(request).queries, principal_of(request).organization_id
     await queries.run_place(organization, id_)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from litestar import Response, get, patch, post, put
+from litestar.params import FromPath
 from msgspec import UNSET
 
 from api_gateway.commands import NewWorkflow
@@ -75,7 +76,7 @@ async def list_workflows(request: AnyRequest) -> Response[bytes]:
 
 
 @get("/workflows/{workflow_id:str}", guards=[needs_read], opt=About("Read a workflow", Workflow).opt())
-async def get_workflow(request: AnyRequest, workflow_id: str) -> Response[bytes]:
+async def get_workflow(request: AnyRequest, workflow_id: FromPath[str]) -> Response[bytes]:
     id_ = uuid_of(workflow_id, "workflowId")
     answer = await gateway_of(request).queries.workflow(principal_of(request).organization_id, id_)
     return tagged_answer(request, workflow_view(answer))
@@ -101,12 +102,12 @@ _CHANGE = About("Change name, steps or both; what is left out stays", Workflow, 
 
 
 @patch("/workflows/{workflow_id:str}", guards=[needs_write], opt=_CHANGE)
-async def patch_workflow(request: AnyRequest, workflow_id: str) -> Response[bytes]:
+async def patch_workflow(request: AnyRequest, workflow_id: FromPath[str]) -> Response[bytes]:
     return await _change_workflow(request, workflow_id)
 
 
 @put("/workflows/{workflow_id:str}", guards=[needs_write], opt=_CHANGE)
-async def put_workflow(request: AnyRequest, workflow_id: str) -> Response[bytes]:
+async def put_workflow(request: AnyRequest, workflow_id: FromPath[str]) -> Response[bytes]:
     return await _change_workflow(request, workflow_id)
 
 
