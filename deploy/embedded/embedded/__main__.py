@@ -1,0 +1,39 @@
+"""`python -m embedded`: the launcher; `watchdog`, `platform`, `demo` and `erase-subject` are its own parts."""
+
+from __future__ import annotations
+
+import sys
+
+
+def main() -> int:
+    """Dispatch to the part that is named; the launcher when none is. Parts import only what they need."""
+    part, *rest = sys.argv[1:] or ["launch"]
+    match part:
+        case "launch":
+            from embedded.launcher import launch  # noqa: PLC0415 (a small process stays small)
+
+            return launch()
+        case "watchdog":
+            from embedded.watching import watch  # noqa: PLC0415 (a small process stays small)
+
+            return watch()
+        case "platform":
+            from embedded.platform import main as run_platform  # noqa: PLC0415 (a small process stays small)
+
+            run_platform()
+            return 0
+        case "demo":
+            from embedded.showing import show_demo  # noqa: PLC0415 (a small process stays small)
+
+            return show_demo()
+        case "erase-subject" if len(rest) == 1:
+            from embedded.erasing import erase  # noqa: PLC0415 (a small process stays small)
+
+            return erase(rest[0])
+        case _:
+            print("usage: python -m embedded [launch | erase-subject EXTERNAL_ID]", file=sys.stderr)
+            return 2
+
+
+if __name__ == "__main__":
+    sys.exit(main())

@@ -1,0 +1,34 @@
+"""Erase an end customer from a folder, while the platform is not running: the folder's lock must be free."""
+
+from __future__ import annotations
+
+import asyncio
+import sys
+from contextlib import AsyncExitStack
+
+from embedded.folder import kept_uuid
+from embedded.platform import open_ground
+from embedded.settings import Settings, read_settings
+from kernel.domain.ids import OrganizationId
+from kernel.errors import LogRefused, Permanent
+from kernel.redaction import LiveSecrets
+
+
+def erase(external_id: str) -> int:
+    """Delete the data key of `external_id`, with secrets, sessions and blobs; nothing of it can be read afterwards."""
+    settings = read_settings()
+    try:
+        asyncio.run(_erase(settings, external_id))
+    except (LogRefused, Permanent) as error:
+        print(f"towpath: {error}", file=sys.stderr)
+        return 1
+    print("Erased. What the log and the backups still hold of this customer cannot be read by anyone.")
+    return 0
+
+
+async def _erase(settings: Settings, external_id: str) -> None:
+    async with AsyncExitStack() as stack:
+        ground = await open_ground(settings, stack, LiveSecrets())
+        organization = OrganizationId(kept_uuid(settings.data / "organization-id", ground.entropy))
+        vault = ground.store.vault
+        await vault.erase_subject(await vault.subject_for(organization, external_id))

@@ -1,0 +1,158 @@
+"""What `make run` starts: the watchdog with the platform below it, the demo shop, the demo; and it waits.
+
+    launcher ── watchdog ── platform ── browser
+             ├─ demo shop
+             └─ demo (ends by itself)
+
+Standard library only, so that it stays small while the platform serves. It says what it starts, prints the API key the
+first time, and turns Ctrl-C into a drain. When it dies, its children are told by the kernel (PDEATHSIG).
+"""
+
+from __future__ import annotations
+
+import ctypes
+import os
+import signal
+import subprocess
+import sys
+import time
+import urllib.error
+import urllib.request
+from pathlib import Path
+
+from embedded.settings import Settings, read_settings
+from kernel.errors import Rejected
+
+_PR_SET_PDEATHSIG = 1
+_START_SECONDS = 60.0
+_DEMO_LOGIN = ("demo", "corner-goods")
+
+
+def launch() -> int:
+    """Start everything, wait for the end; 0 after a drain, else the code of what failed."""
+    try:
+        settings = read_settings()
+    except Rejected as error:
+        print(f"towpath: {error.message}", file=sys.stderr)
+        return 2
+    settings.data.mkdir(parents=True, exist_ok=True)
+    return _Launch(settings).run()
+
+
+def _die_with_parent(number: int) -> None:
+    ctypes.CDLL(None).prctl(_PR_SET_PDEATHSIG, number, 0, 0, 0)
+
+
+class _Launch:
+    def __init__(self, settings: Settings) -> None:
+        self.settings = settings
+        self.is_new = not settings.api_key.exists()
+        self.children: list[subprocess.Popen[bytes]] = []
+        self.watchdog: subprocess.Popen[bytes] | None = None
+        self.draining = False
+
+    def run(self) -> int:
+        signal.signal(signal.SIGTERM, self._drain)
+        signal.signal(signal.SIGINT, self._drain)
+        try:
+            self.watchdog = self._start(["-m", "embedded", "watchdog"], signal.SIGTERM)
+            if not self._await_ready():
+                return self._end()
+            self._say_where()
+            demo = self._start_demo() if self.settings.demo else None
+            return self._wait(demo)
+        finally:
+            self._stop_rest()
+
+    def _start(self, arguments: list[str], death: signal.Signals) -> subprocess.Popen[bytes]:
+        """A child in a session of its own, so that Ctrl-C in the terminal reaches it only through us."""
+        child = subprocess.Popen(
+            [sys.executable, *arguments],
+            start_new_session=True,
+            preexec_fn=lambda: _die_with_parent(death),  # noqa: PLW1509 (no threads here)
+        )
+        self.children.append(child)
+        return child
+
+    def _await_ready(self) -> bool:
+        """Whether the gateway answers; False when the watchdog ended or someone asked to end."""
+        url = f"{self.settings.url}/health/ready"
+        print(f"Towpath starts on {self.settings.url} …", flush=True)
+        deadline = time.monotonic() + _START_SECONDS
+        assert self.watchdog is not None
+        while time.monotonic() < deadline and self.watchdog.poll() is None and not self.draining:
+            try:
+                with urllib.request.urlopen(url, timeout=2):  # noqa: S310 (our own loopback address)
+                    return True
+            except (urllib.error.URLError, TimeoutError, ConnectionError):
+                time.sleep(0.05)
+        if time.monotonic() >= deadline:
+            print(f"towpath: no answer from {url}; see {self.settings.log_file}", file=sys.stderr)
+        return False
+
+    def _say_where(self) -> None:
+        settings = self.settings
+        print(f"  REST        {settings.url}/api/v2   (OpenAPI: {settings.url}/api/v2/openapi.json)")
+        print(f"  data        {settings.data}   (log of the platform: {settings.log_file.name})")
+        if self.is_new:
+            print(f"  API key     {settings.api_key.read_text().strip()}   (shown once; kept in {settings.api_key})")
+        else:
+            print(f"  API key     in {settings.api_key}")
+        if settings.egress_allow:
+            print(f"  egress      TOWPATH_EGRESS_ALLOW={settings.egress_allow}   (beside the public network)")
+        if not settings.browser:
+            print("  browser     none: only workflows without pages run (set TOWPATH_BROWSER)")
+        elif os.geteuid() == 0:
+            print("  WARNING     running as root: Chromium's sandbox is OFF. Use an ordinary user for foreign sites.")
+        print(flush=True)
+
+    def _start_demo(self) -> subprocess.Popen[bytes] | None:
+        user, password = _DEMO_LOGIN
+        address = self.settings.shop_address
+        port = self._shop_port(address)
+        address.parent.mkdir(parents=True, exist_ok=True)
+        address.write_text(f"http://127.0.0.1:{port}\n")
+        log = str(self.settings.shop_log)
+        shop = ["-m", "demo_shop", "--port", str(port), "--log", log, "--user", user, "--password", password]
+        self._start(shop, signal.SIGTERM)
+        return self._start(["-m", "embedded", "demo"], signal.SIGTERM)
+
+    def _shop_port(self, address: Path) -> int:
+        """The same port as last time, so that an interrupted run finds the shop again."""
+        try:
+            return int(address.read_text().rsplit(":", 1)[1])
+        except (OSError, ValueError, IndexError):
+            return self.settings.port + 1
+
+    def _wait(self, demo: subprocess.Popen[bytes] | None) -> int:
+        assert self.watchdog is not None
+        if demo is not None:
+            while demo.poll() is None and self.watchdog.poll() is None:
+                time.sleep(0.1)
+            if demo.poll() == 0:
+                print(f"\nTowpath keeps serving on {self.settings.url}. Ctrl-C ends it.", flush=True)
+        return self._end()
+
+    def _end(self) -> int:
+        assert self.watchdog is not None
+        code = self.watchdog.wait()
+        if code and not self.draining:
+            print(f"towpath: the platform ended with code {code}; `make run` starts it again", file=sys.stderr)
+        return 0 if self.draining else code
+
+    def _drain(self, *_: object) -> None:
+        if not self.draining:
+            self.draining = True
+            print("\nTowpath drains: running work ends or is handed back. Once more to end at once.", flush=True)
+        if self.watchdog is not None and self.watchdog.poll() is None:
+            self.watchdog.send_signal(signal.SIGTERM)
+
+    def _stop_rest(self) -> None:
+        for child in self.children:
+            if child.poll() is None:
+                child.terminate()
+        for child in self.children:
+            try:
+                child.wait(timeout=self.settings.drain_seconds + 15 if child is self.watchdog else 5)
+            except subprocess.TimeoutExpired:
+                child.kill()

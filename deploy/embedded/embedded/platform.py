@@ -1,0 +1,239 @@
+"""The one platform process: all services over one folder. The composition root of the embedded form.
+
+Order of the start: the folder's lock (proof that every earlier life is over), log and tables, the proof of death to
+`dispatch`, deciders, runner and gateway. Order of the end: no new work, attempts hand back, deciders checkpoint.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import os
+import signal
+import sys
+from collections.abc import Iterator
+from contextlib import AsyncExitStack, contextmanager
+from dataclasses import dataclass
+
+import structlog
+
+from api_gateway.app import create_app
+from api_gateway.draining import Drain
+from api_gateway.gateway import Services as GatewayServices
+from api_gateway.migrations import migrations as gateway_migrations
+from api_gateway.projecting import Projector
+from api_gateway.registry.decider import RegistryDecider
+from api_gateway.settings import Settings as GatewaySettings
+from api_gateway.signed_url import SigningKeys
+from api_gateway.waiting import Waiters
+from artifact_store.inprocess import Store, open_store
+from browser_runner.egress_proxy import EgressProxy
+from browser_runner.fence import Fence
+from browser_runner.runner import Runner
+from browser_runner.services import Services as RunnerServices
+from browser_runner.watchdog import REFUSED_EXIT_CODE, Liveness
+from embedded.browsers import open_browsers
+from embedded.folder import kept_bytes, kept_uuid
+from embedded.keys import first_api_key
+from embedded.serving import serve
+from embedded.settings import PARTITIONS, Settings, read_settings
+from embedded.telling import PlatformObserver, start_logging
+from embedded.upkeep import keep_up
+from kernel.clock import Clock, SystemClock
+from kernel.domain.decider import Decider
+from kernel.domain.ids import Incarnation
+from kernel.domain.task import RunnerDied
+from kernel.domain.values import Pool
+from kernel.egress.dialer import Dialer
+from kernel.egress.policy import Policy, parse_networks
+from kernel.errors import LogRefused, Permanent
+from kernel.ids import Entropy, SystemEntropy
+from kernel.log import codec
+from kernel.log.envelope import Envelope
+from kernel.log.port import EventLog
+from kernel.log.sqlite import SqliteLog
+from kernel.log.topics import TOPICS, Topic, partition_of
+from kernel.processor import Ports, run_decider
+from kernel.redaction import LiveSecrets
+from kernel.sealing import SubjectKeys
+from kernel.sql.port import Database, migrate
+from kernel.sql.sqlite import SqliteDatabase
+from kernel.sqlite_file import SqliteFile
+from scheduler.advance import Advance
+from scheduler.advance.derive import pool_key
+from scheduler.dispatch import Dispatch
+
+_log = structlog.get_logger("embedded.platform")
+
+
+@dataclass(frozen=True, slots=True)
+class Ground:
+    """What everything stands on."""
+
+    settings: Settings
+    clock: Clock
+    entropy: Entropy
+    db: Database
+    log: EventLog
+    fence: Fence
+    store: Store
+    live: LiveSecrets
+    host_id: str
+    incarnation: Incarnation
+
+
+async def open_ground(settings: Settings, stack: AsyncExitStack, live: LiveSecrets) -> Ground:
+    """Open the folder; `LogRefused` or `Permanent` when it cannot be used. What was opened is closed by `stack`."""
+    clock, entropy = SystemClock(), SystemEntropy()
+    file = await SqliteFile.open(settings.database)
+    stack.push_async_callback(file.close)
+    db = SqliteDatabase(file)
+    log = await SqliteLog.open(file, dict.fromkeys(TOPICS, PARTITIONS), clock, entropy)
+    stack.push_async_callback(log.close)
+    fence = Fence(log, codec.decode, clock)
+    stack.push_async_callback(fence.close)
+    await migrate(db, gateway_migrations(db.dialect))
+    store = await open_store(settings.blobs, settings.keyring, db, fence, clock=clock, entropy=entropy)
+    host_id = kept_uuid(settings.data / "host-id", entropy)
+    return Ground(settings, clock, entropy, db, log, fence, store, live, host_id, Incarnation(entropy.uuid()))
+
+
+async def tell_deaths(ground: Ground) -> None:
+    """The folder's lock is ours: every earlier incarnation on this host is dead."""
+    for pool in Pool:
+        died = RunnerDied(Incarnation(""), ground.host_id, ground.incarnation, pool)
+        key = pool_key(pool)
+        partition = partition_of(key, ground.log.partitions(Topic.DISPATCH))
+        envelope = Envelope(id=ground.entropy.uuid(), time_ms=ground.clock.now_ms(), subject=ground.host_id)
+        record = codec.encode(died, topic=Topic.DISPATCH, key=key, envelope=envelope, partition=partition)
+        await ground.log.append([record])
+
+
+def gateway_settings(settings: Settings, entropy: Entropy) -> GatewaySettings:
+    """Settings of the gateway; its secrets are files of the folder."""
+    loopback = any(network.is_loopback for network in parse_networks(settings.egress_allow))
+    return GatewaySettings(
+        pepper=kept_bytes(settings.data / "pepper", 32, entropy),
+        signing_keys=SigningKeys("k1", {"k1": kept_bytes(settings.data / "signing-key", 32, entropy)}),
+        public_url=settings.url,
+        open_hosts=frozenset({"127.0.0.1", "localhost"}) if loopback else frozenset(),
+    )
+
+
+async def run_platform(settings: Settings, live: LiveSecrets, stop: asyncio.Event) -> None:
+    """Serve until `stop`; then drain. Raises what makes the folder unusable."""
+    async with AsyncExitStack() as stack:
+        ground = await open_ground(settings, stack, live)
+        keys = SubjectKeys(ground.store.vault, ground.clock)
+        observer = PlatformObserver()
+        ports = Ports(ground.log, codec, ground.clock, ground.entropy, owner=ground.incarnation, observer=observer)
+        await tell_deaths(ground)
+        runner = await _open_runner(ground, keys, stack)
+        gateway = _gateway(ground, keys)
+        deciders: list[Decider] = [RegistryDecider(), Advance(), Dispatch()]
+        deciders_stop = asyncio.Event()
+        await first_api_key(settings, ground.db, gateway.settings.pepper, ground.clock, ground.entropy)
+        async with asyncio.TaskGroup() as group:
+            owners = [group.create_task(run_decider(decider, ports, deciders_stop)) for decider in deciders]
+            projecting = group.create_task(Projector(ground.log, ground.db, gateway.waiters, ground.clock).run())
+            upkeep = group.create_task(keep_up(ground.store, ground.log, ground.clock))
+            running = group.create_task(runner.run())
+            serving = group.create_task(serve(create_app(gateway), settings.port, gateway.drain))
+            await stop.wait()
+            _log.info("platform.draining", held=runner.held)
+            gateway.drain.begin()
+            runner.drain()
+            await running
+            deciders_stop.set()
+            await asyncio.wait(owners)
+            for task in (projecting, upkeep, serving):
+                task.cancel()
+
+
+async def _open_runner(ground: Ground, keys: SubjectKeys, stack: AsyncExitStack) -> Runner:
+    settings = ground.settings
+    policy = Policy(parse_networks(settings.egress_allow))
+    proxy = EgressProxy(Dialer(policy), ground.fence, ground.entropy)
+    await proxy.start()
+    stack.push_async_callback(proxy.close)
+    browsers = await open_browsers(settings, ground.live, stack)
+    services = RunnerServices(
+        log=ground.log,
+        clock=ground.clock,
+        entropy=ground.entropy,
+        fence=ground.fence,
+        store=ground.store.bytes,
+        vault=ground.store.vault,
+        keys=keys,
+        live=ground.live,
+        incarnation=ground.incarnation,
+        host_id=ground.host_id,
+        inbox_partition=partition_of(ground.incarnation, ground.log.partitions(Topic.RUNNER_INBOX)),
+        browsers=browsers,
+        egress=proxy,
+    )
+    slots = {Pool.LIGHT: settings.light_slots}
+    if browsers is not None:
+        slots[Pool.BROWSER] = settings.browser_slots
+    return Runner(services, slots, drain_seconds=settings.drain_seconds)
+
+
+def _gateway(ground: Ground, keys: SubjectKeys) -> GatewayServices:
+    return GatewayServices(
+        db=ground.db,
+        log=ground.log,
+        clock=ground.clock,
+        entropy=ground.entropy,
+        keys=keys,
+        store=ground.store.bytes,
+        vault=ground.store.vault,
+        waiters=Waiters(),
+        drain=Drain(),
+        settings=gateway_settings(ground.settings, ground.entropy),
+    )
+
+
+async def _say_alive(liveness: Liveness) -> None:
+    """Tell the watchdog once a second that this loop turns."""
+    while True:
+        liveness.beat()
+        await asyncio.sleep(1.0)
+
+
+async def _main(settings: Settings) -> None:
+    live = LiveSecrets()
+    start_logging(settings.log_file, live)
+    stop, loop = asyncio.Event(), asyncio.get_running_loop()
+    for number in (signal.SIGTERM, signal.SIGINT):
+        loop.add_signal_handler(number, stop.set)
+    alive = asyncio.create_task(_say_alive(Liveness(os.environ)))
+    try:
+        await run_platform(settings, live, stop)
+    finally:
+        alive.cancel()
+
+
+@contextmanager
+def _told() -> Iterator[None]:
+    """A refusal ends the process with one clear line and a code that the watchdog does not restart."""
+    try:
+        yield
+    except* (LogRefused, Permanent) as refused:
+        for error in _leaves(refused):
+            print(f"towpath: {error}", file=sys.stderr, flush=True)
+        sys.exit(REFUSED_EXIT_CODE)
+
+
+def _leaves(group: BaseExceptionGroup[BaseException]) -> Iterator[BaseException]:
+    for error in group.exceptions:
+        if isinstance(error, BaseExceptionGroup):
+            yield from _leaves(error)
+        else:
+            yield error
+
+
+def main() -> None:
+    """The platform process; started by the watchdog."""
+    import uvloop  # noqa: PLC0415 (only this process needs the loop)
+
+    with _told():
+        uvloop.run(_main(read_settings()))

@@ -1,0 +1,103 @@
+"""What may be set of the embedded platform, all from the environment, and where things lie in its folder."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Mapping
+from dataclasses import dataclass
+from pathlib import Path
+
+from kernel.egress.policy import parse_networks
+from kernel.errors import Rejected
+
+PARTITIONS = 4
+"""Partitions of every topic: few batch better on few cores; fixed when the folder is made."""
+
+
+@dataclass(frozen=True, slots=True)
+class Settings:
+    """Meaning, default and reason of each setting."""
+
+    data: Path
+    """`TOWPATH_DATA`: the folder that holds everything; default `.towpath` below the working directory."""
+    port: int = 8700
+    """`TOWPATH_PORT`: where REST is served on 127.0.0.1."""
+    demo: bool = True
+    """`TOWPATH_DEMO`: 0 starts neither the demo shop nor the demo."""
+    egress_allow: str = ""
+    """`TOWPATH_EGRESS_ALLOW`: networks that workflows may reach although they are not public, comma separated."""
+    browser: str = ""
+    """`TOWPATH_BROWSER`: path of the Chromium binary. Empty: only workflows without pages run."""
+    browser_slots: int = 2
+    """`TOWPATH_BROWSER_SLOTS`: browser tasks at a time; one run per core is the sweet spot."""
+    light_slots: int = 64
+    """`TOWPATH_LIGHT_SLOTS`: tasks without pages at a time."""
+    drain_seconds: float = 20.0
+    """`TOWPATH_DRAIN_SECONDS`: what running attempts get to end or hand back on Ctrl-C."""
+
+    @property
+    def url(self) -> str:
+        """Where the gateway is reached."""
+        return f"http://127.0.0.1:{self.port}"
+
+    @property
+    def database(self) -> Path:
+        """Log, read models and vault."""
+        return self.data / "towpath.sqlite"
+
+    @property
+    def blobs(self) -> Path:
+        """Bytes of artifacts."""
+        return self.data / "blobs"
+
+    @property
+    def keyring(self) -> Path:
+        """Keys that wrap the vault's keys; back it up apart from the rest."""
+        return self.data / "keyring.json"
+
+    @property
+    def api_key(self) -> Path:
+        """The key that was printed at the first start."""
+        return self.data / "api-key"
+
+    @property
+    def log_file(self) -> Path:
+        """What the platform says, as JSON lines."""
+        return self.data / "platform.log"
+
+    @property
+    def shop_log(self) -> Path:
+        """The demo shop's own memory: what was collected."""
+        return self.data / "demo-shop" / "collected.jsonl"
+
+    @property
+    def shop_address(self) -> Path:
+        """Where the demo shop serves, kept so that an interrupted run finds it again."""
+        return self.data / "demo-shop" / "url"
+
+
+def read_settings(environ: Mapping[str, str] | None = None) -> Settings:
+    """Settings from the environment; `Rejected("setting_invalid")` names the variable that is wrong."""
+    source = os.environ if environ is None else environ
+    networks = source.get("TOWPATH_EGRESS_ALLOW", "")
+    try:
+        parse_networks(networks)
+    except ValueError as error:
+        raise Rejected("setting_invalid", f"TOWPATH_EGRESS_ALLOW: {error}") from None
+    return Settings(
+        data=Path(source.get("TOWPATH_DATA") or ".towpath").absolute(),
+        port=_number(source, "TOWPATH_PORT", 8700, 1, 65535),
+        demo=source.get("TOWPATH_DEMO", "1") not in {"0", "no", "false"},
+        egress_allow=networks,
+        browser=source.get("TOWPATH_BROWSER", ""),
+        browser_slots=_number(source, "TOWPATH_BROWSER_SLOTS", 2, 1, 64),
+        light_slots=_number(source, "TOWPATH_LIGHT_SLOTS", 64, 1, 1000),
+        drain_seconds=float(_number(source, "TOWPATH_DRAIN_SECONDS", 20, 1, 3600)),
+    )
+
+
+def _number(source: Mapping[str, str], name: str, default: int, low: int, high: int) -> int:
+    text = source.get(name) or str(default)
+    if not text.isdecimal() or not low <= int(text) <= high:
+        raise Rejected("setting_invalid", f"{name}: {text!r} is no number from {low} to {high}")
+    return int(text)

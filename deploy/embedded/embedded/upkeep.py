@@ -1,0 +1,83 @@
+"""The housework of the artifact store: facts name their blobs, and what was never named goes after a day.
+
+A follower reads the topics whose records may refer to blobs (documents, inputs, journals, artifacts) and tells the
+store which are named. It begins anew at every start: naming twice changes nothing.
+"""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Iterator
+from dataclasses import fields, is_dataclass
+from typing import Any
+
+import structlog
+
+from artifact_store.inprocess import Store
+from kernel.clock import Clock
+from kernel.domain.artifact import ArtifactCreated, StagedArtifact
+from kernel.domain.values import Document, SealedBody
+from kernel.errors import LogUnavailable, Temporary, UnknownType
+from kernel.log.codec import decode
+from kernel.log.port import EventLog
+from kernel.log.topics import Topic
+
+NAMING_TOPICS = (Topic.DEFINITIONS, Topic.RUN_LEDGER, Topic.JOB_RUNS)
+SWEEP_SECONDS = 3600.0
+READ_SECONDS = 30.0
+
+_log = structlog.get_logger("embedded.upkeep")
+
+
+async def keep_up(store: Store, log: EventLog, clock: Clock) -> None:
+    """Name and sweep until cancelled."""
+    async with asyncio.TaskGroup() as group:
+        for topic in NAMING_TOPICS:
+            for partition in range(log.partitions(topic)):
+                group.create_task(_follow(store, log, clock, topic, partition))
+        group.create_task(_sweep(store, clock))
+
+
+async def _follow(store: Store, log: EventLog, clock: Clock, topic: Topic, partition: int) -> None:
+    offset = 0
+    while True:
+        try:
+            batch = await log.read(topic, partition, offset, wait_seconds=READ_SECONDS)
+            named: set[str] = set()
+            for stored in batch:
+                offset = stored.offset + 1
+                try:
+                    named.update(blobs_of(decode(stored).event))
+                except UnknownType:
+                    continue
+            if named:
+                await store.bytes.mark_named(sorted(named))
+        except (LogUnavailable, Temporary) as error:
+            _log.warning("naming.retry", topic=topic, partition=partition, error=str(error))
+            await clock.sleep(1.0)
+
+
+async def _sweep(store: Store, clock: Clock) -> None:
+    while True:
+        await clock.sleep(SWEEP_SECONDS)
+        gone = await store.sweep(clock.now_ms())
+        _log.info("store.swept", gone=gone)
+
+
+def blobs_of(event: Any) -> Iterator[str]:
+    """Digests of every blob that `event` refers to, wherever in it."""
+    match event:
+        case SealedBody(blob=blob) | Document(blob=blob):
+            if blob:
+                yield blob
+        case StagedArtifact(sha256=sha256) | ArtifactCreated(sha256=sha256):
+            yield sha256
+        case tuple():
+            for item in event:
+                if is_dataclass(item) or isinstance(item, tuple):
+                    yield from blobs_of(item)
+        case _ if is_dataclass(event):
+            for field in fields(event):
+                value = getattr(event, field.name)
+                if is_dataclass(value) or isinstance(value, tuple):
+                    yield from blobs_of(value)
