@@ -104,6 +104,7 @@ class Attempt:
         self._waited_since_ms: float | None = None
         self._cut: Why | None = None
         self._timed_out = False
+        self._closing = False
         self._last_failed = ("", "")
 
     # ------------------------------------------------------------ life
@@ -223,6 +224,7 @@ class Attempt:
         """The author's last steps; whatever goes wrong here changes nothing."""
         if not self.prepared.document.finally_:
             return
+        self._closing = True
         resume = plan_resume(self.prepared.document, self._entries, (), with_page=False)
         last = Walk(self, Resume(resume.taken), scope)
         with suppress(StepFailed, BrowserLost, Finished, TimeoutError, HandBack):
@@ -380,6 +382,8 @@ class Attempt:
         self._on_change()
 
     def check_orders(self) -> None:
+        if self._closing:
+            return
         if self.orders.stop:
             raise HandBack(Why.STOP)
         if self.orders.release:
