@@ -34,8 +34,8 @@ from kernel.log.topics import Topic, partition_of
 RELEVANT_TYPES = frozenset(f"towpath.task.{name}.v1" for name in ("assigned", "lease_lapsed", "settled"))
 """`ce_type` of the records that open or shut; all others are skipped undecoded."""
 
-_SKEW_MS = 60_000
-"""How far `since_ms` is trusted less: clocks agree within 1 s (design 4.8), a minute is cheap to read."""
+_SKEW_MS = 5_000
+"""How far `since_ms` is trusted less: clocks agree within 1 s (design 4.8), five cost little reading."""
 _IDLE_MS = 60_000
 """A run that was asked about without `watch` is kept this long after the last question."""
 _NEVER = float("-inf")
