@@ -256,8 +256,9 @@ class Owner:
         taken = await self._feed.take(bounds.batch_records, bounds.batch_bytes)
         if not taken:
             return Action.IDLE
-        self._since_checkpoint += len(taken)
-        self._queue(partition.decide_inputs(taken, now_ms))
+        transitions = partition.decide_inputs(taken, now_ms)
+        self._since_checkpoint += len(taken) - sum(1 for transition in transitions if transition.decided)
+        self._queue(transitions)
         return Action.TAKE_INPUTS
 
     async def _due_wake(self, now_ms: int) -> _DueWake | None:

@@ -2,26 +2,12 @@
 
 from __future__ import annotations
 
-from pathlib import Path
-
 import pytest
 
-from kernel.log.memory import MemoryLog
 from kernel.processor import Action
 from tests.support import crash_points
 from tests.support.crash_points import EXPECTED, MakeBench, prepared
-from tests.support.processing import Bench, Cut, CuttingLog, HandClock, check_outside, map_of, run_to_idle
-from tests.support.toy_decider import TOPICS, ObjectCodec
-
-
-async def memory_bench() -> Bench:
-    clock = HandClock()
-    return Bench(CuttingLog(MemoryLog(dict.fromkeys(TOPICS, 1), clock)), ObjectCodec(), clock)
-
-
-@pytest.fixture(params=["memory"])
-def make(request: pytest.FixtureRequest, tmp_path: Path) -> MakeBench:
-    return {"memory": memory_bench}[request.param]
+from tests.support.processing import Cut, check_outside, map_of, run_to_idle
 
 
 async def test_undisturbed_an_owner_decides_each_input_once(make: MakeBench) -> None:
@@ -46,11 +32,12 @@ async def test_a_crash_between_any_two_actions_changes_nothing(make: MakeBench) 
         await crash_points.crash_at(make, point)
 
 
-async def test_a_paused_owner_that_wakes_up_changes_nothing(make: MakeBench) -> None:
-    actions = await crash_points.count_actions(make)
-    for point in range(actions + 1):
-        for others in (2, actions // 2, 1_000):
-            await crash_points.pause_at(make, point, others)
+@pytest.mark.parametrize(("variant", "others"), list(enumerate([2, 16, 1_000])))
+async def test_a_paused_owner_that_wakes_up_changes_nothing(
+    make: MakeBench, stride: int, variant: int, others: int
+) -> None:
+    for point in range(variant % stride, await crash_points.count_actions(make) + 1, stride):
+        await crash_points.pause_at(make, point, others)
 
 
 @pytest.mark.parametrize("cut", list(Cut))
@@ -59,15 +46,17 @@ async def test_an_append_of_unknown_outcome_changes_nothing(make: MakeBench, cut
         await crash_points.cut_at(make, append, cut)
 
 
-async def test_a_late_append_that_lands_under_a_later_claim_changes_nothing(make: MakeBench) -> None:
-    for append in range(await crash_points.count_appends(make)):
-        for lands_after in (1, 2, 5):
-            await crash_points.cut_at(make, append, Cut.LATE, lands_after=lands_after)
+@pytest.mark.parametrize(("variant", "lands_after"), list(enumerate([1, 2, 5])))
+async def test_a_late_append_that_lands_under_a_later_claim_changes_nothing(
+    make: MakeBench, stride: int, variant: int, lands_after: int
+) -> None:
+    for append in range(variant % stride, await crash_points.count_appends(make), stride):
+        await crash_points.cut_at(make, append, Cut.LATE, lands_after=lands_after)
 
 
-async def test_a_restored_map_equals_the_map_in_memory_after_every_batch(make: MakeBench) -> None:
+async def test_a_restored_map_equals_the_map_in_memory_after_every_batch(make: MakeBench, stride: int) -> None:
     actions = await crash_points.count_actions(make)
-    for point in range(3, actions + 1):
+    for point in range(3, actions + 1, stride):
         bench = await prepared(make)
         owner = bench.owner()
         for _ in range(point):
