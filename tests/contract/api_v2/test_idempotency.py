@@ -1,0 +1,95 @@
+from __future__ import annotations
+
+import asyncio
+
+from api_gateway.idempotency import KEPT_MS, TAKEOVER_MS
+from tests.support.eventually import until
+from tests.support.gateways import RunningGateway, a_workflow, workflow_body
+
+KEY = {"Idempotency-Key": "order-4711"}
+
+
+async def test_the_same_post_is_done_once(gateway: RunningGateway) -> None:
+    first = await gateway.api.post("/api/v2/workflows", json=workflow_body(), headers=KEY)
+    before = await gateway.counts()
+    again = await gateway.api.post("/api/v2/workflows", json=workflow_body(), headers=KEY)
+    assert (first.status_code, again.status_code) == (201, 201)
+    assert again.content == first.content
+    assert again.headers["idempotency-replayed"] == "true"
+    assert "idempotency-replayed" not in first.headers
+    assert await gateway.counts() == before
+
+
+async def test_the_same_key_for_another_body_is_refused(gateway: RunningGateway) -> None:
+    await gateway.api.post("/api/v2/workflows", json=workflow_body(), headers=KEY)
+    answer = await gateway.api.post("/api/v2/workflows", json=workflow_body(name="other"), headers=KEY)
+    assert (answer.status_code, answer.json()["error"]["code"]) == (422, "idempotency_key_reused")
+
+
+async def test_a_key_belongs_to_its_organization_and_route(gateway: RunningGateway) -> None:
+    workflow = await a_workflow(gateway.api)
+    first = await gateway.api.post("/api/v2/workflows", json=workflow_body(), headers=KEY)
+    rival = await gateway.rival.post("/api/v2/workflows", json=workflow_body(name="other"), headers=KEY)
+    run = await gateway.api.post("/api/v2/workflow-runs", json={"workflowId": workflow}, headers=KEY)
+    assert [answer.status_code for answer in (first, rival, run)] == [201, 201, 201]
+
+
+async def test_a_refusal_is_remembered_too(gateway: RunningGateway) -> None:
+    body = {"workflowId": "00000000-0000-4000-8000-00000000dead"}
+    first = await gateway.api.post("/api/v2/workflow-runs", json=body, headers=KEY)
+    again = await gateway.api.post("/api/v2/workflow-runs", json=body, headers=KEY)
+    assert (first.status_code, again.status_code) == (404, 404)
+    assert again.content == first.content
+
+
+async def test_while_the_first_is_under_way_the_second_is_told_to_come_back(gateway: RunningGateway) -> None:
+    workflow = await a_workflow(gateway.api)
+    gateway.scheduler.is_silent = True
+    body = {"workflowId": workflow}
+    first = asyncio.create_task(gateway.api.post("/api/v2/workflow-runs", json=body, headers=KEY))
+    await until(lambda: gateway.services.waiters._outcomes)
+    second = await gateway.api.post("/api/v2/workflow-runs", json=body, headers=KEY)
+    assert (second.status_code, second.json()["error"]["code"]) == (409, "idempotency_in_progress")
+    assert second.headers["retry-after"] == "1"
+    first.cancel()
+    await asyncio.gather(first, return_exceptions=True)
+
+
+async def test_after_a_crash_the_repetition_finds_the_first_outcome(gateway: RunningGateway) -> None:
+    workflow = await a_workflow(gateway.api)
+    body = {"workflowId": workflow}
+    first = await gateway.api.post("/api/v2/workflow-runs", json=body, headers=KEY)
+    await gateway.services.db.execute("UPDATE idempotency SET status = 0")  # the process died before it could answer
+    before = await gateway.counts()
+    early = await gateway.api.post("/api/v2/workflow-runs", json=body, headers=KEY)
+    gateway.clock.ahead_ms = TAKEOVER_MS + 1
+    late = await gateway.api.post("/api/v2/workflow-runs", json=body, headers=KEY)
+    assert (early.status_code, late.status_code) == (409, 201)
+    assert late.json()["id"] == first.json()["id"]
+    assert await gateway.counts() == before
+
+
+async def test_an_unavailable_answer_is_not_kept(gateway: RunningGateway) -> None:
+    body = {"workflowId": await a_workflow(gateway.api)}
+    gateway.scheduler.is_silent = True
+    object.__setattr__(gateway.services.settings, "outcome_wait_seconds", 0.02)
+    assert (await gateway.api.post("/api/v2/workflow-runs", json=body, headers=KEY)).status_code == 503
+    gateway.scheduler.is_silent = False
+    object.__setattr__(gateway.services.settings, "outcome_wait_seconds", 5.0)
+    answer = await gateway.api.post("/api/v2/workflow-runs", json=body, headers=KEY)
+    assert answer.status_code == 201
+    assert len(gateway.scheduler.started) == 1
+
+
+async def test_a_key_is_forgotten_after_a_day(gateway: RunningGateway) -> None:
+    first = await gateway.api.post("/api/v2/workflows", json=workflow_body(), headers=KEY)
+    gateway.clock.ahead_ms = KEPT_MS + 1
+    other = await gateway.api.post("/api/v2/workflows", json=workflow_body(name="other"), headers=KEY)
+    assert "idempotency-replayed" not in other.headers
+    assert first.status_code == 201
+
+
+async def test_a_malformed_key_is_refused(gateway: RunningGateway) -> None:
+    for key in ("", "x" * 256):
+        answer = await gateway.api.post("/api/v2/workflows", json=workflow_body(), headers={"Idempotency-Key": key})
+        assert (answer.status_code, answer.json()["error"]["code"]) == (400, "invalid_parameter")
