@@ -1,0 +1,104 @@
+"""`make bench`: measures the embedded platform and prints a JSON line per figure, each beside its raw baseline.
+
+    make bench                         everything (about three minutes)
+    make bench ARGS="--only w1 --quick"   a look
+    make bench ARGS="--keep"           also writes tests/bench/results/latest.jsonl, with commit and machine
+
+The platform runs as real processes through its own launcher, in a temporary folder, on a free port. This process is
+the load generator; its CPU is not counted. Progress goes to stderr. What the figures must reach stands in the README
+beside this file.
+"""
+
+from __future__ import annotations
+
+import argparse
+import asyncio
+import os
+import platform as machine
+import subprocess
+import sys
+import tempfile
+from collections.abc import AsyncIterator, Callable
+from dataclasses import dataclass
+from pathlib import Path
+
+import uvloop
+
+from tests.bench.browsing import browser_overhead
+from tests.bench.figures import Figure, line
+from tests.bench.memory import idle_memory
+from tests.bench.platform import Platform, running_platform
+from tests.bench.runs import Effort, w1, w1_c100, w2
+
+RESULTS = Path(__file__).parent / "results" / "latest.jsonl"
+
+Measure = Callable[[Path, Effort], AsyncIterator[Figure]]
+
+
+@dataclass(frozen=True, slots=True)
+class Surroundings:
+    """Where and on what the figures were taken; the first line of a kept result."""
+
+    commit: str
+    machine: str
+    cores: int
+    python: str
+    kernel: str
+
+
+def _on_platform(measure: Callable[[Platform, Path, Effort], AsyncIterator[Figure]]) -> Measure:
+    """`measure` with a platform of its own, so that none inherits the history of another."""
+
+    async def measured(folder: Path, effort: Effort) -> AsyncIterator[Figure]:
+        with running_platform(folder) as platform:
+            async for one in measure(platform, folder, effort):
+                yield one
+
+    return measured
+
+
+MEASURES: dict[str, Measure] = {
+    "w1": _on_platform(w1),
+    "w1_c100": _on_platform(w1_c100),
+    "w2": _on_platform(w2),
+    "memory": idle_memory,
+    "browser": browser_overhead,
+}
+
+
+async def _measure(names: list[str], effort: Effort) -> list[str]:
+    lines = []
+    for name in names:
+        print(f"bench: {name} …", file=sys.stderr, flush=True)
+        with tempfile.TemporaryDirectory(prefix="towpath-bench-") as folder:
+            async for one in MEASURES[name](Path(folder), effort):
+                lines.append(line(one))
+                print(lines[-1], flush=True)
+    return lines
+
+
+def _surroundings() -> Surroundings:
+    commit = subprocess.run(["git", "rev-parse", "HEAD"], capture_output=True, text=True, check=False).stdout.strip()
+    models = [text for text in Path("/proc/cpuinfo").read_text().splitlines() if text.startswith("model name")]
+    model = models[0].partition(":")[2].strip() if models else machine.machine()
+    return Surroundings(commit, model, os.cpu_count() or 0, machine.python_version(), machine.release())
+
+
+def main() -> int:
+    """Measure what is asked for."""
+    parser = argparse.ArgumentParser(prog="tests.bench")
+    parser.add_argument("--only", action="append", choices=sorted(MEASURES), help="one measure; may be repeated")
+    parser.add_argument("--quick", action="store_true", help="a tenth of the samples: a look, not a record")
+    parser.add_argument("--keep", action="store_true", help=f"write {RESULTS.name} for the commit")
+    options = parser.parse_args()
+    names = options.only or list(MEASURES)
+    with asyncio.Runner(loop_factory=uvloop.new_event_loop) as runner:
+        lines = runner.run(_measure(names, Effort(options.quick)))
+    if options.keep:
+        RESULTS.parent.mkdir(exist_ok=True)
+        RESULTS.write_text("\n".join([line(_surroundings()), *lines]) + "\n")
+    return 0
+
+
+if __name__ == "__main__":
+    sys.exit(main())
