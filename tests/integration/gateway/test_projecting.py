@@ -1,0 +1,160 @@
+from __future__ import annotations
+
+from collections.abc import AsyncIterator
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from api_gateway.migrations import migrations
+from api_gateway.projecting import Projector
+from api_gateway.projections import catalog
+from api_gateway.waiting import Waiters
+from kernel.clock import SystemClock
+from kernel.domain.ids import OrganizationId, ProviderSlug, RequestId, SubjectId, UserId, WorkflowId, WorkflowRunId
+from kernel.domain.values import Effect, Failure, Sealed, SealedBody
+from kernel.domain.workflow_run import (
+    StepStatus,
+    WorkflowRunCompleted,
+    WorkflowRunCreated,
+    WorkflowRunStarted,
+    WorkflowRunStatus,
+    WorkflowRunStepFinished,
+)  # fmt: skip
+from kernel.errors import LogRefused
+from kernel.ids import derived_id
+from kernel.log.codec import encode
+from kernel.log.envelope import Envelope
+from kernel.log.memory import MemoryLog
+from kernel.log.topics import Topic, partition_of
+from kernel.sql.port import Database, migrate
+from tests.support.databases import IMPLEMENTATIONS
+
+PARTITIONS = {Topic.JOB_RUNS.value: 2, Topic.DEFINITIONS.value: 2}
+ACME = OrganizationId("acme")
+
+
+@pytest.fixture(params=IMPLEMENTATIONS)
+async def db(request: pytest.FixtureRequest, tmp_path: Path) -> AsyncIterator[Database]:
+    """An empty database with the gateway's tables."""
+    async with IMPLEMENTATIONS[request.param](tmp_path) as database:
+        await migrate(database, migrations(database.dialect))
+        yield database
+
+
+def life(run: str) -> list[Any]:
+    """All facts of one workflow run that stands alone."""
+    id_ = WorkflowRunId(run)
+    created = WorkflowRunCreated(
+        id_, "", WorkflowId("w"), 1, ProviderSlug("p"), ACME, SubjectId("s"), Sealed(), False, UserId("u"), "", 0,  # type: ignore[arg-type]  # no job run
+        RequestId(derived_id("request", run)),
+    )  # fmt: skip
+    step = WorkflowRunStepFinished(
+        id_, 1, "a", "a", "doing_a", "finish", Effect.READ, StepStatus.COMPLETED, 1, 5, 9, SealedBody(), Failure(), "",
+        "",
+    )  # fmt: skip
+    return [
+        created,
+        WorkflowRunStarted(id_, 1),
+        step,
+        WorkflowRunCompleted(id_, WorkflowRunStatus.COMPLETED, SealedBody()),
+    ]
+
+
+async def say(log: MemoryLog, run: str, events: list[Any], first: int = 1) -> None:
+    partition = partition_of(run, PARTITIONS[Topic.JOB_RUNS.value])
+    await log.append(
+        [
+            encode(
+                event, topic=Topic.JOB_RUNS, key=run, partition=partition,
+                envelope=Envelope(f"{run}-{number}", 1000 + number, sequence=number),
+            )
+            for number, event in enumerate(events, start=first)
+        ]
+    )  # fmt: skip
+
+
+async def everything(db: Database) -> dict[str, list[Any]]:
+    """All rows of all read models."""
+    found = {}
+    for table in catalog.TABLES:
+        rows = await db.fetch_all(f"SELECT * FROM {table.name}")
+        found[table.name] = sorted(rows, key=repr)
+    return found
+
+
+def projector(log: MemoryLog, db: Database, waiters: Waiters | None = None) -> Projector:
+    return Projector(log, db, waiters or Waiters(), SystemClock())
+
+
+async def test_rows_follow_the_facts(db: Database) -> None:
+    log = MemoryLog(PARTITIONS, SystemClock())
+    for run in ("r1", "r2", "r3"):
+        await say(log, run, life(run))
+    assert await projector(log, db).catch_up() == 12
+    assert await projector(log, db).lag() == 0
+    rows = await db.fetch_all("SELECT status, attempt, current_name, completed_ms FROM workflow_runs")
+    assert rows == [("completed", 1, "doing_a", 1004)] * 3
+
+
+async def test_a_repeated_fact_changes_nothing_even_when_it_comes_late(db: Database) -> None:
+    log = MemoryLog(PARTITIONS, SystemClock())
+    await say(log, "r1", life("r1"))
+    await projector(log, db).catch_up()
+    before = await everything(db)
+    await say(log, "r1", life("r1"))
+    await projector(log, db).catch_up()
+    assert await everything(db) == before
+
+
+async def test_facts_that_come_twice_in_one_batch_count_once(db: Database) -> None:
+    log = MemoryLog(PARTITIONS, SystemClock())
+    await say(log, "r1", life("r1"))
+    await say(log, "r1", life("r1")[:3])
+    await projector(log, db).catch_up()
+    assert await db.fetch_all("SELECT status FROM workflow_runs") == [("completed",)]
+
+
+async def test_a_rebuild_ends_in_the_same_rows(db: Database) -> None:
+    log = MemoryLog(PARTITIONS, SystemClock())
+    for run in ("r1", "r2"):
+        for number, event in enumerate(life(run), start=1):
+            await say(log, run, [event], number)
+            await projector(log, db).catch_up()
+    before = await everything(db)
+    assert await projector(log, db).rebuild() == 8
+    assert await everything(db) == before
+
+
+async def test_two_projectors_project_each_fact_once(db: Database) -> None:
+    log = MemoryLog(PARTITIONS, SystemClock())
+    waiters = Waiters()
+    told: list[int] = []
+    waiters.told = lambda facts: told.append(len(facts))  # type: ignore[method-assign]  # the test listens
+    one, other = projector(log, db, waiters), projector(log, db, waiters)
+    await say(log, "r1", life("r1"))
+    partition = partition_of("r1", 2)
+    slow = await other._follower(Topic.JOB_RUNS, partition)
+    batch = await other._read(slow, 0.0)
+    await one.catch_up()
+    assert await other._apply(slow, batch) is False
+    assert told == [4]
+
+
+async def test_a_waiter_is_told_after_its_row_is_there(db: Database) -> None:
+    log = MemoryLog(PARTITIONS, SystemClock())
+    waiters = Waiters()
+    with waiters.outcome(derived_id("request", "r1")) as outcome:
+        await say(log, "r1", life("r1")[:1])
+        await projector(log, db, waiters).catch_up()
+        fact = outcome.result()
+    assert (fact.key, fact.sequence, fact.wire) == ("r1", 1, "workflow_run.created")
+    assert await db.fetch_all("SELECT id FROM workflow_runs") == [("r1",)]
+
+
+async def test_a_recreated_topic_is_refused(db: Database) -> None:
+    log = MemoryLog(PARTITIONS, SystemClock())
+    await projector(log, db).catch_up()
+    await log.recreate_topic(Topic.JOB_RUNS)
+    with pytest.raises(LogRefused, match="recreated"):
+        await projector(log, db).catch_up()
