@@ -67,6 +67,8 @@ async def run_owner(owner: Owner, stop: asyncio.Event) -> None:
                 continue
             if action is Action.DRAINED:
                 return
+            if owner.unknown_in_a_row > 1:
+                await owner.ports.clock.sleep(min(0.05 * 2**owner.unknown_in_a_row, _WAIT_SECONDS_LAST))
             if action is Action.IDLE:
                 alarm.set(owner.sleep_ms())
                 await owner.await_work()

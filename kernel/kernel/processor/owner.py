@@ -100,6 +100,8 @@ class Owner:
         self._draining = False
         self._feed: InputFeed | None = None
         self._topic_ids: dict[str, str] = {}
+        self.unknown_in_a_row = 0
+        """How many appends had an unknown outcome since the last one that had not."""
         self._forget()
 
     def _forget(self) -> None:
@@ -301,11 +303,16 @@ class Owner:
         try:
             positions = await self.ports.log.append(append.records)
         except UnknownOutcome:
-            self.ports.observer.append_unknown(self.decider.name, self.number, append.kind)
+            self._count_unknown(append.kind)
             self._lost_claims |= {append.claim}
             self._after_unknown_outcome()
             return None
+        self.unknown_in_a_row = 0
         return replace(append, offsets=tuple(position.offset for position in positions), began_ms=began_ms)
+
+    def _count_unknown(self, what: str) -> None:
+        self.unknown_in_a_row += 1
+        self.ports.observer.append_unknown(self.decider.name, self.number, what)
 
     def _after_unknown_outcome(self) -> None:
         """What was appended may land now, later or never: only a new claim and a restore settle whether it counts."""
@@ -388,8 +395,9 @@ class Owner:
         try:
             await self.ports.log.append(records)
         except UnknownOutcome:
-            self.ports.observer.append_unknown(self.decider.name, self.number, "derived")
+            self._count_unknown("derived")
             return Action.DERIVE
+        self.unknown_in_a_row = 0
         self._outbox.acknowledge(len(records))
         self.ports.observer.derived(self.decider.name, self.number, len(records))
         return Action.DERIVE
@@ -471,6 +479,7 @@ class Owner:
         self._starts = kept
         self._snapshot = None
         self._since_snapshot = self._tail - start
+        self._snapshot_floor = self.ports.bounds.snapshot_records
 
     async def _send_own(self, kind: Kind, events: Sequence[Event]) -> bool:
         """Append records of the owner itself; False when one is too long for the log."""

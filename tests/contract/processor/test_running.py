@@ -230,3 +230,16 @@ async def test_a_wrong_hint_costs_time_and_nothing_else(make: MakeBench, hint: i
     successor = bench.owner()
     await run_to_idle(successor)
     assert map_of(successor) == {"A": Thing(10, "live")}
+
+
+async def test_appends_that_stay_unknown_are_repeated_ever_more_slowly(bench: Bench) -> None:
+    bench.log.cuts = dict.fromkeys(range(5), Cut.DROPPED)
+    async with running(bench):
+        await ask(bench, "start")
+        await until(lambda: len(bench.watcher.unknown) == 2)
+        await asyncio.sleep(0.02)
+        assert bench.watcher.unknown == ["claim", "claim"], "it waits"
+        while await bench.log.end_offset(FACTS, 0) < 1:
+            bench.clock.advance(100)
+            await asyncio.sleep(0)
+    assert bench.watcher.unknown == ["claim"] * 5
