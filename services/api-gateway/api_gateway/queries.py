@@ -196,7 +196,7 @@ class Queries:
         place = await self.run_place(organization, workflow_run_id)
         total = await self.db.fetch_one("SELECT count(*) FROM steps WHERE workflow_run_id = ?", (workflow_run_id,))
         rows = await self.db.fetch_all(
-            f"SELECT {_STEP} FROM steps WHERE workflow_run_id = ? ORDER BY sequence LIMIT ? OFFSET ?",  # noqa: S608
+            f"SELECT {_STEP} FROM steps WHERE workflow_run_id = ? ORDER BY sequence LIMIT ? OFFSET ?",  # noqa: S608 (constants)
             (workflow_run_id, window.limit, window.offset),
         )
         items = [await self._step(organization, place.subject_id, row) for row in rows]
