@@ -215,7 +215,7 @@ class ModelBrowsers:
     def __init__(self, site: Site) -> None:
         self._site = site
 
-    async def open(self, grant: EgressGrant | None, state: bytes | None) -> ModelContext:
+    async def open(self, tenant: str, grant: EgressGrant | None, state: bytes | None) -> ModelContext:
         self._site.opened += 1
         self._site.states.append(state)
         return ModelContext(self._site)

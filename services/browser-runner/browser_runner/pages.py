@@ -58,7 +58,7 @@ class PageDesk:
                 assigned.root_run_id, assigned.workflow_run_id, assigned.token, hosts, since_ms=since_ms
             )
         try:
-            self._context = await browsers.open(self._grant, self._state)
+            self._context = await browsers.open(assigned.request.organization_id, self._grant, self._state)
         except Temporary as error:
             raise StepFailed("browser_unavailable", error.message, FailureKind.TEMPORARY) from None
         if self._enter_url:

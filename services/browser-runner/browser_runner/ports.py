@@ -198,9 +198,9 @@ class Context(Protocol):
 
 
 class BrowserPool(Protocol):
-    """Warm browsers, one per slot."""
+    """Warm browsers, one per slot; a browser process serves one tenant."""
 
-    async def open(self, grant: EgressGrant | None, state: bytes | None) -> Context:
+    async def open(self, tenant: str, grant: EgressGrant | None, state: bytes | None) -> Context:
         """A fresh context on a live browser, with a saved login if there is one. `Temporary` when none starts."""
         ...
 

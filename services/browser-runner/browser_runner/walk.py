@@ -49,6 +49,8 @@ from kernel.steps.effects import check_of, effect_of
 from kernel.steps.expressions import ExpressionError, compile_expression, evaluate, evaluate_bool
 from kernel.steps.templates import TemplateError, render_text, render_value
 
+_GRACE_SECONDS = 1.0
+
 _END = {
     "done": WorkflowRunStatus.COMPLETED,
     "nothing_to_do": WorkflowRunStatus.COMPLETED_WITH_NO_ACTION_TAKEN,
@@ -336,7 +338,8 @@ class Walk:
         if isinstance(step, AssertStep) and step.params.page is None and trying.effect is not Effect.ONCE:
             return await execute(trying, step)  # It waits for nothing.
         try:
-            return await within(self._desk.clock, step.timeout_ms / 1000, _call(execute, trying, step))
+            # Steps keep their own time and say what they waited for; this ends one that does not.
+            return await within(self._desk.clock, step.timeout_ms / 1000 + _GRACE_SECONDS, _call(execute, trying, step))
         except TimeoutError:
             message = f"took longer than {step.timeout_ms} ms"
             raise StepFailed("step_timeout", message, FailureKind.TEMPORARY) from None

@@ -1,0 +1,84 @@
+"""What we ask a page in its own language. Each script only reads; what it returns is data from a hostile page."""
+
+KEY = """
+const keys = (window[Symbol.for('towpath')] ??= {map: new WeakMap(), next: 1});
+const keyOf = e => { if (!keys.map.has(e)) keys.map.set(e, keys.next++); return keys.map.get(e); };
+"""
+
+FACTS = (
+    """elements => {"""
+    + KEY
+    + """
+  const shown = e => {
+    const box = e.getBoundingClientRect();
+    return box.width > 0 && box.height > 0 && e.checkVisibility({visibilityProperty: true});
+  };
+  return elements.slice(0, 20).map(e => ({
+    key: keyOf(e),
+    tag: e.tagName.toLowerCase(),
+    type: (e.getAttribute('type') || '').toLowerCase(),
+    visible: shown(e),
+    enabled: !e.matches(':disabled') && e.getAttribute('aria-disabled') !== 'true',
+    href: typeof e.href === 'string' ? e.href : '',
+    scripted: ['onclick', 'data-method', 'data-confirm', 'download'].some(name => e.hasAttribute(name)),
+    text: (e.innerText || '').slice(0, 200),
+  }));
+}"""
+)
+
+KEY_OF = "element => {" + KEY + " return keyOf(element); }"
+
+CHANGED = """ms => new Promise(done => {
+  const end = () => { observer.disconnect(); clearTimeout(alarm); done(); };
+  const observer = new MutationObserver(end);
+  const alarm = setTimeout(end, ms);
+  observer.observe(document, {subtree: true, childList: true, attributes: true, characterData: true});
+})"""
+
+OUTLINE = """() => [...document.querySelectorAll('button, a[href], input, select, textarea, [role=button]')]
+  .filter(e => e.checkVisibility() && e.getAttribute('type') !== 'hidden').slice(0, 12)
+  .map(e => `${e.tagName.toLowerCase()} "${(e.getAttribute('aria-label') || e.labels?.[0]?.innerText
+    || (/^(INPUT|TEXTAREA|SELECT)$/.test(e.tagName) ? e.getAttribute('placeholder') || e.getAttribute('name')
+       : e.innerText) || '').trim().slice(0, 40)}"`)"""
+
+OUTLINE_HASH = """() => {
+  const text = location.href + '\\n' + (document.body?.innerText || '');
+  let hash = 5381;
+  for (let i = 0; i < text.length; i++) hash = (hash * 33 ^ text.charCodeAt(i)) | 0;
+  return String(hash);
+}"""
+
+VALUE_OF = """(e, attribute) => {
+  if (attribute) return ['href', 'src'].includes(attribute) ? e[attribute] ?? null : e.getAttribute(attribute);
+  return /^(INPUT|TEXTAREA|SELECT)$/.test(e.tagName) ? e.value : e.innerText;
+}"""
+
+ROWS = (
+    """(rows, fields) => { const valueOf = """
+    + VALUE_OF
+    + """;
+  return rows.map(row => Object.fromEntries(fields.map(([name, css, attribute]) => {
+    const e = css ? row.querySelector(css) : row;
+    return [name, e ? valueOf(e, attribute) : null];
+  })));
+}"""
+)
+
+TABLE = """table => {
+  const own = row => row.closest('table, [role=grid], [role=table]') === table;
+  const rows = [...table.querySelectorAll('tr, [role=row]')].filter(own);
+  const text = cell => cell.innerText.trim();
+  const heads = row => [...row.querySelectorAll(':scope > th, :scope > [role=columnheader]')];
+  const data = ':scope > td, :scope > [role=cell], :scope > [role=gridcell]';
+  const cells = row => [...row.querySelectorAll(data + ', :scope > th, :scope > [role=rowheader]')];
+  const header = rows.find(row => heads(row).length > 1 || (heads(row).length && !row.querySelector(':scope > td')));
+  return [header ? heads(header).map(text) : [],
+    rows.filter(row => row !== header && row.querySelector(data)).map(row => cells(row).map(text))];
+}"""
+
+SESSION_STORAGE = "() => [location.origin, Object.entries(sessionStorage)]"
+
+RESTORE_SESSION_STORAGE = """(() => {
+  const kept = (%s)[location.origin];
+  if (kept && sessionStorage.length === 0) for (const [name, value] of kept) sessionStorage.setItem(name, value);
+})()"""

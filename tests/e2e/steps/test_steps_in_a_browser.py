@@ -1,0 +1,253 @@
+"""Every step kind in a real headless browser against the fake shop, and the death of that browser in mid-run."""
+
+from __future__ import annotations
+
+import asyncio
+import os
+import signal
+from collections.abc import AsyncIterator
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from browser_runner.browser import ChromiumPool
+from kernel.clock import SystemClock
+from kernel.domain.plan import WorkflowType
+from kernel.domain.task import StepFinished, TaskEnded
+from kernel.domain.workflow_run import StepStatus, WorkflowRunStatus
+from tests.support import runner_world
+from tests.support.chromium import chromium_path, needs_chromium
+from tests.support.eventually import until
+from tests.support.fake_site import PASSWORD, FakeSite, a_fake_site
+from tests.support.runner_world import CONNECTION, SECOND, World, a_world
+
+pytestmark = [needs_chromium, pytest.mark.timeout(60)]
+
+
+@pytest.fixture
+async def world(monkeypatch: pytest.MonkeyPatch) -> AsyncIterator[World]:
+    monkeypatch.setattr(runner_world, "HOST", "127.0.0.1")
+    pool = ChromiumPool(chromium_path(), slots=1)
+    await pool.start()
+    try:
+        async with a_world(clock=SystemClock(), browsers=pool) as opened:
+            yield opened
+    finally:
+        await pool.close()
+
+
+@pytest.fixture
+async def shop() -> AsyncIterator[FakeSite]:
+    async with a_fake_site() as site:
+        yield site
+
+
+def step(kind: str, id_: str, params: dict[str, Any], **more: Any) -> dict[str, Any]:
+    return {"id": id_, "type": kind, "params": params, **more}
+
+
+def target(**locator: Any) -> dict[str, Any]:
+    return {"locators": [locator]}
+
+
+def document(*steps: dict[str, Any], **more: Any) -> dict[str, Any]:
+    return {"version": 1, "steps": list(steps), **more}
+
+
+async def outcome(world: World, doc: dict[str, Any], **more: Any) -> tuple[TaskEnded, dict[str, StepFinished]]:
+    """Run `doc` to its end: the end, and every finished step by path."""
+    token = more.pop("token", runner_world.FIRST)
+    await world.assign(doc, token, **more)
+    async with asyncio.timeout(40):
+        while not [r for r in await world.reports(token) if isinstance(r, TaskEnded)]:
+            await asyncio.sleep(0.02)
+    ended = await world.until_report(TaskEnded, token)
+    steps = {report.path: report for report in await world.reports(token) if isinstance(report, StepFinished)}
+    return ended, steps
+
+
+async def told(world: World, ended: TaskEnded) -> str:
+    return f"{ended.failure.code} {await world.sealer.open_text(ended.failure.message)}"
+
+
+def an_order(shop: FakeSite, **save: Any) -> dict[str, Any]:
+    return document(
+        step("navigate", "open", {"url": shop.url("/form")}),
+        step("fill", "item", {"target": target(label="Item"), "value": "{{inputs.item}}"}),
+        step("select", "size", {"target": target(label="Size"), "value": "Large"}),
+        step("click", "send", {
+            "target": {"locators": [{"testId": "send"}, {"role": "button", "name": "Order now"}],
+                       "identity": {"role": "button", "name": "Order now", "tag": "button"}},
+            "expect": {"url": "*/done", "text": "Thank you"}, **save}),
+        inputSchema={"properties": {"item": {"type": "string"}}},
+    )  # fmt: skip
+
+
+async def test_a_form_is_filled_and_sent_once(world: World, shop: FakeSite) -> None:
+    ended, steps = await outcome(world, an_order(shop), inputs={"item": "lamp"})
+    assert ended.status is WorkflowRunStatus.COMPLETED, await told(world, ended)
+    assert shop.orders == ["lamp"]
+    assert await world.opened(steps["size"].output) == {"labels": ["Large"]}
+    assert steps["send"].safe_point
+
+
+async def test_orders_are_read_page_by_page_and_as_a_table(world: World, shop: FakeSite) -> None:
+    paging = {"kind": "next-button", "target": target(text="Next")}
+    doc = document(
+        step("navigate", "open", {"url": shop.url("/orders")}),
+        step("extract", "orders", {
+            "rows": {"css": "tr:has(td)"}, "paging": paging, "schema": {"type": "array", "minItems": 7},
+            "fields": {"number": {"locator": {"css": ".n"}, "type": "integer"}, "name": {"locator": {"css": "td"}}}}),
+        step("navigate", "again", {"url": shop.url("/orders")}),
+        step("extract", "table", {"engine": "table", "scope": target(css="table"), "columns": {"total": "Total"}}),
+        step("assert", "right", {"that": ["steps.orders.count == 7", "steps.table.rows[2].total == '3.50'"]}),
+    )  # fmt: skip
+    ended, steps = await outcome(world, doc)
+    assert ended.status is WorkflowRunStatus.COMPLETED, await told(world, ended)
+    result = await world.opened(steps["orders"].output)
+    assert result["pages"] == 3
+    assert result["rows"][0] == {"number": 1, "name": "Customer 1"}
+    assert [artifact.type for artifact in steps["orders"].artifacts] == ["extracted_data"]
+
+
+async def test_files_are_kept_under_clean_names(world: World, shop: FakeSite) -> None:
+    doc = document(
+        step("navigate", "open", {"url": shop.url("/exports")}),
+        step("download", "clicked", {"target": target(role="link", name="Export")}),
+        step("download", "fetched", {"url": shop.url("/export.csv"), "name": "orders.csv"}),
+    )
+    ended, steps = await outcome(world, doc)
+    assert ended.status is WorkflowRunStatus.COMPLETED, await told(world, ended)
+    for path, name in (("clicked", "ex port.csv"), ("fetched", "orders.csv")):
+        file = (await world.opened(steps[path].output))["files"][0]
+        assert file["name"].endswith(name)
+        assert world.store.blobs[file["sha256"]] == b"a,b\n1,2\n"
+
+
+async def test_pictures_late_elements_and_keys(world: World, shop: FakeSite) -> None:
+    doc = document(
+        step("navigate", "open", {"url": shop.url("/late")}),
+        step("click", "late", {"target": target(role="button", name="Late")}),
+        step("wait_for", "gone", {"target": target(role="button", name="Late"), "state": "hidden"}),
+        step("screenshot", "seen", {"fullPage": True}),
+        step("navigate", "form", {"url": shop.url("/form"), "wait": target(label="Item")}),
+        step("fill", "item", {"target": target(placeholder="What"), "value": "by key"}),
+        step("press", "enter", {"keys": "Enter", "target": target(label="Item"), "expect": {"url": "*/done"}}),
+    )
+    ended, steps = await outcome(world, doc)
+    assert ended.status is WorkflowRunStatus.COMPLETED, await told(world, ended)
+    assert shop.orders == ["by key"]
+    picture = world.store.blobs[steps["seen"].artifacts[0].sha256]
+    assert picture.startswith(b"\xff\xd8\xff")
+
+
+async def test_a_missing_target_is_told_with_what_was_tried_and_a_picture(world: World, shop: FakeSite) -> None:
+    gone = step(
+        "click", "gone", {"target": target(role="button", name="Cancel")}, timeoutMs=300, retry={"maxAttempts": 1}
+    )
+    ended, steps = await outcome(world, document(step("navigate", "open", {"url": shop.url("/form")}), gone))
+    assert ended.failure.code == "target_missing"
+    message = await told(world, ended)
+    assert "role button 'Cancel': 0 matches" in message
+    assert "Order now" in message
+    assert steps["gone"].status is StepStatus.FAILED
+    assert steps["gone"].screenshot_artifact_id
+
+
+async def test_the_wrong_control_is_never_touched(world: World, shop: FakeSite) -> None:
+    opened = step("navigate", "open", {"url": shop.url("/pair")})
+    torn = {"locators": [{"css": "#b"}, {"role": "button", "name": "Save"}]}
+    ended, _ = await outcome(world, document(opened, step("click", "save", {"target": torn})))
+    assert ended.failure.code == "target_conflict"
+    changed = {"locators": [{"css": "#b"}], "identity": {"role": "button", "name": "Save"}}
+    ended, _ = await outcome(world, document(opened, step("click", "save", {"target": changed})), token=SECOND)
+    assert ended.failure.code == "target_changed"
+
+
+async def test_a_frame_is_reached_and_a_500_is_tried_again(world: World, shop: FakeSite) -> None:
+    shop.fails["/framed"] = 1
+    inner = {**target(label="Item"), "frame": "#inner"}
+    doc = document(
+        step("navigate", "open", {"url": shop.url("/framed")}, retry={"delayMs": 10}),
+        step("fill", "item", {"target": inner, "value": "x", "expect": {"value": "x"}}),
+    )
+    ended, steps = await outcome(world, doc)
+    assert ended.status is WorkflowRunStatus.COMPLETED, await told(world, ended)
+    assert steps["open"].tries == 2
+
+
+def a_login(shop: FakeSite) -> dict[str, Any]:
+    return document(
+        step("navigate", "open", {"url": shop.url("/login")}),
+        step("fill", "password", {"target": target(label="Password"), "value": "{{inputs.password}}"}, evidence="always"),
+        step("click", "enter", {"target": target(role="button", name="Sign in"), "expect": {"url": "*/home"}}),
+        sessionCheck=[
+            step("navigate", "check", {"url": shop.url("/home"), "expect": {"text": "Welcome"}}, timeoutMs=2000,
+                 retry={"maxAttempts": 1}),
+        ],
+        inputSchema={"properties": {"password": {"type": "string", "secret": True}}},
+    )  # fmt: skip
+
+
+async def test_a_login_is_saved_and_the_next_work_finds_itself_logged_in(world: World, shop: FakeSite) -> None:
+    world.vault.secrets["ref"] = PASSWORD.encode()
+    login = {"type": WorkflowType.LOGIN, "connection": CONNECTION, "inputs": {"password": {"$secret": "ref"}}}
+    ended, steps = await outcome(world, a_login(shop), **login)
+    assert ended.status is WorkflowRunStatus.COMPLETED, await told(world, ended)
+    assert steps["password"].output.size
+    assert world.vault.session is not None
+    assert b"kept" in world.vault.session.state
+    assert PASSWORD.encode() not in b"".join(world.store.blobs.values()) + world.vault.session.state
+
+    ended, _ = await outcome(world, a_login(shop), token=SECOND, **login)
+    assert ended.status is WorkflowRunStatus.COMPLETED_WITH_NO_ACTION_TAKEN
+    assert shop.deeds["POST /login"] == 1
+
+
+async def test_a_run_whose_browser_is_killed_goes_on_within_seconds(world: World, shop: FakeSite) -> None:
+    doc = document(
+        *an_order(shop)["steps"],
+        step(
+            "wait_for", "pause", {"text": "never there"}, timeoutMs=3000, onError="continue", retry={"maxAttempts": 1}
+        ),
+        step("wait_for", "there", {"text": "ordered lamp"}),
+        inputSchema={"properties": {"item": {}}},
+    )
+    await world.assign(doc, inputs={"item": "lamp"})
+    await until(lambda: shop.orders == ["lamp"])
+    async with asyncio.timeout(5):
+        while "send" not in [getattr(report, "path", "") for report in await world.reports()][-1:]:
+            await asyncio.sleep(0.01)
+    began = asyncio.get_running_loop().time()
+    for pid in _browser_processes():
+        os.kill(pid, signal.SIGKILL)
+    await until(lambda: shop.deeds["GET /done"] == 2)
+    assert asyncio.get_running_loop().time() - began < 5
+    ended = await world.until_report(TaskEnded)
+    assert ended.status is WorkflowRunStatus.COMPLETED, await told(world, ended)
+    assert shop.orders == ["lamp"]
+
+
+def _browser_processes() -> list[int]:
+    """Main processes of the browsers that this test process has started."""
+    parents: dict[int, tuple[int, str]] = {}
+    for entry in Path("/proc").iterdir():
+        if not entry.name.isdigit():
+            continue
+        try:
+            pid_name, _, rest = (entry / "stat").read_text().rpartition(")")
+            parents[int(entry.name)] = (int(rest.split()[1]), pid_name.partition("(")[2])
+        except OSError:
+            continue
+    return [
+        pid for pid, (_, name) in parents.items() if name.startswith(("headless", "chrom")) and _is_ours(pid, parents)
+    ]
+
+
+def _is_ours(pid: int, parents: dict[int, tuple[int, str]]) -> bool:
+    while pid in parents:
+        pid = parents[pid][0]
+        if pid == os.getpid():
+            return True
+    return False

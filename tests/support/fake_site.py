@@ -1,0 +1,144 @@
+"""A small shop on loopback: login, form, paged orders, table, export, frames. It counts what was done to it."""
+
+from __future__ import annotations
+
+import asyncio
+from collections import Counter
+from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager
+from dataclasses import dataclass, field
+from http import HTTPStatus
+from urllib.parse import parse_qs, urlsplit
+
+PASSWORD = "correct horse battery"
+_PAGE = "<!doctype html><html><head><title>{title}</title></head><body>{body}</body></html>"
+_ORDERS = [(f"{number}", f"Customer {number}", f"{number}.50") for number in range(1, 8)]
+_PER_PAGE = 3
+
+
+@dataclass
+class FakeSite:
+    """The shop; `deeds` counts by name, `orders` is what was ordered."""
+
+    deeds: Counter[str] = field(default_factory=Counter)
+    orders: list[str] = field(default_factory=list)
+    fails: dict[str, int] = field(default_factory=dict)
+    """How often the next requests of a path are answered with 500."""
+    port: int = 0
+
+    def url(self, path: str) -> str:
+        return f"http://127.0.0.1:{self.port}{path}"
+
+    def answer(self, method: str, target: str, cookie: str, body: str) -> tuple[int, dict[str, str], bytes]:
+        """One exchange."""
+        parts = urlsplit(target)
+        query, form = parse_qs(parts.query), parse_qs(body)
+        self.deeds[f"{method} {parts.path}"] += 1
+        if self.fails.get(parts.path, 0) > 0:
+            self.fails[parts.path] -= 1
+            return 500, {}, b"broken"
+        match method, parts.path:
+            case "GET", "/login":
+                return self._html("Sign in", _LOGIN)
+            case "POST", "/login":
+                return self._sign_in(form)
+            case "GET", "/home":
+                return self._home(cookie)
+            case "GET", "/form":
+                return self._html("Order", _FORM)
+            case "POST", "/order":
+                self.orders.append(form.get("item", [""])[0])
+                return 303, {"Location": "/done"}, b""
+            case "GET", "/done":
+                return self._html(
+                    "Done", "<h1>Thank you</h1>" + "".join(f"<p>ordered {item}</p>" for item in self.orders)
+                )
+            case "GET", "/orders":
+                return self._html("Orders", _orders(int(query.get("page", ["1"])[0])))
+            case "GET", "/export.csv":
+                return (
+                    200,
+                    {"Content-Type": "text/csv", "Content-Disposition": 'attachment; filename="../ex port.csv"'},
+                    b"a,b\n1,2\n",
+                )
+            case "GET", "/exports":
+                return self._html("Exports", '<a href="/export.csv">Export</a>')
+            case "GET", "/pair":
+                return self._html("Pair", '<button id="a">Save</button><button id="b">Delete</button>')
+            case "GET", "/framed":
+                return self._html("Framed", '<iframe id="inner" src="/form"></iframe>')
+            case "GET", "/late":
+                return self._html("Late", _LATE)
+            case _:
+                return 404, {}, b"nothing here"
+
+    def _html(self, title: str, body: str) -> tuple[int, dict[str, str], bytes]:
+        return 200, {"Content-Type": "text/html; charset=utf-8"}, _PAGE.format(title=title, body=body).encode()
+
+    def _sign_in(self, form: dict[str, list[str]]) -> tuple[int, dict[str, str], bytes]:
+        if form.get("password") != [PASSWORD]:
+            return self._html("Sign in", "<p>Wrong password</p>" + _LOGIN)
+        return 303, {"Location": "/home", "Set-Cookie": "session=ok; Path=/; HttpOnly"}, b""
+
+    def _home(self, cookie: str) -> tuple[int, dict[str, str], bytes]:
+        if "session=ok" not in cookie:
+            return 303, {"Location": "/login"}, b""
+        return self._html("Home", "<h1>Welcome</h1><script>sessionStorage.setItem('tab', 'kept')</script>")
+
+
+_LOGIN = """<form method="post" action="/login"><label>User <input name="user"></label>
+<label>Password <input name="password" type="password"></label><button>Sign in</button></form>"""
+_FORM = """<form method="post" action="/order"><label>Item <input name="item" placeholder="What"></label>
+<label for="size">Size</label><select id="size" name="size"><option>Small</option><option value="l">Large</option></select>
+<button data-testid="send">Order now</button></form>"""
+_LATE = """<div id="box"></div><script>setTimeout(() => {
+document.getElementById('box').innerHTML = '<button onclick="document.title=1;this.remove()">Late</button>'; }, 150)</script>"""
+
+
+def _orders(page: int) -> str:
+    chosen = _ORDERS[(page - 1) * _PER_PAGE : page * _PER_PAGE]
+    rows = "".join(
+        f"<tr><td>{name}</td><td class=n>{number}</td><td>{total}</td></tr>" for number, name, total in chosen
+    )
+    last = page * _PER_PAGE >= len(_ORDERS)
+    button = "<button disabled>Next</button>" if last else f'<a href="/orders?page={page + 1}">Next</a>'
+    return f"<table><tr><th>Customer</th><th>Number</th><th>Total</th></tr>{rows}</table>{button}"
+
+
+@asynccontextmanager
+async def a_fake_site() -> AsyncIterator[FakeSite]:
+    """The shop, listening on loopback."""
+    site = FakeSite()
+
+    async def serve(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        try:
+            while request := await _request(reader):
+                status, headers, content = site.answer(*request)
+                head = [f"HTTP/1.1 {status} {HTTPStatus(status).phrase}", f"Content-Length: {len(content)}"]
+                head += [f"{name}: {value}" for name, value in headers.items()]
+                writer.write("\r\n".join(head).encode() + b"\r\n\r\n" + content)
+                await writer.drain()
+        except (ConnectionError, asyncio.IncompleteReadError):
+            pass
+        finally:
+            writer.close()
+
+    server = await asyncio.start_server(serve, "127.0.0.1", 0)
+    site.port = server.sockets[0].getsockname()[1]
+    try:
+        yield site
+    finally:
+        server.close()
+
+
+async def _request(reader: asyncio.StreamReader) -> tuple[str, str, str, str] | None:
+    line = (await reader.readline()).decode()
+    if not line:
+        return None
+    method, target, _ = line.split()
+    headers = {}
+    while header := (await reader.readline()).decode().strip():
+        name, _, value = header.partition(":")
+        headers[name.lower()] = value.strip()
+    body = await reader.readexactly(int(headers.get("content-length", "0")))
+    return method, target, headers.get("cookie", ""), body.decode()
