@@ -86,9 +86,10 @@ async def test_trap_03_late_state_of_a_former_owner(bench: Bench) -> None:
 
 async def test_trap_07_one_tail_for_several_derived_topics(bench: Bench) -> None:
     await ask(bench, "start", "signal")
-    bench.log.cuts[2] = Cut.DROPPED
+    bench.log.cuts[2] = Cut.FIRST_TARGET
     owner = bench.owner()
     await until(owner, Action.DERIVE)
+    assert (await bench.log.end_offset(FACTS, 0), await bench.log.end_offset(NUDGES, 0)) == (2, 0)
     await owner.checkpoint()
     await owner.read_back()
     await run_to_idle(bench.owner())
