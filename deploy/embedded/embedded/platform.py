@@ -138,6 +138,11 @@ async def run_platform(settings: Settings, live: LiveSecrets, stop: asyncio.Even
             upkeep = group.create_task(keep_up(ground.store, ground.log, ground.clock))
             running = group.create_task(runner.run())
             serving = group.create_task(serve(create_app(gateway), settings.port, gateway.drain))
+            import gc
+
+            gc.collect()
+            gc.freeze()
+            gc.set_threshold(50_000, 20, 100)
             await stop.wait()
             _log.info("platform.draining", held=runner.held)
             gateway.drain.begin()
@@ -192,20 +197,13 @@ def _gateway(ground: Ground, keys: SubjectKeys) -> GatewayServices:
     )
 
 
-async def _say_alive(liveness: Liveness) -> None:
-    """Tell the watchdog once a second that this loop turns."""
-    while True:
-        liveness.beat()
-        await asyncio.sleep(1.0)
-
-
 async def _main(settings: Settings) -> None:
     live = LiveSecrets()
     start_logging(settings.log_file, live)
     stop, loop = asyncio.Event(), asyncio.get_running_loop()
     for number in (signal.SIGTERM, signal.SIGINT):
         loop.add_signal_handler(number, stop.set)
-    alive = asyncio.create_task(_say_alive(Liveness(os.environ)))
+    alive = asyncio.create_task(Liveness(os.environ).keep_beating(SystemClock()))
     try:
         await run_platform(settings, live, stop)
     finally:

@@ -256,7 +256,7 @@ class ModelRunner:
             yield text
 
     async def _ask(self, live: Live, path: str) -> AsyncIterator[str]:
-        """Ask a person, hold the page; the answer is used only after its use was acknowledged."""
+        """Ask a person, hold the page; the answer is used only after its use was read back."""
         answer = live.answers.get(path)
         if answer is None:
             async for text in self._report(live, lambda: self._suspended(live, path)):
@@ -277,6 +277,10 @@ class ModelRunner:
         assert answer is not None
         async for text in self._report(live, lambda: self._finished(live, path, Effect.READ, consumed=True)):
             yield text
+        if not await self._use_is_read_back(live, self._last_position):
+            live.acting = False
+            yield "gone"
+            return
         while not await self._reaches(live):
             yield f"{path}: the answer waits for the fence"
             if live.stop:
@@ -288,6 +292,10 @@ class ModelRunner:
     async def _reaches(self, live: Live) -> bool:
         """Whether a byte may leave under this token now."""
         return await self.fence.ensure_open(live.task.root_run_id, live.task.workflow_run_id, live.task.token)
+
+    async def _use_is_read_back(self, live: Live, position: Position) -> bool:
+        """That an answer is used up must count before it is used: an acknowledged report may stand behind a lapse."""
+        return await self._read_back(live, position)
 
     async def _read_back(self, live: Live, position: Position) -> bool:
         return await self.fence.read_back(live.task.root_run_id, live.task.token, position.offset)
