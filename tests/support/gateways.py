@@ -39,6 +39,7 @@ from kernel.sealing import SubjectKeys
 from kernel.sql.port import migrate
 from kernel.sql.sqlite import SqliteDatabase
 from kernel.sqlite_file import SqliteFile
+from scheduler.advance import Advance
 from tests.support.scripted_scheduler import ScriptedScheduler
 from tests.support.stores import Tokens
 
@@ -84,8 +85,8 @@ class RunningGateway:
 
 
 @asynccontextmanager
-async def gateway_in(folder: Path, **settings: Any) -> AsyncIterator[RunningGateway]:
-    """Start everything below `folder`, hand it over, stop it."""
+async def gateway_in(folder: Path, *, real_scheduler: bool = False, **settings: Any) -> AsyncIterator[RunningGateway]:
+    """Start everything below `folder`, hand it over, stop it. `real_scheduler`: `advance` decides, nothing runs."""
     clock, entropy = MovableClock(), SystemEntropy()
     file = await SqliteFile.open(folder / "towpath.db")
     db = SqliteDatabase(file)
@@ -102,7 +103,7 @@ async def gateway_in(folder: Path, **settings: Any) -> AsyncIterator[RunningGate
     ports = Ports(log, codec, clock, entropy)
     tasks = [
         asyncio.create_task(projector.run()),
-        asyncio.create_task(scheduler.run()),
+        asyncio.create_task(run_decider(Advance(), ports, stop) if real_scheduler else scheduler.run()),
         asyncio.create_task(run_decider(RegistryDecider(), ports, stop)),
     ]
     app = create_app(services)

@@ -71,6 +71,7 @@ def assemble(services: Services) -> Gateway:
             waiters=services.waiters,
             settings=services.settings,
             readings=OrderedDict(),
+            own_subjects={},
         ),
         queries=Queries(services.db, services.keys, services.store, services.entropy),
         authenticator=Authenticator(services.db, services.settings.pepper, services.clock),

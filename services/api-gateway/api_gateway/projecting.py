@@ -25,7 +25,7 @@ from kernel.log.topics import TYPES, Topic
 from kernel.sql.port import Database, Statement
 
 PUBLIC_TOPICS = (Topic.JOB_RUNS, Topic.DEFINITIONS)
-BATCH_RECORDS_MAX = 500
+BATCH_RECORDS_MAX = 1000
 REMEMBERED_STREAMS_MAX = 20_000
 READ_WAIT_SECONDS = 30.0
 RETRY_SECONDS = 0.2
@@ -58,26 +58,24 @@ class Projector:
         self._clock = clock
 
     async def run(self) -> None:
-        """Follow for ever; ends by cancellation, or with `LogRefused` when no later try can succeed."""
+        """Follow for ever; ends by cancellation, or with `LogRefused` in an `ExceptionGroup` when nothing helps."""
         async with asyncio.TaskGroup() as group:
             for topic in PUBLIC_TOPICS:
                 for partition in range(self._log.partitions(topic)):
                     group.create_task(self._follow(topic, partition))
 
     async def catch_up(self) -> int:
-        """Project what is in the log now; how many records that were. Not beside `run`."""
-        count = 0
-        for topic in PUBLIC_TOPICS:
-            for partition in range(self._log.partitions(topic)):
-                follower = await self._follower(topic, partition)
-                end = await self._log.end_offset(topic, partition)
-                while follower.next_offset < end:
-                    stored = await self._read(follower, 0.0)
-                    if not stored:
-                        break
-                    count += len(stored)
-                    await self._apply(follower, stored)
-        return count
+        """Project what is in the log now; how many records that were. Not beside `run`.
+
+        Errors come in an `ExceptionGroup`: the partitions are read side by side.
+        """
+        async with asyncio.TaskGroup() as group:
+            tasks = [
+                group.create_task(self._catch_up(topic, partition))
+                for topic in PUBLIC_TOPICS
+                for partition in range(self._log.partitions(topic))
+            ]
+        return sum(task.result() for task in tasks)
 
     async def rebuild(self) -> int:
         """Empty every read model and project from the first record on. Not beside `run`."""
@@ -93,6 +91,17 @@ class Projector:
                 row = await self._position(topic, partition)
                 behind += await self._log.end_offset(topic, partition) - (row[1] if row else 0)
         return behind
+
+    async def _catch_up(self, topic: Topic, partition: int) -> int:
+        follower = await self._follower(topic, partition)
+        end = await self._log.end_offset(topic, partition)
+        count = 0
+        while follower.next_offset < end:
+            stored = await self._read(follower, 0.0)
+            if not stored or not await self._apply(follower, stored):
+                break
+            count += len(stored)
+        return count
 
     async def _follow(self, topic: Topic, partition: int) -> None:
         follower: _Follower | None = None

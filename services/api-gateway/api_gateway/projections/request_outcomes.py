@@ -19,7 +19,7 @@ def is_derived(request_id: str) -> bool:
 def outcome(fact: Fact) -> Change | None:
     """The first outcome of a derived request, kept as the fact it is."""
     request_id = getattr(fact.event, "request_id", "")
-    if not is_derived(request_id):
+    if not request_id or not is_derived(request_id):
         return None
     columns: dict[str, Cell] = {
         "stream": fact.key,

@@ -5,6 +5,7 @@ from __future__ import annotations
 import re
 import zlib
 from collections.abc import Awaitable, Callable, Mapping
+from itertools import takewhile
 from typing import Any, TypeVar
 
 import msgspec
@@ -98,7 +99,8 @@ def _fault(base: str, message: str) -> Detail:
     """A msgspec message as a detail: its path becomes a JSON Pointer."""
     spot = _SPOT.search(message)
     text = _SPOT.sub("", message)
-    parts = [name or index for name, index in _PART.findall(spot["path"])] if spot else []
+    found = [name or index for name, index in _PART.findall(spot["path"])] if spot else []
+    parts = list(takewhile(lambda part: part != "...", found))  # below a free-form object no names are told
     missing = _MISSING.match(text)
     if missing:
         parts.append(missing["name"])
@@ -124,8 +126,8 @@ def parameter_fault(name: str, message: str) -> Rejected:
 def text_of(request: AnyRequest, name: str) -> str | None:
     """A query parameter; None when it is absent or empty."""
     value: str | None = request.query_params.get(name)
-    if value is not None and len(value) > 512:
-        raise parameter_fault(name, "is too long")
+    if value is not None and (len(value) > 512 or "\0" in value):
+        raise parameter_fault(name, "has at most 512 characters, none of them NUL")
     return value or None
 
 

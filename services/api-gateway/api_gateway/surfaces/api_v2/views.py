@@ -37,8 +37,9 @@ SLUG_PATTERN = r"^[a-z0-9][a-z0-9_-]{0,62}$"
 
 Uuid = Annotated[str, Meta(pattern=UUID_PATTERN)]
 Slug = Annotated[str, Meta(pattern=SLUG_PATTERN)]
-Name = Annotated[str, Meta(min_length=1, max_length=200)]
-ExternalId = Annotated[str, Meta(min_length=1, max_length=256)]
+PRINTABLE_PATTERN = r"^[^\x00-\x1f\x7f]*$"
+Name = Annotated[str, Meta(min_length=1, max_length=200, pattern=PRINTABLE_PATTERN)]
+ExternalId = Annotated[str, Meta(min_length=1, max_length=256, pattern=PRINTABLE_PATTERN)]
 Inputs = dict[str, Any]
 WORKFLOWS_PER_JOB_MAX = 100
 Order = Annotated[list[Uuid], Meta(max_length=WORKFLOWS_PER_JOB_MAX)]
