@@ -195,7 +195,8 @@ class Step(Resource, frozen=True):
     path: str = ""
     """Address of the step, `orders[2].open` inside a loop; equal to `step_id` outside."""
     name: str = ""
-    type: str = ""
+    type: str | None = None
+    """Kind of the step; None while a `once` step is under way."""
     status: str = ""
     """`COMPLETED`, `FAILED`, `SKIPPED`; in any letter case."""
     attempt: int = 1

@@ -16,7 +16,8 @@ async def _run(arguments: argparse.Namespace) -> None:
     ended = asyncio.Event()
     for number in (signal.SIGTERM, signal.SIGINT):
         asyncio.get_running_loop().add_signal_handler(number, ended.set)
-    print(shop.url, flush=True)
+    if not arguments.quiet:
+        print(shop.url, flush=True)
     await ended.wait()
     await shop.close()
 
@@ -31,6 +32,7 @@ def main() -> None:
     parser.add_argument("--log", type=Path, default=Path("corner-goods.jsonl"), help="where collections are written")
     parser.add_argument("--mfa", action="store_true", help="ask for a one-time code")
     parser.add_argument("--admin", action="store_true", help="serve /_admin, for tests")
+    parser.add_argument("--quiet", action="store_true", help="do not print the address")
     asyncio.run(_run(parser.parse_args()))
 
 

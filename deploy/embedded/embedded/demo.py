@@ -73,7 +73,7 @@ def run_demo(
     run = _unfinished(client, job, run_ref)
     resumed = run is not None
     if run is None:
-        known = {"shop_url": shop_url, "username": username, "password": password}
+        known = {"shop_url": shop_url, "username": username, "password": password, "run_ref": secrets.token_hex(6)}
         run = client.jobs.run(job.id, external_id=run_ref, inputs=_wanted(definitions, known))
     else:
         console.print(Text("An earlier demo run was interrupted; here is how it goes on.", style="yellow"))

@@ -113,7 +113,7 @@ class _Launch:
         address.parent.mkdir(parents=True, exist_ok=True)
         address.write_text(f"http://127.0.0.1:{port}\n")
         log = str(self.settings.shop_log)
-        shop = ["-m", "demo_shop", "--port", str(port), "--log", log, "--user", user, "--password", password]
+        shop = ["-m", "demo_shop", "--port", str(port), "--log", log, "--quiet", "--user", user, "--password", password]
         self._start(shop, signal.SIGTERM)
         return self._start(["-m", "embedded", "demo"], signal.SIGTERM)
 

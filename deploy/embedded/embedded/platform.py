@@ -160,7 +160,7 @@ async def _open_runner(ground: Ground, keys: SubjectKeys, stack: AsyncExitStack)
     proxy = EgressProxy(Dialer(policy), ground.fence, ground.entropy)
     await proxy.start()
     stack.push_async_callback(proxy.close)
-    browsers = await open_browsers(settings, ground.live, stack)
+    browsers = await open_browsers(settings, stack)
     services = RunnerServices(
         log=ground.log,
         clock=ground.clock,
