@@ -57,7 +57,8 @@ class InputFeed:
         """Let the waiters go. Idempotent."""
         for waiter in self._waiters:
             waiter.cancel()
-        await asyncio.gather(*self._waiters, return_exceptions=True)
+        if self._waiters:
+            await asyncio.gather(*self._waiters, return_exceptions=True)
 
     async def take(self, records_max: int, bytes_max: int) -> list[Stored]:
         """What is there now, within the bounds, at least one record if there is any. Does not wait for more.
