@@ -54,7 +54,7 @@ test-e2e: setup ## a real browser against the running product
 	$(PYTEST) tests/e2e
 
 soak: setup ## many simulated seeds; SEEDS=n
-	TOWPATH_SEEDS="$(or $(SEEDS),1000)" $(PYTEST) tests/chaos
+	TOWPATH_SEEDS="$(or $(SEEDS),1000)" $(PYTEST) tests/chaos/simulator
 
 bench: setup ## measure, beside a raw baseline of the same run
 	TOWPATH_BROWSER="$$($(PYTHON) tools/browser.py || true)" $(BIN)/python -m tests.bench $(ARGS)
