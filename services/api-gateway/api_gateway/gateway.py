@@ -75,5 +75,5 @@ def assemble(services: Services) -> Gateway:
         ),
         queries=Queries(services.db, services.keys, services.store, services.entropy),
         authenticator=Authenticator(services.db, services.settings.pepper, services.clock),
-        idempotency=IdempotencyStore(services.db, services.clock),
+        idempotency=IdempotencyStore(services.db, services.clock, services.entropy, services.keys, services.vault),
     )

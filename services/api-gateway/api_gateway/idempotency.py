@@ -3,6 +3,8 @@
 The row is inserted before anything is done. Who inserts it does the work; who finds it gets the stored answer, or 409
 while the first is under way. A row that was left under way (the process died) may be taken over after `TAKEOVER_MS`:
 the work runs again under the same derived request id, so the deciders find its first outcome.
+
+Answers may name an end customer, so they are kept sealed, under the organization's own subject.
 """
 
 from __future__ import annotations
@@ -13,8 +15,10 @@ from dataclasses import dataclass
 from kernel.clock import Clock
 from kernel.domain.ids import OrganizationId, RequestId
 from kernel.errors import Rejected
-from kernel.ids import derived_id
+from kernel.ids import Entropy, derived_id
+from kernel.sealing import PURPOSE_JSON, SubjectCipher, SubjectKeys
 from kernel.sql.port import Database
+from kernel.store.port import GatewayOpener, Vault
 
 KEPT_MS = 24 * 60 * 60 * 1000
 TAKEOVER_MS = 60_000
@@ -56,9 +60,12 @@ def claim_of(organization_id: OrganizationId, key: str, *, route: str, path: str
 class IdempotencyStore:
     """The table `idempotency`; what it holds cannot be rebuilt."""
 
-    def __init__(self, db: Database, clock: Clock) -> None:
+    def __init__(self, db: Database, clock: Clock, entropy: Entropy, keys: SubjectKeys, vault: Vault) -> None:
         self._db = db
         self._clock = clock
+        self._entropy = entropy
+        self._keys = keys
+        self._vault = vault
 
     async def begin(self, claim: Claim) -> StoredAnswer | None:
         """None: the caller does the work and calls `finish` or `abandon`. Otherwise the answer of the first.
@@ -79,13 +86,16 @@ class IdempotencyStore:
             raise Rejected("idempotency_key_reused", "this Idempotency-Key was used for another request")
         if status == 0:
             raise Rejected("idempotency_in_progress", "the first request with this key is still under way")
-        return StoredAnswer(status, bytes(body))
+        cipher = await self._cipher(claim.organization_id)
+        return StoredAnswer(status, cipher.unseal(bytes(body), PURPOSE_JSON))
 
     async def finish(self, claim: Claim, answer: StoredAnswer) -> None:
         """Keep the answer for those who come later."""
+        cipher = await self._cipher(claim.organization_id)
+        box = cipher.seal(answer.body, self._entropy, PURPOSE_JSON)
         await self._db.execute(
             "UPDATE idempotency SET status = ?, body = ? WHERE organization_id = ? AND route = ? AND key = ?",
-            (answer.status, answer.body, claim.organization_id, claim.route, claim.key),
+            (answer.status, box, claim.organization_id, claim.route, claim.key),
         )
 
     async def abandon(self, claim: Claim) -> None:
@@ -95,9 +105,9 @@ class IdempotencyStore:
             (claim.organization_id, claim.route, claim.key),
         )
 
-    async def sweep(self) -> None:
-        """Forget what is older than a day. Repeatable."""
-        await self._db.execute("DELETE FROM idempotency WHERE created_ms < ?", (self._clock.now_ms() - KEPT_MS,))
+    async def _cipher(self, organization_id: OrganizationId) -> SubjectCipher:
+        subject = await self._vault.subject_for(organization_id)
+        return await self._keys.cipher(subject, GatewayOpener(organization_id))
 
     async def _insert(self, claim: Claim, now_ms: int) -> bool:
         """One conditional write: insert, or take over what is a day old, or was left under way by somebody dead."""

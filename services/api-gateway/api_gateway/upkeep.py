@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from api_gateway.idempotency import KEPT_MS, IdempotencyStore
+from api_gateway.idempotency import KEPT_MS
 from kernel.clock import Clock
 from kernel.sql.port import Database
 
@@ -12,5 +12,6 @@ OUTCOME_KEPT_MS = KEPT_MS + 60 * 60 * 1000
 
 async def sweep(db: Database, clock: Clock) -> None:
     """Delete idempotency records and request outcomes that are too old. Repeatable; call it once an hour."""
-    await IdempotencyStore(db, clock).sweep()
-    await db.execute("DELETE FROM request_outcomes WHERE time_ms < ?", (clock.now_ms() - OUTCOME_KEPT_MS,))
+    now_ms = clock.now_ms()
+    await db.execute("DELETE FROM idempotency WHERE created_ms < ?", (now_ms - KEPT_MS,))
+    await db.execute("DELETE FROM request_outcomes WHERE time_ms < ?", (now_ms - OUTCOME_KEPT_MS,))

@@ -1,18 +1,29 @@
-"""Whatever is wrong with a request has a name, a place, and no effect."""
+"""Whatever is wrong with a request has a name, a place, and no effect. So one gateway serves all of these tests."""
 
 from __future__ import annotations
 
 import json
+from collections.abc import AsyncIterator
 from typing import Any
 
 import pytest
+import pytest_asyncio
 
-from tests.support.gateways import Json, RunningGateway, a_job, a_run, a_workflow, steps, workflow_body
+from tests.support.gateways import Json, RunningGateway, a_job, a_run, a_workflow, gateway_in, steps, workflow_body
+
+pytestmark = pytest.mark.asyncio(loop_scope="module")
 
 ABSENT = "00000000-0000-4000-8000-00000000dead"
 DEEP = b"[" * 100_000
 DANCE = {"id": "a", "type": "dance"}
 URL_SPOT = "/stepsJson/steps/0/params/url"
+
+
+@pytest_asyncio.fixture(scope="module", loop_scope="module")
+async def gateway(tmp_path_factory: pytest.TempPathFactory) -> AsyncIterator[RunningGateway]:
+    """A running gateway that keeps running."""
+    async with gateway_in(tmp_path_factory.mktemp("gateway")) as running:
+        yield running
 
 
 def opens(url: str) -> Json:
@@ -180,17 +191,6 @@ async def test_nothing_of_another_organization_is_there(gateway: RunningGateway)
     assert await gateway.counts() == before
     stolen = {"name": "j", "sourceProvider": "gusto", "jobConfigJson": {"workflowExecutionOrder": [workflow]}}
     assert (await gateway.rival.post("/api/v2/jobs", json=stolen)).status_code == 422
-
-
-async def test_a_request_without_outcome_is_unavailable_and_not_lost(gateway: RunningGateway) -> None:
-    workflow = await a_workflow(gateway.api)
-    gateway.scheduler.is_silent = True
-    object.__setattr__(gateway.services.settings, "outcome_wait_seconds", 0.05)
-    before = (await gateway.counts())["run_requests"]
-    answer = await gateway.api.post("/api/v2/workflow-runs", json={"workflowId": workflow})
-    assert (answer.status_code, answer.json()["error"]["code"]) == (503, "unavailable")
-    assert answer.headers["retry-after"] == "1"
-    assert (await gateway.counts())["run_requests"] == before + 1
 
 
 async def test_the_request_id_of_the_caller_is_kept_when_it_is_safe(gateway: RunningGateway) -> None:

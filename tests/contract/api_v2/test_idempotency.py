@@ -20,6 +20,16 @@ async def test_the_same_post_is_done_once(gateway: RunningGateway) -> None:
     assert await gateway.counts() == before
 
 
+async def test_what_is_kept_for_a_repetition_names_no_customer(gateway: RunningGateway) -> None:
+    body = {"workflowId": await a_workflow(gateway.api), "externalId": "customer-of-acme"}
+    first = await gateway.api.post("/api/v2/workflow-runs", json=body, headers=KEY)
+    again = await gateway.api.post("/api/v2/workflow-runs", json=body, headers=KEY)
+    assert again.json() == first.json()
+    assert again.json()["externalId"] == "customer-of-acme"
+    (row,) = await gateway.services.db.fetch_all("SELECT body FROM idempotency")
+    assert b"customer-of-acme" not in row[0]
+
+
 async def test_the_same_key_for_another_body_is_refused(gateway: RunningGateway) -> None:
     await gateway.api.post("/api/v2/workflows", json=workflow_body(), headers=KEY)
     answer = await gateway.api.post("/api/v2/workflows", json=workflow_body(name="other"), headers=KEY)

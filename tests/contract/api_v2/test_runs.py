@@ -233,6 +233,17 @@ async def test_an_answer_that_does_not_fit_is_refused(
     assert not gateway.scheduler.answers
 
 
+async def test_a_request_without_outcome_is_unavailable_and_not_lost(gateway: RunningGateway) -> None:
+    workflow = await a_workflow(gateway.api)
+    gateway.scheduler.is_silent = True
+    object.__setattr__(gateway.services.settings, "outcome_wait_seconds", 0.05)
+    before = (await gateway.counts())["run_requests"]
+    answer = await gateway.api.post("/api/v2/workflow-runs", json={"workflowId": workflow})
+    assert (answer.status_code, answer.json()["error"]["code"]) == (503, "unavailable")
+    assert answer.headers["retry-after"] == "1"
+    assert (await gateway.counts())["run_requests"] == before + 1
+
+
 def test_every_status_has_a_word() -> None:
     assert set(JOB_RUN_WORD) == set(JobRunStatus)
     assert set(WORKFLOW_RUN_WORD) == set(WorkflowRunStatus)
