@@ -1,4 +1,4 @@
-"""The SQL port over the embedded file: reads on the reader pool, writes as jobs of the one writer."""
+"""The SQL port over the embedded file: short reads at once, long ones on the reader pool, writes by the one writer."""
 
 from __future__ import annotations
 
@@ -25,7 +25,7 @@ class SqliteDatabase:
         def query(connection: sqlite3.Connection) -> list[Row]:
             return connection.execute(sql, params).fetchall()
 
-        return await self._file.read(query)
+        return await self._file.glance(query)
 
     async def fetch_one(self, sql: str, params: Params = ()) -> Row | None:
         def query(connection: sqlite3.Connection) -> Row | None:
@@ -34,7 +34,7 @@ class SqliteDatabase:
             cursor.close()  # ends the read; an open one would hold back the checkpoint
             return cast("Row | None", row)
 
-        return await self._file.read(query)
+        return await self._file.glance(query)
 
     async def execute(self, sql: str, params: Params = ()) -> int:
         return (await self.transaction([(sql, params)]))[0]

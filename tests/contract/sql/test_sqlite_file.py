@@ -164,6 +164,38 @@ async def test_readers_cannot_write(file: SqliteFile) -> None:
         await file.read(lambda connection: connection.execute("INSERT INTO notes VALUES ('a')"))
 
 
+async def test_a_glance_at_few_rows_takes_no_thread(file: SqliteFile) -> None:
+    threads: set[str] = set()
+
+    def query(connection: sqlite3.Connection) -> int:
+        threads.add(threading.current_thread().name)
+        return int(connection.execute("SELECT count(*) FROM notes").fetchone()[0])
+
+    await file.submit(lambda transaction: note(transaction, "one"))
+    assert [await file.glance(query) for _ in range(1000)] == [1] * 1000
+    assert threads == {threading.current_thread().name}
+
+
+async def test_a_glance_that_takes_long_goes_on_in_a_thread_and_holds_up_nobody(file: SqliteFile) -> None:
+    threads: list[str] = []
+    numbers = "WITH RECURSIVE n(i) AS (SELECT 1 UNION ALL SELECT i + 1 FROM n WHERE i < 100000) SELECT count(*) FROM n"
+
+    def query(connection: sqlite3.Connection) -> int:
+        threads.append(threading.current_thread().name)
+        return int(connection.execute(numbers).fetchone()[0])
+
+    assert await file.glance(query) == 100_000
+    here, elsewhere = threads
+    assert here == threading.current_thread().name
+    assert elsewhere.startswith("sqlite-reader")
+
+
+async def test_a_glance_sees_every_commit_that_was_acknowledged(file: SqliteFile) -> None:
+    for count in range(1, 20):
+        await file.submit(lambda transaction, count=count: note(transaction, str(count)))  # type: ignore[misc]
+        assert len(await SqliteDatabase(file).fetch_all("SELECT name FROM notes")) == count
+
+
 async def test_a_mistake_in_the_sql_is_the_callers_own(file: SqliteFile) -> None:
     with pytest.raises(sqlite3.OperationalError, match="no such table"):
         await file.submit(lambda transaction: transaction.connection.execute("DELETE FROM nowhere"))
