@@ -172,7 +172,7 @@ class Attempt:
 
     def step_started(self, path: str, effect: Effect = Effect.ONCE) -> StepStarted:
         """A step is about to act."""
-        return StepStarted(*self._head(), path, path, path, effect)
+        return StepStarted(*self._head(), path, path, path, effect, "click")
 
     def step(self, path: str, **changes: Any) -> StepFinished:
         """A step ended well, unless `changes` say otherwise."""

@@ -409,6 +409,8 @@ class StepStarted:
     step_id: str
     name: str
     effect: Effect
+    kind: str
+    """Kind of the step, such as `click`."""
 
 
 @dataclass(frozen=True, slots=True)

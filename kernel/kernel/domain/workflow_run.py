@@ -162,6 +162,8 @@ class WorkflowRunStepStarted:
     step_id: str
     name: str
     effect: Effect
+    kind: str
+    """Kind of the step, such as `click`."""
 
 
 @dataclass(frozen=True, slots=True)

@@ -30,7 +30,7 @@ from browser_runner.steps.trying import Kept
 from browser_runner.timing import within
 from browser_runner.walk import Outcome, Question, Walk
 from kernel.domain.artifact import StagedArtifact
-from kernel.domain.ids import ArtifactId, RootRunId
+from kernel.domain.ids import ArtifactId, InputRequestId, RootRunId
 from kernel.domain.plan import WorkflowType
 from kernel.domain.task import (
     Answer,
@@ -98,6 +98,7 @@ class Attempt:
         self._unknown: set[str] = set(request.journal.unknown)
         self._secrets: dict[str, Secret] = {}
         self._asked: dict[str, int] = {}
+        self._used_up: set[InputRequestId] = set()
         self._pages = PageDesk(services, assigned)
         self._login = LoginSession(services, self._workflow, request.subject_id, self._opener)
         self._deadline_boot_ms = self._first_deadline()
@@ -283,11 +284,18 @@ class Attempt:
         if effect is not Effect.ONCE:
             await self._reporter.acknowledged()
             return
-        ticket = self._reporter.say(StepStarted, path=path, step_id=step.id, name=name_of(step), effect=effect)
+        ticket = self._reporter.say(
+            StepStarted, path=path, step_id=step.id, name=name_of(step), effect=effect, kind=kind_of(step)
+        )
         self._unknown.add(path)
+        await self._read_back(ticket)
+
+    async def _read_back(self, ticket: Ticket) -> None:
+        """Wait until a report was read back before any end of the token: only then does it surely count."""
         position = await asyncio.shield(ticket)
         assigned = self.assigned
-        if not await self._services.fence.read_back(assigned.root_run_id, assigned.token, position):
+        fence = self._services.fence
+        if not await self._patiently(lambda: fence.read_back(assigned.root_run_id, assigned.token, position)):
             raise Fenced
 
     async def secret(self, ref: str) -> Secret:
@@ -336,12 +344,16 @@ class Attempt:
         return None
 
     async def ask(self, path: str, step: Step, question: Question) -> dict[str, Any]:
-        """The answer that came with the task or comes while the page is held."""
-        given = self.orders.answers.get(path)
-        if given is None:
-            given = await self._suspend(path, step, question)
+        """The answer that came with the task or comes while the page is held; one with a secret is taken once."""
+        given = self._given(path) or await self._suspend(path, step, question)
+        if any(asked.secret for asked in question.fields):
+            self._used_up.add(given.input_request_id)
         values = await self._opened(given.values)
         return values if isinstance(values, dict) else {}
+
+    def _given(self, path: str) -> Answer | None:
+        given = self.orders.answers.get(path)
+        return None if given is None or given.input_request_id in self._used_up else given
 
     async def _suspend(self, path: str, step: Step, question: Question) -> Answer:
         hold = question.hold_seconds if self._pages.is_open else 0
@@ -364,11 +376,12 @@ class Attempt:
         orders = self.orders
         self._wait_begins()
         try:
-            await orders.wait(lambda: path in orders.answers or orders.park or orders.stop or orders.release)
+            await orders.wait(lambda: bool(self._given(path)) or orders.park or orders.stop or orders.release)
         finally:
             self._wait_ends()
-        if path in orders.answers:
-            return orders.answers[path]
+        given = self._given(path)
+        if given is not None:
+            return given
         raise HandBack(Why.STOP if orders.stop else Why.PARK if orders.park else Why.DRAIN)
 
     def _wait_begins(self) -> None:
@@ -407,7 +420,10 @@ class Attempt:
         return self._reporter.say(StepChecked, path=path)
 
     async def finished(self, path: str, step: Step, outcome: Outcome, next_name: str) -> None:
-        """Say `step.finished`; the entry is part of the journal from now on."""
+        """Say `step.finished`; the entry is part of the journal from now on.
+
+        A one-time answer may be used only once its use is read back: behind a lapse, the next attempt has it too.
+        """
         subject, effect = self._request.subject_id, effect_of(step)
         output = SealedBody()
         if outcome.output is not None:
@@ -420,7 +436,7 @@ class Attempt:
         self._unknown.discard(path)
         journal = await self._staged_journal(entry)
         finished_ms = self.clock.now_ms()
-        self._reporter.say(
+        ticket = self._reporter.say(
             StepFinished,
             path=path,
             step_id=step.id,
@@ -442,6 +458,8 @@ class Attempt:
             journal_staged=journal,
             resolved=outcome.resolved,
         )
+        if outcome.consumed:
+            await self._read_back(ticket)
 
     async def _safe_point(self, step: Step, outcome: Outcome) -> Sealed:
         """The page's URL when a later walk may begin behind this step; else nothing."""

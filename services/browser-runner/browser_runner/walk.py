@@ -118,7 +118,9 @@ class WalkDesk(Desk, Protocol):
         ...
 
     async def finished(self, path: str, step: Step, outcome: Outcome, next_name: str) -> None:
-        """Say `step.finished` and keep the entry. Does not wait for the log."""
+        """Say `step.finished` and keep the entry. Waits for the log only where a one-time answer was consumed: `Fenced`
+        when that does not surely count.
+        """
         ...
 
     def checked(self, path: str) -> Ticket:

@@ -238,7 +238,7 @@ class ModelRunner:
             async for text in self._report(live, lambda: StepChecked(*self._head(live), path)):
                 yield text
         position = Position("", 0, 0)
-        async for said in self._report(live, lambda: StepStarted(*self._head(live), path, path, path, Effect.ONCE)):
+        async for said in self._report(live, lambda: self._announced(live, path)):
             yield said
         position = self._last_position
         if not await self._read_back(live, position):
@@ -306,6 +306,9 @@ class ModelRunner:
         live.number += 1
         task = live.task
         return (task.task_id, task.root_run_id, task.workflow_run_id, task.token, live.number)
+
+    def _announced(self, live: Live, path: str) -> StepStarted:
+        return StepStarted(*self._head(live), path, path, path, Effect.ONCE, "click")
 
     def _finished(
         self, live: Live, path: str, effect: Effect, *, resolved: bool = False, consumed: bool = False

@@ -897,6 +897,7 @@ class StepStarted(_message.Message):
     STEP_ID_FIELD_NUMBER: _builtins.int
     NAME_FIELD_NUMBER: _builtins.int
     EFFECT_FIELD_NUMBER: _builtins.int
+    KIND_FIELD_NUMBER: _builtins.int
     task_id: _builtins.str
     """The task: one attempt of one workflow run."""
     root_run_id: _builtins.str
@@ -913,6 +914,8 @@ class StepStarted(_message.Message):
     """Name shown to people."""
     effect: _values_pb2.Effect.ValueType
     """What may be repeated after a crash."""
+    kind: _builtins.str
+    """Kind of the step, such as `click`. Absent in records written before the field was."""
     @_builtins.property
     def token(self) -> Global___Token:
         """What fences the attempt."""
@@ -929,10 +932,11 @@ class StepStarted(_message.Message):
         step_id: _builtins.str = ...,
         name: _builtins.str = ...,
         effect: _values_pb2.Effect.ValueType = ...,
+        kind: _builtins.str = ...,
     ) -> None: ...
     _HasFieldArgType: _TypeAlias = _typing.Literal["token", b"token"]  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["effect", b"effect", "name", b"name", "number", b"number", "path", b"path", "root_run_id", b"root_run_id", "step_id", b"step_id", "task_id", b"task_id", "token", b"token", "workflow_run_id", b"workflow_run_id"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["effect", b"effect", "kind", b"kind", "name", b"name", "number", b"number", "path", b"path", "root_run_id", b"root_run_id", "step_id", b"step_id", "task_id", b"task_id", "token", b"token", "workflow_run_id", b"workflow_run_id"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 

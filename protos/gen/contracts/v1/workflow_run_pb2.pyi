@@ -290,6 +290,7 @@ class WorkflowRunStepStarted(_message.Message):
     STEP_ID_FIELD_NUMBER: _builtins.int
     NAME_FIELD_NUMBER: _builtins.int
     EFFECT_FIELD_NUMBER: _builtins.int
+    KIND_FIELD_NUMBER: _builtins.int
     workflow_run_id: _builtins.str
     """Identifies the workflow run."""
     attempt: _builtins.int
@@ -302,6 +303,8 @@ class WorkflowRunStepStarted(_message.Message):
     """Name shown to people."""
     effect: _values_pb2.Effect.ValueType
     """What may be repeated after a crash."""
+    kind: _builtins.str
+    """Kind of the step, such as `click`. Absent in records written before the field was."""
     def __init__(
         self,
         *,
@@ -311,10 +314,11 @@ class WorkflowRunStepStarted(_message.Message):
         step_id: _builtins.str = ...,
         name: _builtins.str = ...,
         effect: _values_pb2.Effect.ValueType = ...,
+        kind: _builtins.str = ...,
     ) -> None: ...
     _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["attempt", b"attempt", "effect", b"effect", "name", b"name", "path", b"path", "step_id", b"step_id", "workflow_run_id", b"workflow_run_id"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["attempt", b"attempt", "effect", b"effect", "kind", b"kind", "name", b"name", "path", b"path", "step_id", b"step_id", "workflow_run_id", b"workflow_run_id"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 

@@ -13,6 +13,7 @@ def _started(fact: Fact) -> Change:
     columns: dict[str, Cell] = {
         "step_id": event.step_id,
         "name": event.name,
+        "kind": event.kind,
         "effect": event.effect.value,
         "started_ms": fact.time_ms,
         "sequence": fact.sequence,

@@ -85,8 +85,10 @@ def on_lapsed(pen: Pen, lapsed: TaskLeaseLapsed) -> None:
     if not isinstance(run, LiveRun) or run.current is None or lapsed.token != run.current.token:
         return
     current, now = run.current, pen.context.now_ms
-    if current.phase is Phase.CLOSING and current.wait_until_ms == 0:
-        pen.write(AttemptSettling(current.task_id, pen.key, current.workflow_run_id, now + WAIT_MS))
+    if current.phase is Phase.CLOSING:
+        # A wait that `settled` has begun goes on; a late success counted until here, and no more.
+        wait_until = current.wait_until_ms or now + WAIT_MS
+        pen.write(AttemptLapsed(current.task_id, pen.key, current.workflow_run_id, current.token, wait_until))
         return
     if current.phase not in ACTIVE:
         return
@@ -214,6 +216,7 @@ def _step(pen: Pen, report: StepStarted | StepChecked | StepFinished) -> None:
                     report.step_id,
                     report.name,
                     report.effect,
+                    report.kind,
                 )
             )
         case StepChecked():

@@ -64,7 +64,7 @@ def finished(name: str, next_name: str = "") -> WorkflowRunStepFinished:
         ([finished("open", "pay")], "workflow_runs", {"current_name": "pay"}),
         ([finished("pay")], "workflow_runs", {"current_name": "pay"}),
         (
-            [WorkflowRunStepStarted(RUN, 2, "pay", "pay", "paying", Effect.ONCE)],
+            [WorkflowRunStepStarted(RUN, 2, "pay", "pay", "paying", Effect.ONCE, "click")],
             "steps",
             {"name": "paying", "started_ms": 1001},
         ),
