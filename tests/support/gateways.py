@@ -73,6 +73,7 @@ class RunningGateway:
     rival: httpx.AsyncClient
     stranger: httpx.AsyncClient
     write_key: str
+    folder: Path
     tasks: list[asyncio.Task[None]] = field(default_factory=list)
 
     async def counts(self) -> dict[str, int]:
@@ -112,9 +113,10 @@ async def gateway_in(folder: Path, *, real_scheduler: bool = False, **settings: 
         for organization, level in ((ACME, Level.WRITE), (ACME, Level.READ), (RIVAL, Level.WRITE))
     ]
     api, reader, rival, stranger = (_client(app, text) for text in (*(key.text for key in keys), ""))
-    write_key = keys[0].text
     try:
-        yield RunningGateway(services, app, clock, scheduler, projector, api, reader, rival, stranger, write_key, tasks)
+        yield RunningGateway(
+            services, app, clock, scheduler, projector, api, reader, rival, stranger, keys[0].text, folder, tasks
+        )
     finally:
         for client in (api, reader, rival, stranger):
             await client.aclose()

@@ -7,6 +7,7 @@ counts it, and writes the access log: method, route, status, time; never a query
 from __future__ import annotations
 
 import re
+from collections.abc import Iterable
 
 import structlog
 from litestar.enums import ScopeType
@@ -18,7 +19,16 @@ from kernel.clock import Clock
 from kernel.ids import Entropy
 
 _SAFE_ID = re.compile(rb"[A-Za-z0-9._-]{8,128}")
+_UNCACHED = (b"cache-control", b"no-store")
 _log = structlog.get_logger("api_gateway.access")
+
+
+def _marked(headers: Iterable[tuple[bytes, bytes]], request_id: str) -> list[tuple[bytes, bytes]]:
+    """The headers, with those that every answer has; what a route said about caching stands."""
+    kept = list(headers)
+    given = {name.lower() for name, _ in kept}
+    always = ((b"x-request-id", request_id.encode()), (b"x-content-type-options", b"nosniff"), _UNCACHED)
+    return [*kept, *(header for header in always if header[0] not in given)]
 
 
 class Edge:
@@ -43,8 +53,7 @@ class Edge:
             nonlocal status
             if message["type"] == "http.response.start":
                 status = message["status"]
-                marks = [(b"x-request-id", request_id.encode()), (b"x-content-type-options", b"nosniff")]
-                message["headers"] = [*(h for h in message["headers"] if h[0].lower() != marks[1][0]), *marks]
+                message["headers"] = _marked(message["headers"], request_id)
             await send(message)
 
         self._telemetry.open_requests.inc()

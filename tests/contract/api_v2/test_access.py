@@ -1,11 +1,14 @@
 from __future__ import annotations
 
+import pytest
 from litestar import Litestar
 from litestar.routes import HTTPRoute
+from structlog.testing import capture_logs
 
 from api_gateway import api_key
 from api_gateway.auth import KEEP_MS, create_api_key
 from api_gateway.principal import Level
+from api_gateway.queries import Queries
 from api_gateway.surfaces.access import GUARDS
 from api_gateway.surfaces.api_v2.errors import STATUS
 from kernel.ids import SystemEntropy
@@ -109,3 +112,32 @@ async def test_metrics_name_routes_and_never_ids(gateway: RunningGateway) -> Non
 
 def test_every_documented_code_has_a_status() -> None:
     assert all(400 <= status <= 599 for status in STATUS.values())
+
+
+async def test_an_unforeseen_error_says_nothing_of_itself(
+    gateway: RunningGateway, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    async def broken(*_: object) -> None:
+        raise RuntimeError("the secret of the house")
+
+    monkeypatch.setattr(Queries, "jobs", broken)
+    answer = await gateway.api.get("/api/v2/jobs")
+    assert (answer.status_code, answer.json()["error"]["code"]) == (500, "internal")
+    assert "secret" not in answer.text
+    assert answer.json()["error"]["request_id"] == answer.headers["x-request-id"]
+
+
+async def test_the_access_log_names_the_route_and_no_query(gateway: RunningGateway) -> None:
+    with capture_logs() as lines:
+        await gateway.api.get("/api/v2/workflow-runs?externalId=ann-the-planted-customer")
+        await gateway.stranger.get("/nowhere/ann-the-planted-customer")
+    requests = [line for line in lines if line["event"] == "request"]
+    assert [line["route"] for line in requests] == ["/api/v2/workflow-runs", "unmatched"]
+    assert [line["organization_id"] for line in requests] == [ACME, None]
+    assert "ann-the-planted-customer" not in repr(lines)
+    assert gateway.write_key not in repr(lines)
+
+
+async def test_answers_are_kept_by_no_cache(gateway: RunningGateway) -> None:
+    for path in ("/api/v2/jobs", "/api/v2/nowhere", "/healthz"):
+        assert (await gateway.api.get(path)).headers["cache-control"] == "no-store", path

@@ -152,6 +152,16 @@ async def test_only_harmless_types_are_shown_by_a_browser(
     assert answer.headers["content-disposition"].startswith(disposition)
 
 
+async def test_after_an_erasure_the_url_finds_nothing(gateway: RunningGateway) -> None:
+    artifact = await an_artifact(gateway)
+    await gateway.services.vault.erase_subject(gateway.scheduler.started[artifact["workflowRunId"]].subject_id)
+    gone = await gateway.stranger.get(local(artifact["signedUrl"]))
+    assert (gone.status_code, gone.json()["error"]["code"]) == (404, "not_found")
+    gateway.services.keys.forget(gateway.scheduler.started[artifact["workflowRunId"]].subject_id)
+    read = (await gateway.api.get(f"/api/v2/artifacts/{ARTIFACT}")).json()
+    assert read["displayName"] == ""
+
+
 async def test_another_organization_sees_no_artifact(gateway: RunningGateway) -> None:
     await an_artifact(gateway)
     assert (await gateway.rival.get(f"/api/v2/artifacts/{ARTIFACT}")).status_code == 404

@@ -1,5 +1,6 @@
 from __future__ import annotations
 
+import base64
 import json
 
 import pytest
@@ -24,6 +25,7 @@ from kernel.store.port import GatewayOpener
 from tests.support.gateways import ACME, RunningGateway, a_job, a_run, a_workflow, made, seen, steps
 
 SECRET = "hunter2-is-planted"
+PERSON = "ann-the-planted-customer"
 QUESTION = InputRequestId("00000000-0000-4000-8000-0000000000d4")
 
 
@@ -87,6 +89,19 @@ async def test_a_secret_input_goes_to_the_vault_and_only_its_reference_goes_on(g
     assert set(opened["password"]) == {"$secret"}
     rows = await gateway.services.log.read("run_requests", 0, 0) + await gateway.services.log.read("run_requests", 1, 0)
     assert not [row for row in rows if SECRET.encode() in row.record.value or b"ann" in row.record.value]
+
+
+async def test_a_planted_secret_stands_in_no_file_and_no_answer(gateway: RunningGateway) -> None:
+    inputs = {"password": {"type": "string", "secret": True}}
+    workflow = await a_workflow(gateway.api, stepsJson=steps(inputs=inputs), type="LOGIN")
+    body = {"workflowId": workflow, "inputs": {"password": SECRET}, "externalId": PERSON}
+    answer = await gateway.api.post("/api/v2/workflow-runs", json=body, headers={"Idempotency-Key": "k"})
+    assert answer.status_code == 201
+    assert SECRET not in answer.text
+    stored = b"".join(path.read_bytes() for path in gateway.folder.rglob("*") if path.is_file())
+    for planted in (SECRET, PERSON):
+        forms = (planted.encode(), planted.encode("utf-16-le"), base64.b64encode(planted.encode())[:-4])
+        assert not [form for form in forms if form in stored]
 
 
 async def test_a_job_run_freezes_order_and_revisions(gateway: RunningGateway) -> None:

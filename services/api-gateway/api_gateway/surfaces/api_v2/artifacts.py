@@ -107,6 +107,8 @@ async def get_content(request: AnyRequest, artifact_id: FromPath[str]) -> Stream
     query = {name: str(value) for name, value in request.query_params.items()}
     grant = signed_url.verify(_path(artifact_id), query, services.clock.now_ms(), services.settings.signing_keys)
     artifact = await gateway.queries.artifact(grant.organization_id, grant.artifact_id)
+    if await services.store.stat(artifact.sha256) is None:
+        raise Rejected("not_found", "the bytes are gone: their owner was erased")
     first, length = _range(request.headers.get("range"), artifact.size)
     headers = _headers(artifact, grant, length)
     status = 200

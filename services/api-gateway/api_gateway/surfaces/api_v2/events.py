@@ -114,12 +114,11 @@ async def _live(follow: _Follow, after: int) -> AsyncIterator[bytes]:
         while not services.drain.is_begun:
             changed.clear()
             events = await follow.behind(after)
-            for event in events:
-                yield _message(event)
-                after = event.sequence
-                if event.type in _END_TYPES:
-                    return
             if events:
+                yield b"".join(_message(event) for event in events)
+                after = events[-1].sequence
+                if any(event.type in _END_TYPES for event in events):
+                    return
                 continue
             if await follow.has_ended() and not await follow.behind(after):
                 return
