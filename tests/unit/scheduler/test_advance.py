@@ -28,7 +28,6 @@ from kernel.domain.job_run import (
 from kernel.domain.task import (
     AnswerDelivered,
     AttemptLapsed,
-    AttemptSettling,
     ConnectionReleased,
     ReportIgnored,
     TaskParkRequested,
@@ -370,7 +369,23 @@ def test_trap_06_and_13_a_silent_runner_is_settled_first_and_waited_out_from_rea
 def test_a_lapse_while_closing_also_starts_the_wait(running: Run) -> None:
     running.when(cancel_requested())
     running.bench.passes(STOP_MS)
-    assert kinds(running.when(lapsed(running.attempt.task))) == [AttemptSettling]
+    assert kinds(running.when(lapsed(running.attempt.task))) == [AttemptLapsed]
+    assert JobRunCancelled in kinds(running.bench.passes(WAIT_MS))
+
+
+def test_a_lapse_after_settled_was_read_back_does_not_prolong_the_wait(running: Run) -> None:
+    running.when(cancel_requested())
+    running.when(only(running.bench.passes(STOP_MS), TaskSettled))
+    running.bench.passes(WAIT_MS - 1)
+    running.when(lapsed(running.attempt.task))
+    assert JobRunCancelled in kinds(running.bench.passes(1))
+
+
+def test_a_success_that_stands_behind_the_lapse_is_ignored_while_closing_too(running: Run) -> None:
+    running.when(cancel_requested())
+    running.bench.passes(STOP_MS)
+    running.when(lapsed(running.attempt.task))
+    assert only(running.when(running.attempt.ended()), ReportIgnored).reason == "lapsed"
     assert JobRunCancelled in kinds(running.bench.passes(WAIT_MS))
 
 
