@@ -15,7 +15,7 @@ import re
 from collections import Counter
 from collections.abc import Iterable, Iterator, Mapping, MutableMapping
 from contextlib import contextmanager
-from functools import cached_property
+from functools import cached_property, lru_cache
 from html import escape
 from typing import Any
 
@@ -142,6 +142,7 @@ class Redactor:
         return scrubbed
 
 
+@lru_cache(maxsize=1024)
 def is_secret_name(name: str) -> bool:
     """Whether what stands under `name` is hidden by its name alone: `accessToken` is, `tokens_used` is not."""
     words = tuple(word.lower() for word in _WORDS.findall(name))

@@ -8,8 +8,9 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import Iterator
-from dataclasses import fields, is_dataclass
-from typing import Any
+from dataclasses import is_dataclass
+from functools import cache
+from typing import Any, get_args, get_type_hints
 
 import structlog
 
@@ -20,7 +21,7 @@ from kernel.domain.values import Document, SealedBody
 from kernel.errors import LogUnavailable, Temporary, UnknownType
 from kernel.log.codec import decode
 from kernel.log.port import EventLog
-from kernel.log.topics import Topic
+from kernel.log.topics import TYPES, Topic
 
 NAMING_TOPICS = (Topic.DEFINITIONS, Topic.RUN_LEDGER, Topic.JOB_RUNS)
 SWEEP_SECONDS = 3600.0
@@ -46,6 +47,8 @@ async def _follow(store: Store, log: EventLog, clock: Clock, topic: Topic, parti
             named: set[str] = set()
             for stored in batch:
                 offset = stored.offset + 1
+                if dict(stored.record.headers).get("ce_type") not in _NAMING_TYPES:
+                    continue
                 try:
                     named.update(blobs_of(decode(stored).event))
                 except UnknownType:
@@ -74,10 +77,26 @@ def blobs_of(event: Any) -> Iterator[str]:
             yield sha256
         case tuple():
             for item in event:
-                if is_dataclass(item) or isinstance(item, tuple):
-                    yield from blobs_of(item)
-        case _ if is_dataclass(event):
-            for field in fields(event):
-                value = getattr(event, field.name)
-                if is_dataclass(value) or isinstance(value, tuple):
-                    yield from blobs_of(value)
+                yield from blobs_of(item)
+        case _:
+            for name in _ways_to_blobs(event.__class__):
+                yield from blobs_of(getattr(event, name))
+
+
+@cache
+def _ways_to_blobs(cls: type) -> tuple[str, ...]:
+    """The fields of a dataclass behind which a blob may be named, by their annotations."""
+    if not is_dataclass(cls):
+        return ()
+    return tuple(name for name, hint in get_type_hints(cls).items() if _may_name(hint))
+
+
+def _may_name(hint: Any) -> bool:
+    if get_args(hint):
+        return any(_may_name(part) for part in get_args(hint))
+    return hint in _NAMING or (isinstance(hint, type) and bool(_ways_to_blobs(hint)))
+
+
+_NAMING: frozenset[type] = frozenset({SealedBody, Document, StagedArtifact, ArtifactCreated})
+_NAMING_TYPES = frozenset(f"towpath.{row.wire}.v1" for cls, row in TYPES.items() if _may_name(cls))
+"""`ce_type` of the records that may name a blob; most do not, and are not even decoded."""
