@@ -24,12 +24,16 @@ class FakeSite:
     orders: list[str] = field(default_factory=list)
     fails: dict[str, int] = field(default_factory=dict)
     """How often the next requests of a path are answered with 500."""
+    stalled: set[str] = field(default_factory=set)
+    """Paths that are not answered for as long as they stand here."""
     port: int = 0
 
     def url(self, path: str) -> str:
         return f"http://127.0.0.1:{self.port}{path}"
 
-    def answer(self, method: str, target: str, cookie: str, body: str) -> tuple[int, dict[str, str], bytes]:
+    def answer(  # noqa: PLR0911 (a table of pages)
+        self, method: str, target: str, cookie: str, body: str
+    ) -> tuple[int, dict[str, str], bytes]:
         """One exchange."""
         parts = urlsplit(target)
         query, form = parse_qs(parts.query), parse_qs(body)
@@ -89,10 +93,12 @@ class FakeSite:
 _LOGIN = """<form method="post" action="/login"><label>User <input name="user"></label>
 <label>Password <input name="password" type="password"></label><button>Sign in</button></form>"""
 _FORM = """<form method="post" action="/order"><label>Item <input name="item" placeholder="What"></label>
-<label for="size">Size</label><select id="size" name="size"><option>Small</option><option value="l">Large</option></select>
+<label for="size">Size</label>
+<select id="size" name="size"><option>Small</option><option value="l">Large</option></select>
 <button data-testid="send">Order now</button></form>"""
 _LATE = """<div id="box"></div><script>setTimeout(() => {
-document.getElementById('box').innerHTML = '<button onclick="document.title=1;this.remove()">Late</button>'; }, 150)</script>"""
+document.getElementById('box').innerHTML = '<button onclick="this.remove()">Late</button>';
+}, 150)</script>"""
 
 
 def _orders(page: int) -> str:
@@ -113,6 +119,8 @@ async def a_fake_site() -> AsyncIterator[FakeSite]:
     async def serve(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
         try:
             while request := await _request(reader):
+                while urlsplit(request[1]).path in site.stalled:  # noqa: ASYNC110 (a test ends it by changing a set)
+                    await asyncio.sleep(0.01)
                 status, headers, content = site.answer(*request)
                 head = [f"HTTP/1.1 {status} {HTTPStatus(status).phrase}", f"Content-Length: {len(content)}"]
                 head += [f"{name}: {value}" for name, value in headers.items()]
@@ -128,6 +136,7 @@ async def a_fake_site() -> AsyncIterator[FakeSite]:
     try:
         yield site
     finally:
+        site.stalled.clear()
         server.close()
 
 

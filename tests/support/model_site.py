@@ -99,9 +99,12 @@ class ModelElement:
 
     async def fill(self, value: str | Secret, timeout_ms: float) -> None:
         text = value.reveal_text() if isinstance(value, Secret) else value
-        self._control.value = text
-        self._page.site.typed.append(text)
-        await self._page.site.do(f"fill {self._control.name}")
+
+        def act() -> None:
+            self._control.value = text
+            self._page.site.typed.append(text)
+
+        await self._page.site.do(f"fill {self._control.name}", act)
 
     async def value(self) -> str:
         return self._control.value

@@ -12,7 +12,7 @@ from typing import Any, TypeVar, cast
 import msgspec
 
 from browser_runner.fence import Fence
-from browser_runner.ports import BrowserPool
+from browser_runner.ports import BrowserPool, Egress
 from browser_runner.runner import Runner
 from browser_runner.services import Services
 from kernel.clock import Clock
@@ -50,6 +50,7 @@ ORGANIZATION = OrganizationId("org-1")
 CONNECTION = ConnectionId("connection-1")
 FIRST = Token(1, "1" * 32)
 SECOND = Token(2, "2" * 32)
+SLOTS = {Pool.BROWSER: 2, Pool.LIGHT: 4}
 
 E = TypeVar("E")
 
@@ -123,7 +124,15 @@ class World:
     services: Services
     runner: Runner
     sealer: Sealer
+    fence: Fence
     running: asyncio.Task[None] | None = None
+
+    def start(self, egress: Egress | None = None) -> None:
+        """Start the runner; with `egress` its browsers go out that way."""
+        if egress is not None:
+            self.services = replace(self.services, egress=egress)
+            self.runner = Runner(self.services, SLOTS)
+        self.running = asyncio.create_task(self.runner.run())
 
     async def tick(self, milliseconds: int = 500, times: int = 1) -> None:
         """Let time pass in small steps, and everybody run between them."""
@@ -197,9 +206,11 @@ class World:
         assert [event.number for event in found] == list(range(1, len(found) + 1))
         return found
 
-    async def until_report(self, report_type: type[E], token: Token = FIRST, *, count: int = 1) -> E:
-        """Wait for the newest report of a type."""
-        async with asyncio.timeout(10):
+    async def until_report(
+        self, report_type: type[E], token: Token = FIRST, *, count: int = 1, seconds: float = 10
+    ) -> E:
+        """Wait until there are `count` reports of a type; the newest."""
+        async with asyncio.timeout(seconds):
             while True:
                 found = [event for event in await self.reports(token) if isinstance(event, report_type)]
                 if len(found) >= count:
@@ -262,10 +273,10 @@ async def a_world(
         browsers=browsers or ModelBrowsers(site),
     )
     sealer = Sealer(keys, cast("ByteStore", store), services.entropy, GatewayOpener(ORGANIZATION))
-    runner = Runner(services, {Pool.BROWSER: 2, Pool.LIGHT: 4})
-    world = World(hand, log, site, store, vault, services, runner, sealer)
+    runner = Runner(services, SLOTS)
+    world = World(hand, log, site, store, vault, services, runner, sealer, fence)
     if run:
-        world.running = asyncio.create_task(runner.run())
+        world.start()
         for _ in range(20):
             await asyncio.sleep(0)
     try:

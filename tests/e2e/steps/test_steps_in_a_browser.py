@@ -12,10 +12,14 @@ from typing import Any
 import pytest
 
 from browser_runner.browser import ChromiumPool
+from browser_runner.egress_proxy import EgressProxy
 from kernel.clock import SystemClock
 from kernel.domain.plan import WorkflowType
 from kernel.domain.task import StepFinished, TaskEnded
 from kernel.domain.workflow_run import StepStatus, WorkflowRunStatus
+from kernel.egress.dialer import Dialer
+from kernel.egress.policy import Policy, parse_networks
+from kernel.ids import SystemEntropy
 from tests.support import runner_world
 from tests.support.chromium import chromium_path, needs_chromium
 from tests.support.eventually import until
@@ -59,10 +63,7 @@ async def outcome(world: World, doc: dict[str, Any], **more: Any) -> tuple[TaskE
     """Run `doc` to its end: the end, and every finished step by path."""
     token = more.pop("token", runner_world.FIRST)
     await world.assign(doc, token, **more)
-    async with asyncio.timeout(40):
-        while not [r for r in await world.reports(token) if isinstance(r, TaskEnded)]:
-            await asyncio.sleep(0.02)
-    ended = await world.until_report(TaskEnded, token)
+    ended = await world.until_report(TaskEnded, token, seconds=40)
     steps = {report.path: report for report in await world.reports(token) if isinstance(report, StepFinished)}
     return ended, steps
 
@@ -180,7 +181,8 @@ async def test_a_frame_is_reached_and_a_500_is_tried_again(world: World, shop: F
 def a_login(shop: FakeSite) -> dict[str, Any]:
     return document(
         step("navigate", "open", {"url": shop.url("/login")}),
-        step("fill", "password", {"target": target(label="Password"), "value": "{{inputs.password}}"}, evidence="always"),
+        step("fill", "password", {"target": target(label="Password"), "value": "{{inputs.password}}"},
+             evidence="always"),
         step("click", "enter", {"target": target(role="button", name="Sign in"), "expect": {"url": "*/home"}}),
         sessionCheck=[
             step("navigate", "check", {"url": shop.url("/home"), "expect": {"text": "Welcome"}}, timeoutMs=2000,
@@ -216,9 +218,7 @@ async def test_a_run_whose_browser_is_killed_goes_on_within_seconds(world: World
     )
     await world.assign(doc, inputs={"item": "lamp"})
     await until(lambda: shop.orders == ["lamp"])
-    async with asyncio.timeout(5):
-        while "send" not in [getattr(report, "path", "") for report in await world.reports()][-1:]:
-            await asyncio.sleep(0.01)
+    await world.until_report(StepFinished, count=4)
     began = asyncio.get_running_loop().time()
     for pid in _browser_processes():
         os.kill(pid, signal.SIGKILL)
@@ -226,6 +226,39 @@ async def test_a_run_whose_browser_is_killed_goes_on_within_seconds(world: World
     assert asyncio.get_running_loop().time() - began < 5
     ended = await world.until_report(TaskEnded)
     assert ended.status is WorkflowRunStatus.COMPLETED, await told(world, ended)
+    assert shop.orders == ["lamp"]
+
+
+async def test_a_page_reaches_only_what_the_egress_proxy_lets_it_reach(
+    shop: FakeSite, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(runner_world, "HOST", "127.0.0.1")
+    policy = Policy(parse_networks("127.0.0.0/8"))
+    pool = ChromiumPool(chromium_path(), slots=1)
+    await pool.start()
+    try:
+        async with a_world(clock=SystemClock(), browsers=pool, run=False) as world:
+            proxy = EgressProxy(Dialer(policy), world.fence, SystemEntropy())
+            await proxy.start()
+            world.start(egress=proxy)
+            elsewhere = step("navigate", "out", {"url": "http://localhost:1/"}, retry={"maxAttempts": 1})
+            ended, steps = await outcome(world, document(step("navigate", "in", {"url": shop.url("/form")}), elsewhere))
+            assert steps["in"].status is StepStatus.COMPLETED
+            result = await world.opened(steps["out"].output) if steps["out"].output.size else {}
+            assert ended.status is WorkflowRunStatus.FAILED or result["status"] == 403
+            await proxy.close()
+    finally:
+        await pool.close()
+
+
+async def test_a_browser_that_is_killed_while_it_acts_leaves_the_outcome_unknown(world: World, shop: FakeSite) -> None:
+    shop.stalled.add("/done")
+    await world.assign(an_order(shop), inputs={"item": "lamp"})
+    await until(lambda: shop.orders == ["lamp"])
+    for pid in _browser_processes():
+        os.kill(pid, signal.SIGKILL)
+    ended = await world.until_report(TaskEnded)
+    assert ended.failure.code == "step_outcome_unknown"
     assert shop.orders == ["lamp"]
 
 
