@@ -356,7 +356,9 @@ class Attempt:
         return None if given is None or given.input_request_id in self._used_up else given
 
     async def _suspend(self, path: str, step: Step, question: Question) -> Answer:
-        hold = question.hold_seconds if self._pages.is_open else 0
+        hold = question.hold_seconds if self._pages.has_place else 0
+        if hold:
+            await self._pages.page()  # The answer may belong to what this very page asks for.
         prompt = await self._sealer.seal_text(self._request.subject_id, question.prompt)
         self._asked[path] = self._asked.get(path, 0) + 1
         self._reporter.say(

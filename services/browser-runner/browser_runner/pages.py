@@ -33,6 +33,11 @@ class PageDesk:
         """Whether there is a page."""
         return self._context is not None
 
+    @property
+    def has_place(self) -> bool:
+        """Whether a page is open or would be entered where an earlier walk has come to."""
+        return self.is_open or bool(self._enter_url)
+
     def enter_at(self, url: str, state: bytes | None) -> None:
         """Where, and with which login, the next context begins."""
         self._enter_url, self._state = url, state

@@ -3,9 +3,11 @@
 from __future__ import annotations
 
 import asyncio
+from collections.abc import Sequence
 from dataclasses import replace
 from typing import Any
 
+from kernel.domain.ids import InputRequestId
 from kernel.domain.plan import WorkflowType
 from kernel.domain.task import (
     AnswerDelivered,
@@ -25,6 +27,7 @@ from kernel.domain.task import (
 from kernel.domain.values import Effect
 from kernel.domain.workflow_run import StepStatus, WorkflowRunStatus
 from kernel.log.memory import Fault
+from kernel.log.port import Record
 from kernel.log.topics import Topic
 from kernel.store.port import Session
 from tests.support.eventually import idle, until
@@ -339,6 +342,51 @@ async def test_a_hold_that_ends_parks_and_the_next_task_brings_the_answer() -> N
         assert asked.consumed
 
 
+ASK_CODE = step("ask_user", "ask", {"fields": [{"name": "code", "secret": True}]})
+TYPE_CODE = document(OPEN, ASK_CODE, fill("name", "Name", "{{steps.ask.code}}"), SAVE)
+
+
+async def test_a_one_time_answer_whose_use_stands_behind_a_lapse_is_not_used() -> None:
+    async with a_world(a_shop()) as world:
+        world.vault.secrets["ref-code"] = b"123456"
+
+        def hold_the_report(records: Sequence[Record]) -> Fault:
+            held = any(dict(record.headers).get("ce_type") == "towpath.step.finished.v1" for record in records)
+            return Fault.DELAYED if held else Fault.NONE
+
+        world.log.faults = hold_the_report
+        answer = await world.answer("ask", {"code": {"$secret": "ref-code"}})
+        doc = document(ASK_CODE, OPEN, fill("name", "Name", "{{steps.ask.code}}"))
+        assigned = await world.assign(doc, answers=(answer,))
+        await until(lambda: bool(world.log.in_flight))
+        world.log.faults = None
+        await world.put(Topic.TASK_REPORTS, TaskLeaseLapsed(assigned.task_id, ROOT, RUN, FIRST, "expired"))
+        world.log.in_flight[0].land()
+        await until(lambda: world.runner.held == 0)
+        assert world.site.typed == []
+        assert kinds(await world.reports()) == ["TaskStarted", "StepFinished"]
+        await world.assign(doc, SECOND, answers=(answer,))
+        ended = await world.until_report(TaskEnded, SECOND)
+        assert (ended.status, world.site.typed) == (WorkflowRunStatus.COMPLETED, ["123456"])
+
+
+async def test_a_one_time_answer_is_asked_for_again_when_the_browser_dies_after_its_use() -> None:
+    site = a_shop()
+    site.dies_at = ["fill Name"]
+    async with a_world(site) as world:
+        world.vault.secrets |= {"ref-1": b"111111", "ref-2": b"222222"}
+        first = await world.answer("ask", {"code": {"$secret": "ref-1"}})
+        assigned = await world.assign(TYPE_CODE, answers=(first,))
+        await world.until_report(TaskSuspended)
+        second = replace(
+            await world.answer("ask", {"code": {"$secret": "ref-2"}}), input_request_id=InputRequestId("question-2")
+        )
+        for answer in (first, second):  # the old one may be delivered again
+            await world.put(Topic.RUNNER_INBOX, AnswerDelivered(assigned.task_id, FIRST, 1, answer))
+        ended = await world.until_report(TaskEnded)
+        assert (ended.status, site.typed) == (WorkflowRunStatus.COMPLETED, ["222222"])
+
+
 async def test_a_light_task_that_asks_is_parked_at_once() -> None:
     async with a_world() as world:
         await world.assign(document(step("ask_user", "ask", {"fields": [{"name": "x"}]})))
@@ -440,7 +488,9 @@ async def test_a_long_journal_is_staged_and_read_back() -> None:
 
 LOGIN = document(
     OPEN, fill("pw", "Password", "{{inputs.password}}"), SAVE,
-    sessionCheck=[step("navigate", "home", {"url": f"https://{HOST}/orders", "expect": {"text": "order 17"}}, timeoutMs=1)],
+    sessionCheck=[
+        step("navigate", "home", {"url": f"https://{HOST}/orders", "expect": {"text": "order 17"}}, timeoutMs=1)
+    ],
     inputSchema={"properties": {"password": {"secret": True}}},
 )  # fmt: skip
 
