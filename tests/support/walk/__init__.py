@@ -1,0 +1,1 @@
+"""The small-scope walk over the real deciders: every interleaving of a small platform, breadth first."""
