@@ -136,7 +136,7 @@ async def run_platform(settings: Settings, live: LiveSecrets, stop: asyncio.Even
         async with asyncio.TaskGroup() as group:
             owners = [group.create_task(run_decider(decider, ports, deciders_stop)) for decider in deciders]
             projecting = group.create_task(Projector(ground.log, ground.db, gateway.waiters, ground.clock).run())
-            upkeep = group.create_task(keep_up(ground.store, ground.log, ground.clock))
+            upkeep = group.create_task(keep_up(ground.store, ground.db, ground.log, ground.clock))
             running = group.create_task(runner.run())
             serving = group.create_task(serve(create_app(gateway), settings.port, gateway.drain))
             _collect_seldom()

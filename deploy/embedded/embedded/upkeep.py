@@ -1,4 +1,4 @@
-"""The housework of the artifact store: facts name their blobs, and what was never named goes after a day.
+"""The housework: facts name their blobs, what was never named goes after a day, and what has expired goes too.
 
 A follower reads the topics whose records may refer to blobs (documents, inputs, journals, artifacts) and tells the
 store which are named. It begins anew at every start: naming twice changes nothing.
@@ -14,6 +14,7 @@ from typing import Any, get_args, get_type_hints
 
 import structlog
 
+from api_gateway.upkeep import sweep as sweep_gateway
 from artifact_store.inprocess import Store
 from kernel.clock import Clock
 from kernel.domain.artifact import ArtifactCreated, StagedArtifact
@@ -22,6 +23,7 @@ from kernel.errors import LogUnavailable, Temporary, UnknownType
 from kernel.log.codec import decode
 from kernel.log.port import EventLog
 from kernel.log.topics import TYPES, Topic
+from kernel.sql.port import Database
 
 NAMING_TOPICS = (Topic.DEFINITIONS, Topic.RUN_LEDGER, Topic.JOB_RUNS)
 SWEEP_SECONDS = 3600.0
@@ -30,13 +32,13 @@ READ_SECONDS = 30.0
 _log = structlog.get_logger("embedded.upkeep")
 
 
-async def keep_up(store: Store, log: EventLog, clock: Clock) -> None:
+async def keep_up(store: Store, db: Database, log: EventLog, clock: Clock) -> None:
     """Name and sweep until cancelled."""
     async with asyncio.TaskGroup() as group:
         for topic in NAMING_TOPICS:
             for partition in range(log.partitions(topic)):
                 group.create_task(_follow(store, log, clock, topic, partition))
-        group.create_task(_sweep(store, clock))
+        group.create_task(_sweep(store, db, clock))
 
 
 async def _follow(store: Store, log: EventLog, clock: Clock, topic: Topic, partition: int) -> None:
@@ -60,9 +62,10 @@ async def _follow(store: Store, log: EventLog, clock: Clock, topic: Topic, parti
             await clock.sleep(1.0)
 
 
-async def _sweep(store: Store, clock: Clock) -> None:
+async def _sweep(store: Store, db: Database, clock: Clock) -> None:
     while True:
         await clock.sleep(SWEEP_SECONDS)
+        await sweep_gateway(db, clock)
         gone = await store.sweep(clock.now_ms())
         _log.info("store.swept", gone=gone)
 
