@@ -468,10 +468,11 @@ class ChromiumPool:
         self._busy: set[_Warm] = set()
 
     async def start(self) -> None:
-        """Start the driver and one browser. Raises `Temporary("browser_unavailable")`."""
+        """Start the driver and one browser. `Temporary("browser_unavailable")`: it may be called again."""
         if os.geteuid() == 0:
             await _log.awarning("browser_sandbox_off", why="running as root; pages are not kept from this machine")
-        self._playwright = await async_playwright().start()
+        if self._playwright is None:
+            self._playwright = await async_playwright().start()
         self._idle.append(await self._launch())
 
     async def open(self, tenant: str, grant: EgressGrant | None, state: bytes | None) -> Context:
