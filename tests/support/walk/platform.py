@@ -11,8 +11,8 @@ gives); what it derives comes later, record by record in order for each target. 
 
 A runner appends the read that follows the `once` step together with its end.
 
-The watermarks of deciders drop what a former owner derives again; so repeats go where no watermark is: into inboxes,
-and, with repeated reports of runners, into `task_reports`.
+The watermarks of deciders drop what a former owner derives again, so the input of `dispatch` has no repeats. Inboxes
+and `task_reports` have, and there `advance` reads them, too, as if it had no watermark: more than can happen.
 
 Broken is what raises: a second act, an act after the end was decided, a second live session, a report that counts
 behind its lapse or is lost before it, a gap in the facts, two assigned tasks of one workflow run.
