@@ -189,16 +189,16 @@ class WorkflowRun(Resource, frozen=True):
 
 
 class Step(Resource, frozen=True):
-    """How one step ended in one attempt of a workflow run."""
+    """What became of one step in one attempt of a workflow run."""
 
     step_id: str
     path: str = ""
     """Address of the step, `orders[2].open` inside a loop; equal to `step_id` outside."""
     name: str = ""
     type: str | None = None
-    """Kind of the step; None while a `once` step is under way."""
-    status: str = ""
-    """`COMPLETED`, `FAILED`, `SKIPPED`; in any letter case."""
+    """Kind of the step."""
+    status: str | None = None
+    """`COMPLETED`, `FAILED`, `SKIPPED`; in any letter case. None while it is under way."""
     attempt: int = 1
     """Attempt of the workflow run, from 1; a later attempt may end the same step again."""
     tries: int = 1
@@ -217,12 +217,12 @@ class Step(Resource, frozen=True):
     @property
     def failed(self) -> bool:
         """It ended with an error."""
-        return self.status.upper() == "FAILED"
+        return self.status is not None and self.status.upper() == "FAILED"
 
     @property
     def skipped(self) -> bool:
         """Its condition was false."""
-        return self.status.upper() == "SKIPPED"
+        return self.status is not None and self.status.upper() == "SKIPPED"
 
     @property
     def seconds(self) -> float | None:

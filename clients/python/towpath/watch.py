@@ -170,7 +170,7 @@ class _Looks:
 
     def _workflow(self, workflow_id: str, run: WorkflowRun) -> WorkflowProgress:
         found = each(lambda page: self.client.workflow_runs.steps(run.id, page=page))
-        steps = {(step.address, step.attempt): step for step in found}
+        steps = {(step.address, step.attempt): step for step in found if step.status is not None}
         in_order = tuple(sorted(steps.values(), key=_end))
         progress = WorkflowProgress(workflow_id, self._name_of_workflow(workflow_id), run, in_order)
         if run.ended:
