@@ -11,6 +11,7 @@ import asyncio
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, field
 from functools import lru_cache
+from itertools import chain
 
 import structlog
 
@@ -22,7 +23,7 @@ from kernel.errors import LogRefused, LogUnavailable, UnknownOutcome, UnknownTyp
 from kernel.log.codec import decode
 from kernel.log.port import EventLog, Stored
 from kernel.log.topics import TYPES, Topic
-from kernel.sql.port import Database, Statement
+from kernel.sql.port import Database, Params, Statement
 
 PUBLIC_TOPICS = (Topic.JOB_RUNS, Topic.DEFINITIONS)
 BATCH_RECORDS_MAX = 1000
@@ -31,10 +32,9 @@ READ_WAIT_SECONDS = 30.0
 RETRY_SECONDS = 0.2
 _IN_CLAUSE_MAX = 500
 _BUILD_TABLES = ("projected_streams", "projection_positions")
-_SEQUENCE_SQL = (
-    "INSERT INTO projected_streams (topic, stream, sequence) VALUES (?, ?, ?)"
-    " ON CONFLICT (topic, stream) DO UPDATE SET sequence = excluded.sequence"
-)
+_ROWS_PER_STATEMENT = (32, 16, 8, 4, 2, 1)
+"""Few sizes, so that few texts are to be prepared; a statement of many rows spares many trips to the database."""
+_STREAMS = Table("projected_streams", ("topic", "stream"))
 _log = structlog.get_logger("api_gateway.projecting")
 
 
@@ -181,7 +181,8 @@ class Projector:
 
     def _sequence_statements(self, follower: _Follower, fresh: Iterable[Fact]) -> list[Statement]:
         touched = {fact.key for fact in fresh if fact.sequence}
-        return [(_SEQUENCE_SQL, (follower.topic.value, key, follower.sequences[key])) for key in touched]
+        rows = [(follower.sequences[key], follower.topic.value, key) for key in sorted(touched)]
+        return _statements(Kind.PUT, _STREAMS, ("sequence",), rows)
 
 
 def _facts(stored: Iterable[Stored]) -> list[Fact]:
@@ -214,17 +215,34 @@ def _fresh(follower: _Follower, facts: Iterable[Fact]) -> list[Fact]:
 
 
 def statements_of(facts: Iterable[Fact]) -> list[Statement]:
-    """The statements of a batch: one per changed row, however many facts changed it."""
+    """The statements of a batch: each changed row once, however many facts changed it; equal inserts share one."""
     rows: dict[tuple[str, tuple[Cell, ...]], Change] = {}
     for fact in facts:
         for change in catalog.changes(fact):
             place = (change.table.name, change.key)
             earlier = rows.get(place)
             rows[place] = change if earlier is None else _merged(earlier, change)
-    return [
-        (_sql(change.kind, change.table, tuple(change.columns)), (*change.columns.values(), *change.key))
-        for change in rows.values()
-    ]
+    alike: dict[tuple[Kind, str, tuple[str, ...]], list[Change]] = {}
+    for change in rows.values():
+        alike.setdefault((change.kind, change.table.name, tuple(change.columns)), []).append(change)
+    statements: list[Statement] = []
+    for (kind, _, columns), changes in alike.items():
+        values = [(*change.columns.values(), *change.key) for change in changes]
+        statements += _statements(kind, changes[0].table, columns, values)
+    return statements
+
+
+def _statements(kind: Kind, table: Table, columns: tuple[str, ...], rows: Sequence[Params]) -> list[Statement]:
+    """`rows` (columns, then the key) in as few statements as the sizes allow; a patch finds one row at a time."""
+    if kind is Kind.PATCH:
+        return [(_sql(kind, table, columns, 1), row) for row in rows]
+    statements: list[Statement] = []
+    begin = 0
+    while begin < len(rows):
+        count = next(size for size in _ROWS_PER_STATEMENT if size <= len(rows) - begin)
+        statements.append((_sql(kind, table, columns, count), (*chain(*rows[begin : begin + count]),)))
+        begin += count
+    return statements
 
 
 def _merged(earlier: Change, later: Change) -> Change:
@@ -235,15 +253,16 @@ def _merged(earlier: Change, later: Change) -> Change:
 
 
 @lru_cache(maxsize=1024)
-def _sql(kind: Kind, table: Table, columns: tuple[str, ...]) -> str:
-    """Parameters: the columns, then the key."""
+def _sql(kind: Kind, table: Table, columns: tuple[str, ...], rows: int) -> str:
+    """Parameters: the columns, then the key, row by row."""
     if kind is Kind.PATCH:
         changed = ", ".join(f"{column} = ?" for column in columns)
         found = " AND ".join(f"{column} = ?" for column in table.key)
         return f"UPDATE {table.name} SET {changed} WHERE {found}"  # noqa: S608 (our own names)
     names = ", ".join((*columns, *table.key))
     marks = ", ".join("?" * (len(columns) + len(table.key)))
-    insert = f"INSERT INTO {table.name} ({names}) VALUES ({marks})"  # noqa: S608 (our own names)
+    values = ", ".join([f"({marks})"] * rows)
+    insert = f"INSERT INTO {table.name} ({names}) VALUES {values}"  # noqa: S608 (our own names)
     if kind is Kind.KEEP:
         return f"{insert} ON CONFLICT DO NOTHING"
     changed = ", ".join(f"{column} = excluded.{column}" for column in columns)

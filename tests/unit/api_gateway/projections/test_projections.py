@@ -108,6 +108,14 @@ def test_all_changes_of_a_row_in_a_batch_are_one_statement() -> None:
     assert params[:2] == ("in_progress", 2)
 
 
+def test_rows_that_are_inserted_alike_share_few_statements() -> None:
+    facts = [fact(finished(f"step_{number}"), number) for number in range(1, 78)]
+    on_steps = [(sql, params) for sql, params in statements_of(facts) if "INTO run_events " in sql]
+    rows = [sql.count("(?") for sql, _ in on_steps]
+    assert rows == [32, 32, 8, 4, 1]
+    assert all(sql.count("?") == len(params) for sql, params in on_steps)
+
+
 def test_a_revision_that_is_there_is_kept() -> None:
     changed = WorkflowChanged(WorkflowId("w"), "n", Document("{}", "", 2), 1, UserId("u"), RequestId("r"))
     kinds = {change.table.name: change.kind for change in catalog.changes(fact(changed))}
