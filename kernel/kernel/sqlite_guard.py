@@ -34,9 +34,12 @@ _MASK = 0xFFFFFFFF
 class FolderLock:
     """Exclusive hold on a data folder. Let go by `release`, or by the kernel when the process dies."""
 
-    def __init__(self, folder: Path) -> None:
-        """Take the lock at once. Raises `LogRefused`, naming the holder's pid, when another process has it."""
-        self._fd = os.open(folder / "towpath.lock", os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o600)
+    def __init__(self, folder: Path, name: str = "towpath.lock") -> None:
+        """Take the lock at once. Raises `LogRefused`, naming the holder's pid, when another process has it.
+
+        A folder may have several locks, told apart by `name`; `OSError` when the file cannot be made.
+        """
+        self._fd = os.open(folder / name, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o600)
         try:
             fcntl.flock(self._fd, fcntl.LOCK_EX | fcntl.LOCK_NB)
         except BlockingIOError:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import argparse
 import asyncio
 import signal
+import sys
 from pathlib import Path
 
 from demo_shop.shop import ShopSettings, start_shop
@@ -33,7 +34,12 @@ def main() -> None:
     parser.add_argument("--mfa", action="store_true", help="ask for a one-time code")
     parser.add_argument("--admin", action="store_true", help="serve /_admin, for tests")
     parser.add_argument("--quiet", action="store_true", help="do not print the address")
-    asyncio.run(_run(parser.parse_args()))
+    arguments = parser.parse_args()
+    try:
+        asyncio.run(_run(arguments))
+    except OSError as error:
+        print(f"demo_shop: {arguments.host}:{arguments.port}: {error.strerror}", file=sys.stderr)
+        sys.exit(1)
 
 
 if __name__ == "__main__":

@@ -18,6 +18,9 @@ def main() -> int:
 
             return watch()
         case "platform":
+            from embedded.slim import leave_out  # noqa: PLC0415 (before the imports of the platform)
+
+            leave_out()
             from embedded.platform import main as run_platform  # noqa: PLC0415 (a small process stays small)
 
             run_platform()

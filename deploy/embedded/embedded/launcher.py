@@ -4,7 +4,7 @@
              ├─ demo shop
              └─ demo (ends by itself)
 
-Standard library only, so that it stays small while the platform serves. It says what it starts, prints the API key the
+It imports little, so that it stays small while the platform serves. It says what it starts, prints the API key the
 first time, and turns Ctrl-C into a drain. When it dies, its children are told by the kernel (PDEATHSIG).
 """
 
@@ -20,8 +20,11 @@ import urllib.error
 import urllib.request
 from pathlib import Path
 
+from browser_runner.watchdog import REFUSED_EXIT_CODE
+from embedded.ports import check_free
 from embedded.settings import Settings, read_settings
-from kernel.errors import Rejected
+from embedded.watching import sweep_leftovers
+from kernel.errors import Permanent, Rejected
 
 _PR_SET_PDEATHSIG = 1
 _START_SECONDS = 60.0
@@ -32,11 +35,22 @@ def launch() -> int:
     """Start everything, wait for the end; 0 after a drain, else the code of what failed."""
     try:
         settings = read_settings()
-    except Rejected as error:
+        _check(settings)
+    except (Rejected, Permanent) as error:
         print(f"towpath: {error.message}", file=sys.stderr)
         return 2
-    settings.data.mkdir(parents=True, exist_ok=True)
     return _Launch(settings).run()
+
+
+def _check(settings: Settings) -> None:
+    """What can be known before anything starts: folder, browser, port."""
+    try:
+        settings.data.mkdir(parents=True, exist_ok=True)
+    except OSError as error:
+        raise Rejected("setting_invalid", f"TOWPATH_DATA: {settings.data}: {error.strerror}") from None
+    if settings.browser and not os.access(settings.browser, os.X_OK):
+        raise Rejected("setting_invalid", f"TOWPATH_BROWSER: there is no program {settings.browser}")
+    check_free(settings.port)
 
 
 def _die_with_parent(number: int) -> None:
@@ -59,7 +73,7 @@ class _Launch:
             if not self._await_ready():
                 return self._end()
             self._say_where()
-            demo = self._start_demo() if self.settings.demo else None
+            demo = self._start_demo() if self.settings.demo and self.settings.browser else None
             return self._wait(demo)
         finally:
             self._stop_rest()
@@ -101,7 +115,7 @@ class _Launch:
         if settings.egress_allow:
             print(f"  egress      TOWPATH_EGRESS_ALLOW={settings.egress_allow}   (beside the public network)")
         if not settings.browser:
-            print("  browser     none: only workflows without pages run (set TOWPATH_BROWSER)")
+            print("  browser     none: only workflows without pages run, and no demo (set TOWPATH_BROWSER)")
         elif os.geteuid() == 0:
             print("  WARNING     running as root: Chromium's sandbox is OFF. Use an ordinary user for foreign sites.")
         print(flush=True)
@@ -129,14 +143,18 @@ class _Launch:
         if demo is not None:
             while demo.poll() is None and self.watchdog.poll() is None:
                 time.sleep(0.1)
-            if demo.poll() == 0:
-                print(f"\nTowpath keeps serving on {self.settings.url}. Ctrl-C ends it.", flush=True)
+        if self.watchdog.poll() is None and not self.draining:
+            print(f"\nTowpath keeps serving on {self.settings.url}. Ctrl-C ends it.", flush=True)
         return self._end()
 
     def _end(self) -> int:
         assert self.watchdog is not None
         code = self.watchdog.wait()
-        if code and not self.draining:
+        if code < 0:
+            sweep_leftovers(self.settings)
+            print(f"towpath: the watchdog was killed (signal {-code}); `make run` starts again", file=sys.stderr)
+            return 1
+        if code not in (0, REFUSED_EXIT_CODE) and not self.draining:
             print(f"towpath: the platform ended with code {code}; `make run` starts it again", file=sys.stderr)
         return 0 if self.draining else code
 

@@ -1,23 +1,24 @@
 """The one platform process: all services over one folder. The composition root of the embedded form.
 
 Order of the start: the folder's lock (proof that every earlier life is over), log and tables, the proof of death to
-`dispatch`, deciders, runner and gateway. Order of the end: no new work, attempts hand back, deciders checkpoint.
+`dispatch`, deciders and runner, gateway. Order of the end: no new work, attempts hand back, deciders checkpoint.
 """
 
 from __future__ import annotations
 
 import asyncio
+import errno
 import gc
+import importlib
 import os
 import signal
 import sys
 from collections.abc import Iterator
-from contextlib import AsyncExitStack, contextmanager
+from contextlib import AsyncExitStack
 from dataclasses import dataclass
 
 import structlog
 
-from api_gateway.app import create_app
 from api_gateway.draining import Drain
 from api_gateway.gateway import Services as GatewayServices
 from api_gateway.migrations import migrations as gateway_migrations
@@ -35,7 +36,7 @@ from browser_runner.watchdog import REFUSED_EXIT_CODE, Liveness
 from embedded.browsers import open_browsers
 from embedded.folder import kept_bytes, kept_uuid
 from embedded.keys import first_api_key
-from embedded.serving import serve
+from embedded.ports import check_free
 from embedded.settings import PARTITIONS, Settings, read_settings
 from embedded.telling import PlatformObserver, start_logging
 from embedded.upkeep import keep_up
@@ -46,7 +47,7 @@ from kernel.domain.task import RunnerDied
 from kernel.domain.values import Pool
 from kernel.egress.dialer import Dialer
 from kernel.egress.policy import Policy, parse_networks
-from kernel.errors import LogRefused, Permanent
+from kernel.errors import LogRefused, Permanent, Rejected
 from kernel.ids import Entropy, SystemEntropy
 from kernel.log import codec
 from kernel.log.envelope import Envelope
@@ -122,6 +123,7 @@ def gateway_settings(settings: Settings, entropy: Entropy) -> GatewaySettings:
 
 async def run_platform(settings: Settings, live: LiveSecrets, stop: asyncio.Event) -> None:
     """Serve until `stop`; then drain. Raises what makes the folder unusable."""
+    check_free(settings.port)
     async with AsyncExitStack() as stack:
         ground = await open_ground(settings, stack, live)
         keys = SubjectKeys(ground.store.vault, ground.clock)
@@ -138,8 +140,7 @@ async def run_platform(settings: Settings, live: LiveSecrets, stop: asyncio.Even
             projecting = group.create_task(Projector(ground.log, ground.db, gateway.waiters, ground.clock).run())
             upkeep = group.create_task(keep_up(ground.store, ground.db, ground.log, ground.clock))
             running = group.create_task(runner.run())
-            serving = group.create_task(serve(create_app(gateway), settings.port, gateway.drain))
-            _collect_seldom()
+            serving = group.create_task(_serve(gateway, settings.port))
             await stop.wait()
             _log.info("platform.draining", held=runner.held)
             gateway.drain.begin()
@@ -149,6 +150,13 @@ async def run_platform(settings: Settings, live: LiveSecrets, stop: asyncio.Even
             await asyncio.wait(owners)
             for task in (projecting, upkeep, serving):
                 task.cancel()
+
+
+async def _serve(gateway: GatewayServices, port: int) -> None:
+    """Load the server while deciders and runner are at work: after a death they are what others wait for."""
+    serving = await asyncio.to_thread(importlib.import_module, "embedded.serving")
+    _collect_seldom()
+    await serving.serve(gateway, port)
 
 
 def _collect_seldom() -> None:
@@ -218,28 +226,36 @@ async def _main(settings: Settings) -> None:
         alive.cancel()
 
 
-@contextmanager
-def _told() -> Iterator[None]:
-    """A refusal ends the process with one clear line and a code that the watchdog does not restart."""
-    try:
-        yield
-    except* (LogRefused, Permanent) as refused:
-        for error in _leaves(refused):
-            print(f"towpath: {error}", file=sys.stderr, flush=True)
-        sys.exit(REFUSED_EXIT_CODE)
+_OF_THE_DISK = frozenset({errno.ENOSPC, errno.EDQUOT, errno.EROFS, errno.EACCES, errno.EPERM})
 
 
-def _leaves(group: BaseExceptionGroup[BaseException]) -> Iterator[BaseException]:
-    for error in group.exceptions:
-        if isinstance(error, BaseExceptionGroup):
-            yield from _leaves(error)
-        else:
-            yield error
+def _refusals(error: BaseException) -> Iterator[str]:
+    """What of `error` no restart would cure, in words."""
+    match error:
+        case BaseExceptionGroup():
+            for inner in error.exceptions:
+                yield from _refusals(inner)
+        case Rejected() | Permanent():
+            yield error.message
+        case LogRefused():
+            yield str(error)
+        case OSError() if error.errno in _OF_THE_DISK:
+            yield f"{error.filename or 'the data folder'}: {error.strerror}"
 
 
 def main() -> None:
-    """The platform process; started by the watchdog."""
+    """The platform process; started by the watchdog.
+
+    A refusal ends it with one clear line and a code that the watchdog does not restart.
+    """
     import uvloop  # noqa: PLC0415 (only this process needs the loop)
 
-    with _told():
+    try:
         uvloop.run(_main(read_settings()))
+    except Exception as error:  # the edge of the process: what is no refusal goes on to the interpreter
+        refusals = dict.fromkeys(_refusals(error))
+        if not refusals:
+            raise
+        for refusal in refusals:
+            print(f"towpath: {refusal}", file=sys.stderr, flush=True)
+        sys.exit(REFUSED_EXIT_CODE)

@@ -4,16 +4,17 @@ from __future__ import annotations
 
 import asyncio
 import warnings
-from typing import Any
 
 from granian.constants import HTTPModes, Interfaces
 from granian.server.embed import Server
 
-from api_gateway.draining import Drain
+from api_gateway.app import create_app
+from api_gateway.gateway import Services
 
 
-async def serve(app: Any, port: int, drain: Drain) -> None:
-    """Serve `app` on 127.0.0.1:`port` until cancelled. Open streams are told to end by `drain`."""
+async def serve(gateway: Services, port: int) -> None:
+    """Serve `gateway` on 127.0.0.1:`port` until cancelled; open streams are told to end by its drain."""
+    app = create_app(gateway)
     with warnings.catch_warnings():
         warnings.simplefilter("ignore")
         server = Server(
@@ -30,6 +31,6 @@ async def serve(app: Any, port: int, drain: Drain) -> None:
     try:
         await serving
     finally:
-        drain.begin()
+        gateway.drain.begin()
         server.stop()  # type: ignore[no-untyped-call]  # Granian annotates its constructor only
         await asyncio.wait([serving], timeout=2.0)

@@ -3,12 +3,16 @@
 from __future__ import annotations
 
 import os
+import zlib
 from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
 
 from kernel.egress.policy import parse_networks
 from kernel.errors import Rejected
+
+_SCRATCH_BYTES_MAX = 60
+"""Of the 107 that a socket's path may have, Chromium adds up to 46."""
 
 PARTITIONS = 4
 """Partitions of every topic: few batch better on few cores; fixed when the folder is made."""
@@ -64,6 +68,17 @@ class Settings:
     def log_file(self) -> Path:
         """What the platform says, as JSON lines."""
         return self.data / "platform.log"
+
+    @property
+    def scratch(self) -> Path:
+        """Profiles and downloads while browsers use them; emptied at every start and after every death.
+
+        Chromium opens a socket below it, and the path of a socket is short.
+        """
+        inside = self.data / "tmp"
+        if len(os.fsencode(inside)) <= _SCRATCH_BYTES_MAX:
+            return inside
+        return Path(f"/tmp/towpath-{os.geteuid()}-{zlib.crc32(os.fsencode(self.data)):08x}")  # noqa: S108 (made anew, 0700)
 
     @property
     def shop_log(self) -> Path:

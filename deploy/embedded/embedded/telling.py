@@ -20,6 +20,7 @@ def start_logging(path: Path, live: LiveSecrets) -> None:
     path.parent.mkdir(parents=True, exist_ok=True)
     handler = RotatingFileHandler(path, maxBytes=10_000_000, backupCount=3)
     handler.setFormatter(logging.Formatter("%(message)s"))
+    logging.raiseExceptions = False  # a full disk is told once, by whoever cannot go on, not by every line
     root = logging.getLogger()
     root.handlers[:] = [handler]
     root.setLevel(logging.INFO)

@@ -1,13 +1,17 @@
-"""The watchdog of the platform process: restarts it when it dies, and leaves no browser behind."""
+"""The watchdog of the platform process: restarts it when it dies, and leaves neither browser nor profile behind."""
 
 from __future__ import annotations
 
 import os
+import shutil
 import sys
+from pathlib import Path
 
 from browser_runner.process_tree import sweep_orphans
-from browser_runner.watchdog import WatchdogSettings, run_watchdog
-from embedded.settings import read_settings
+from browser_runner.watchdog import REFUSED_EXIT_CODE, WatchdogSettings, run_watchdog
+from embedded.settings import Settings, read_settings
+from kernel.errors import LogRefused
+from kernel.sqlite_guard import FolderLock
 
 MARK_VARIABLE = "TOWPATH_FOLDER"
 """Stands in the environment of everything that belongs to one data folder, so that leftovers are found."""
@@ -16,11 +20,31 @@ MARK_VARIABLE = "TOWPATH_FOLDER"
 def watch() -> int:
     """Run the platform until it ends in good order; the exit code of its last life."""
     settings = read_settings()
-    mark = f"{MARK_VARIABLE}={settings.data}"
-    sweep_orphans(mark)
-    environ = {**os.environ, MARK_VARIABLE: str(settings.data)}
-    return run_watchdog(
-        [sys.executable, "-m", "embedded", "platform"],
-        environ=environ,
-        settings=WatchdogSettings(drain_seconds=settings.drain_seconds + 10),
-    )
+    try:
+        # Held for as long as this process lives: whoever sweeps must know that what it finds is nobody's.
+        lock = FolderLock(settings.data, "watchdog.lock")
+        sweep_leftovers(settings)
+        _clear(settings.scratch)
+    except (LogRefused, OSError) as error:
+        print(f"towpath: {error}", file=sys.stderr, flush=True)
+        return REFUSED_EXIT_CODE
+    try:
+        return run_watchdog(
+            [sys.executable, "-m", "embedded", "platform"],
+            environ={**os.environ, MARK_VARIABLE: str(settings.data), "TMPDIR": str(settings.scratch)},
+            on_death=lambda _: _clear(settings.scratch),
+            settings=WatchdogSettings(drain_seconds=settings.drain_seconds + 10),
+        )
+    finally:
+        lock.release()
+
+
+def sweep_leftovers(settings: Settings) -> None:
+    """Kill what an earlier life over the folder left behind. Only for who knows that no platform runs there."""
+    sweep_orphans(f"{MARK_VARIABLE}={settings.data}")
+
+
+def _clear(scratch: Path) -> None:
+    """An empty folder for what browsers and downloads need for a while; a killed browser never tidies up."""
+    shutil.rmtree(scratch, ignore_errors=True)
+    scratch.mkdir(mode=0o700)
