@@ -25,7 +25,7 @@ from pathlib import Path
 import uvloop
 
 from tests.bench.browsing import browser_overhead
-from tests.bench.figures import Figure, line
+from tests.bench.figures import Figure, line, put, tell
 from tests.bench.memory import idle_memory
 from tests.bench.platform import Platform, running_platform
 from tests.bench.runs import Effort, w1, w1_c100, w2
@@ -69,11 +69,11 @@ MEASURES: dict[str, Measure] = {
 async def _measure(names: list[str], effort: Effort) -> list[str]:
     lines = []
     for name in names:
-        print(f"bench: {name} …", file=sys.stderr, flush=True)
+        tell(name)
         with tempfile.TemporaryDirectory(prefix="towpath-bench-") as folder:
             async for one in MEASURES[name](Path(folder), effort):
                 lines.append(line(one))
-                print(lines[-1], flush=True)
+                put(lines[-1])
     return lines
 
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import sys
 from collections.abc import Sequence
 from dataclasses import dataclass, field
 
@@ -24,9 +25,7 @@ class Figure:
     detail: dict[str, float] = field(default_factory=dict)
 
 
-def figure(
-    name: str, value: float, unit: str, baseline: tuple[str, float], samples: int, **detail: float
-) -> Figure:
+def figure(name: str, value: float, unit: str, baseline: tuple[str, float], samples: int, **detail: float) -> Figure:
     """A figure as of now; `baseline` is its name and value."""
     baseline_name, raw = baseline
     ratio = value / raw if raw else 0.0
@@ -44,3 +43,15 @@ def quantile(values: Sequence[float], share: float) -> float:
     """The value below which `share` of all lie; nearest rank."""
     ordered = sorted(values)
     return ordered[min(int(len(ordered) * share), len(ordered) - 1)]
+
+
+def put(text: str) -> None:
+    """A line for machines."""
+    sys.stdout.write(text + "\n")
+    sys.stdout.flush()
+
+
+def tell(text: str) -> None:
+    """A line for people: progress, or what is missing."""
+    sys.stderr.write(f"bench: {text}\n")
+    sys.stderr.flush()

@@ -31,7 +31,12 @@ class Connection(asyncio.Protocol):
     def __init__(self, host: str, key: str) -> None:
         self._fixed = f"Host: {host}\r\nAuthorization: Bearer {key}\r\n"
         self._transport: asyncio.Transport | None = None
-        self._forget(b"")
+        self._received = bytearray()
+        self._head_bytes = self._total = 0
+        self._text = b""
+        self._seen_at = 0.0
+        self._answer: asyncio.Future[Reply] = asyncio.get_running_loop().create_future()
+        self._answer.cancel()
 
     @classmethod
     async def open(cls, port: int, key: str = "") -> Connection:
@@ -83,4 +88,4 @@ class Connection(asyncio.Protocol):
         self._head_bytes = self._total = 0
         self._text = text
         self._seen_at = 0.0
-        self._answer: asyncio.Future[Reply] = asyncio.get_running_loop().create_future()
+        self._answer = asyncio.get_running_loop().create_future()

@@ -16,6 +16,10 @@ from tests.bench.http import Connection
 from tests.bench.platform import free_port
 
 
+_COMMITS_TO_FULL_SIZE = 600
+"""Two pages each, a checkpoint every thousand pages."""
+
+
 @dataclass(frozen=True, slots=True)
 class BareService:
     """`tests.bench.bare_service` as a process."""
@@ -28,9 +32,7 @@ class BareService:
 async def bare_service(folder: Path) -> AsyncIterator[BareService]:
     """Start it, wait until it answers, kill it in the end."""
     port = free_port()
-    process = subprocess.Popen(
-        [sys.executable, "-m", "tests.bench.bare_service", str(port), str(folder / "bare.sqlite")]
-    )
+    process = _start_bare(port, folder / "bare.sqlite")
     try:
         connection = await _patient_connection(port)
         await connection.ask("GET", "/one")
@@ -39,6 +41,10 @@ async def bare_service(folder: Path) -> AsyncIterator[BareService]:
     finally:
         process.kill()
         process.wait()
+
+
+def _start_bare(port: int, file: Path) -> subprocess.Popen[bytes]:
+    return subprocess.Popen([sys.executable, "-m", "tests.bench.bare_service", str(port), str(file)])
 
 
 async def _patient_connection(port: int) -> Connection:
@@ -50,17 +56,26 @@ async def _patient_connection(port: int) -> Connection:
     raise RuntimeError("the bare service does not start")
 
 
-def commits_ms(folder: Path, chains: int, length: int) -> list[float]:
-    """How long chains of `length` dependent commits (one row, one fsync each) take."""
-    connection = open_raw(folder / "raw.sqlite")
-    took = []
-    for _ in range(chains):
-        began = perf_counter()
-        for _ in range(length):
-            commit_one(connection)
-        took.append((perf_counter() - began) * 1000)
-    connection.close()
-    return took
+class RawCommits:
+    """A file of its own, whose write-ahead log has grown to its full size, as that of a running platform has."""
+
+    def __init__(self, folder: Path) -> None:
+        self._connection = open_raw(folder / "raw.sqlite")
+        for _ in range(_COMMITS_TO_FULL_SIZE):
+            commit_one(self._connection)
+
+    def chains_ms(self, chains: int, length: int) -> list[float]:
+        """How long chains of `length` dependent commits (one row, one fsync each) take."""
+        took = []
+        for _ in range(chains):
+            began = perf_counter()
+            for _ in range(length):
+                commit_one(self._connection)
+            took.append((perf_counter() - began) * 1000)
+        return took
+
+    def close(self) -> None:
+        self._connection.close()
 
 
 async def asks_ms(connection: Connection, method: str, path: str, count: int) -> list[float]:

@@ -19,7 +19,7 @@ from tests.bench.figures import Figure, figure, quantile
 from tests.bench.http import Connection
 from tests.bench.platform import Platform, create_workflow
 from tests.bench.processes import cpu_ms
-from tests.bench.raw import asks_ms, bare_service, commits_ms
+from tests.bench.raw import RawCommits, asks_ms, bare_service
 
 W1_STEPS = 3
 W2_STEPS = 100
@@ -74,6 +74,7 @@ async def w1(platform: Platform, folder: Path, effort: Effort) -> AsyncIterator[
     connection = await platform.connect()
     for _ in range(effort.of(100)):
         await run_once(connection, workflow_id)
+    raw_commits = RawCommits(folder)
     took: list[Took] = []
     chains: list[float] = []
     posts: list[float] = []
@@ -82,8 +83,9 @@ async def w1(platform: Platform, folder: Path, effort: Effort) -> AsyncIterator[
         await asks_ms(other, "POST", "/one", effort.of(100))
         for _ in range(_ROUNDS):
             took += [await run_once(connection, workflow_id) for _ in range(effort.of(60))]
-            chains += commits_ms(folder, effort.of(60), CHAIN_COMMITS)
+            chains += raw_commits.chains_ms(effort.of(60), CHAIN_COMMITS)
             posts += await asks_ms(other, "POST", "/one", effort.of(60))
+    raw_commits.close()
     ended, answered = [one.ended for one in took], [one.answered for one in took]
     name = f"{CHAIN_COMMITS} SQLite commits (FULL) one after another, and a bare POST"
     for share, title in ((0.5, "p50"), (0.99, "p99")):
@@ -121,11 +123,13 @@ async def w2(platform: Platform, folder: Path, effort: Effort) -> AsyncIterator[
     workflow_id = await create_workflow(platform, no_op_steps(W2_STEPS), "w2")
     connection = await platform.connect()
     await run_once(connection, workflow_id)
+    raw_commits = RawCommits(folder)
     took: list[float] = []
     commits: list[float] = []
     for _ in range(effort.of(20)):
         took.append((await run_once(connection, workflow_id)).ended / W2_STEPS)
-        commits += commits_ms(folder, 20, 1)
+        commits += raw_commits.chains_ms(20, 1)
+    raw_commits.close()
     baseline = ("one SQLite commit (FULL)", quantile(commits, 0.5))
     yield figure("w2_ms_per_step", quantile(took, 0.5), "ms", baseline, len(took), p99_ms=quantile(took, 0.99))
 
