@@ -15,7 +15,6 @@ from tests.bench.bare_service import commit_one, open_raw
 from tests.bench.http import Connection
 from tests.bench.platform import free_port
 
-
 _COMMITS_TO_FULL_SIZE = 600
 """Two pages each, a checkpoint every thousand pages."""
 
