@@ -98,11 +98,23 @@ class LiveSecrets:
 
         What is no JSON becomes its scrubbed `repr`.
         """
+        return self._scrub(value, by_name=True)
+
+    def scrub_values(self, value: Any) -> Any:
+        """As `scrub_json`, whatever the names are: for data, where a member called `token` may be anything."""
+        return self._scrub(value, by_name=False) if self._forms else value
+
+    def _scrub(self, value: Any, *, by_name: bool) -> Any:
         match value:
             case Mapping():
-                return {self.scrub_text(str(name)): self._scrub_member(str(name), held) for name, held in value.items()}
+                return {
+                    self.scrub_text(str(name)): HIDDEN
+                    if by_name and _is_hidden_member(str(name), held)
+                    else self._scrub(held, by_name=by_name)
+                    for name, held in value.items()
+                }
             case list() | tuple() | set() | frozenset():
-                return [self.scrub_json(item) for item in value]
+                return [self._scrub(item, by_name=by_name) for item in value]
             case _:
                 return self._scrub_scalar(value)
 
@@ -118,10 +130,6 @@ class LiveSecrets:
                 return self.scrub_bytes(bytes(value))
             case _:
                 return self.scrub_text(repr(value))
-
-    def _scrub_member(self, name: str, value: Any) -> Any:
-        hidden = is_secret_name(name) and value is not None and not isinstance(value, bool)
-        return HIDDEN if hidden else self.scrub_json(value)
 
 
 class Redactor:
@@ -149,6 +157,10 @@ def is_secret_name(name: str) -> bool:
     if not words:
         return False
     return bool(_NAMES_ANYWHERE.intersection(words)) or words[-1] in _NAMES_LAST or words[-2:] in _NAMES_LAST_TWO
+
+
+def _is_hidden_member(name: str, value: Any) -> bool:
+    return value is not None and not isinstance(value, bool) and is_secret_name(name)
 
 
 def _raw(value: str | bytes | Secret) -> bytes:

@@ -51,6 +51,7 @@ from kernel.domain.workflow_run import ENDED_WELL, StepStatus, WorkflowRunStatus
 from kernel.egress.policy import is_allowed_host
 from kernel.errors import Permanent, Rejected, SecretUnavailable, Temporary, TowpathError
 from kernel.ids import derived_id
+from kernel.redaction import LiveSecrets
 from kernel.sealing import Sealer
 from kernel.steps.document import ExtractStep, Step, kind_of, name_of
 from kernel.steps.effects import effect_of
@@ -66,6 +67,8 @@ RELAUNCHES_MAX = 3
 T = TypeVar("T")
 
 _ENTRY_BYTES = 160
+_ECHO_CHARS_MIN = 6
+"""Shorter secrets are not taken out of data, where they may well stand for something else."""
 _RETRY_SECONDS = (0.2, 1.0, 3.0)
 
 
@@ -97,6 +100,7 @@ class Attempt:
         self._unstaged_bytes = 0
         self._unknown: set[str] = set(request.journal.unknown)
         self._secrets: dict[str, Secret] = {}
+        self._echoes = LiveSecrets()
         self._asked: dict[str, int] = {}
         self._used_up: set[InputRequestId] = set()
         self._pages = PageDesk(services, assigned)
@@ -293,8 +297,7 @@ class Attempt:
     async def _read_back(self, ticket: Ticket) -> None:
         """Wait until a report was read back before any end of the token: only then does it surely count."""
         position = await asyncio.shield(ticket)
-        assigned = self.assigned
-        fence = self._services.fence
+        assigned, fence = self.assigned, self._services.fence
         if not await self._patiently(lambda: fence.read_back(assigned.root_run_id, assigned.token, position)):
             raise Fenced
 
@@ -313,7 +316,12 @@ class Attempt:
             raise StepFailed("secret_unavailable", error.message, FailureKind.TEMPORARY) from None
         self._secrets[ref] = secret
         self._services.live.add(secret)
+        if len(secret.reveal_text()) >= _ECHO_CHARS_MIN:
+            self._echoes.add(secret)
         return secret
+
+    def without_secrets(self, value: Any) -> Any:
+        return self._echoes.scrub_values(value)
 
     def may_type_secret(self, host: str) -> bool:
         return bool(host) and is_allowed_host(host, self._workflow.allowed_hosts)
@@ -321,6 +329,8 @@ class Attempt:
     async def stage(self, path: str, index: int, what: Kept) -> StagedArtifact:
         header = PutHeader(self._request.subject_id, self._opener, name=what.name, mime_hint=what.mime_hint)
         store, content = self._services.store, what.content
+        if what.kind == "extracted_data" and isinstance(content, bytes):
+            content = self._echoes.scrub_bytes(content)
         try:
             put = store.put_bytes(content, header) if isinstance(content, bytes) else store.put(content, header)
             staged = await put
@@ -331,7 +341,7 @@ class Attempt:
         except SecretUnavailable:
             raise Fenced from None
         artifact_id = ArtifactId(derived_id("artifact", self.assigned.workflow_run_id, path, what.kind, str(index)))
-        title = await self._sealer.seal_text(self._request.subject_id, what.name)
+        title = await self._sealer.seal_text(self._request.subject_id, self._echoes.scrub_text(what.name))
         return StagedArtifact(artifact_id, what.kind, title, staged.mime_type, staged.size, staged.sha256)
 
     async def picture(self, path: str, step: Step) -> StagedArtifact | None:
@@ -422,10 +432,7 @@ class Attempt:
         return self._reporter.say(StepChecked, path=path)
 
     async def finished(self, path: str, step: Step, outcome: Outcome, next_name: str) -> None:
-        """Say `step.finished`; the entry is part of the journal from now on.
-
-        A one-time answer may be used only once its use is read back: behind a lapse, the next attempt has it too.
-        """
+        """Say `step.finished`, an entry of the journal from now on; read it back where it uses up a one-time answer."""
         subject, effect = self._request.subject_id, effect_of(step)
         output = SealedBody()
         if outcome.output is not None:

@@ -123,6 +123,10 @@ class WalkDesk(Desk, Protocol):
         """
         ...
 
+    def without_secrets(self, value: Any) -> Any:
+        """A step's result without the secrets of this attempt, which a page may show again: they are never echoed."""
+        ...
+
     def checked(self, path: str) -> Ticket:
         """Say `step.checked`."""
         ...
@@ -322,7 +326,7 @@ class Walk:
         until_ms = self._desk.clock.boot_ms() + step.timeout_ms
         trying = Trying(self._desk, path, step, effect, {**self._scope, **names}, until_ms)
         try:
-            outcome.output = await self._timed(trying, step)
+            outcome.output = self._desk.without_secrets(await self._timed(trying, step))
         except StepFailed as failure:
             outcome.artifacts = trying.artifacts
             if effect is not Effect.ONCE or not trying.started:

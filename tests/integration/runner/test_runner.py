@@ -30,6 +30,7 @@ from kernel.log.memory import Fault
 from kernel.log.port import Record
 from kernel.log.topics import Topic
 from kernel.store.port import Session
+from kernel.store.secret import HIDDEN
 from tests.support.eventually import idle, until
 from tests.support.model_site import HOST, Control, ModelPage, Site
 from tests.support.runner_world import CONNECTION, FIRST, ROOT, RUN, SECOND, World, a_world, kinds
@@ -385,6 +386,30 @@ async def test_a_one_time_answer_is_asked_for_again_when_the_browser_dies_after_
             await world.put(Topic.RUNNER_INBOX, AnswerDelivered(assigned.task_id, FIRST, 1, answer))
         ended = await world.until_report(TaskEnded)
         assert (ended.status, site.typed) == (WorkflowRunStatus.COMPLETED, ["222222"])
+
+
+async def test_what_a_page_shows_of_a_typed_secret_is_not_kept() -> None:
+    site = a_shop()
+    async with a_world(site) as world:
+        world.vault.secrets |= {"ref": b"s3cret-code", "pin": b"2026"}
+        site.pages["/form"] += [
+            Control(role="note", name="you typed s3cret-code"),
+            Control(role="note", name="in 2026"),
+        ]
+        peek = step("extract", "peek", {"rows": {"role": "note"}, "fields": {"typed": {}}})
+        doc = document(
+            OPEN, fill("pin", "Name", "{{inputs.pin}}"), fill("name", "Name", "{{inputs.code}}"), peek,
+            inputSchema={"properties": {"code": {"secret": True}, "pin": {"secret": True}}},
+        )  # fmt: skip
+        await world.assign(doc, inputs={"code": {"$secret": "ref"}, "pin": {"$secret": "pin"}})
+        ended = await world.until_report(TaskEnded)
+        assert ended.status is WorkflowRunStatus.COMPLETED
+        told = next(r for r in await world.reports() if isinstance(r, StepFinished) and r.path == "peek")
+        assert (await world.opened(told.output))["rows"] == [
+            {"typed": f"you typed {HIDDEN}"}, {"typed": "in 2026"},  # a short secret is passed over: it may be anything
+        ]  # fmt: skip
+        assert await world.opened(ended.output) == {"peek": await world.opened(told.output)}
+        assert not any(b"s3cret" in blob for blob in world.store.blobs.values())
 
 
 async def test_a_light_task_that_asks_is_parked_at_once() -> None:

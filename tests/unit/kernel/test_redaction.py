@@ -124,6 +124,13 @@ def test_json_is_scrubbed_in_values_names_and_numbers() -> None:
     }
 
 
+def test_data_loses_known_values_and_keeps_what_stands_under_a_secret_name() -> None:
+    value = {"token": "abc", "rows": [{"typed": "hunter2!", "n": 482913, "ok": True}], "none": None}
+    kept = {"token": "abc", "rows": [{"typed": HIDDEN, "n": HIDDEN, "ok": True}], "none": None}
+    assert live("hunter2!", "482913").scrub_values(value) == kept
+    assert LiveSecrets().scrub_values(value) is value
+
+
 def test_what_stands_under_a_secret_name_is_hidden_whatever_it_is() -> None:
     scrubbed = LiveSecrets().scrub_json({"headers": {"Authorization": "Bearer x", "Set-Cookie": ["a=b"], "Host": "h"}})
     assert scrubbed == {"headers": {"Authorization": HIDDEN, "Set-Cookie": HIDDEN, "Host": "h"}}
