@@ -32,7 +32,7 @@ from kernel.store.port import ByteStore, GatewayOpener, PutHeader, SecretKind, V
 
 DOCUMENT_INLINE_BYTES_MAX = 16 * 1024
 PLAN_BYTES_MAX = 20 * 1024
-"""What the plans of one run may weigh: a task carries its plan, 16 KiB of journal and an answer in one 64 KiB record."""
+"""What the plans of one run may weigh: a task carries them, 16 KiB of journal and an answer in a 64 KiB record."""
 PLANNED_WORKFLOW_BYTES = 400
 SECRET_INPUT_TTL_MS = 30 * 24 * 60 * 60 * 1000
 _INPUT_FAULTS_MAX = 20
