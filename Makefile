@@ -10,7 +10,7 @@ SOURCES := kernel/kernel services/api-gateway/api_gateway services/scheduler/sch
 
 .DEFAULT_GOAL := help
 .PHONY: help setup setup-run run check test test-unit test-contract test-integration test-chaos test-e2e soak bench \
-  protos format clean
+  protos manual format clean
 
 help: ## print these verbs
 	@sed -n 's/^\([a-z0-9-]*\):.*## \(.*\)/  \1|\2/p' $(MAKEFILE_LIST) | awk -F'|' '{ printf "%-20s %s\n", $$1, $$2 }'
@@ -34,7 +34,8 @@ check: setup ## format, lint, types, imports, contracts, tidiness, coverage of t
 	$(BIN)/mypy $(SOURCES)
 	$(BIN)/lint-imports
 	$(BIN)/python tools/protos.py --check
-	$(BIN)/pytest -q -n 0 -s tests/unit/test_tidy.py
+	$(BIN)/python tools/manual.py --check
+	$(BIN)/pytest -q -n 0 -s tests/unit/test_tidy.py tests/unit/test_docs.py
 	$(BIN)/pytest -q -n $(WORKERS) tests/unit --cov --cov-report=term:skip-covered --cov-fail-under=95
 
 test: setup ## all tests; those of absent components are skipped, or fail with TOWPATH_REQUIRE=all
@@ -63,6 +64,9 @@ bench: setup ## measure, beside a raw baseline of the same run
 
 protos: setup ## generate Python from protos/contracts
 	$(BIN)/python tools/protos.py
+
+manual: setup ## write the parts of the manual that are made from the code
+	$(BIN)/python tools/manual.py
 
 format: setup ## put every file into the one format
 	$(BIN)/ruff check --fix-only -q .
