@@ -43,7 +43,7 @@ class Planted:
 def plant(name: str, pattern: str = "{}") -> Planted:
     """A fresh value; `pattern` says what stands around its core."""
     core = "".join(secrets.choice(_ALPHABET) for _ in range(_CORE_CHARS))
-    return Planted(name, pattern.format(core), core)
+    return Planted(name, pattern.replace("{}", core), core)
 
 
 @dataclass(frozen=True, slots=True)
@@ -107,10 +107,10 @@ def search_for(*values: Planted) -> Search:
 
 
 def _forms(part: bytes) -> Iterator[tuple[str, bytes]]:
-    """The spellings of lower-case letters and digits that no view of the data undoes."""
-    yield "", part
+    """The spellings of letters and digits that no view of the data undoes; all but base64 in lower case."""
+    yield "", part.lower()
     yield "hex", part.hex().encode()
-    yield "UTF-16", part.decode().encode("utf-16-le")[1:-1]  # the same bytes in both byte orders
+    yield "UTF-16", part.lower().decode().encode("utf-16-le")[1:-1]  # the same bytes in both byte orders
     for alignment in range(3):
         first, last = (alignment * 8 + 5) // 6, (alignment + len(part)) * 8 // 6
         for alphabet in (base64.b64encode, base64.urlsafe_b64encode):

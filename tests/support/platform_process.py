@@ -40,7 +40,7 @@ from towpath.client import Client
 from towpath.settings import Settings
 
 START_SECONDS = 60.0
-_POLL_SECONDS = 0.002
+POLL_SECONDS = 0.005
 _PROC = Path("/proc")
 _BATCHES = (
     "SELECT b.id, b.first_offset, b.appended_ms, b.body FROM log_batches b JOIN log_streams s ON s.stream = b.stream"
@@ -71,12 +71,12 @@ class Told:
     event: Any
 
 
-def until(condition: Callable[[], Any], seconds: float, what: str) -> Any:
+def until(condition: Callable[[], Any], seconds: float, what: str, *, pause_seconds: float = POLL_SECONDS) -> Any:
     """What `condition` returns once that is true; `AssertionError` naming `what` after `seconds`."""
     deadline = time.monotonic() + seconds
     while not (found := condition()):
         assert time.monotonic() < deadline, f"in {seconds:.0f} s nothing came of: {what}"
-        time.sleep(_POLL_SECONDS)
+        time.sleep(pause_seconds)
     return found
 
 
@@ -144,10 +144,9 @@ class PlatformProcess:
                 with urllib.request.urlopen(f"{self.url}/health/ready", timeout=5):
                     return True
             except (urllib.error.URLError, OSError):
-                time.sleep(0.02)
                 return False
 
-        until(answers, seconds, f"a platform that is ready:\n{self.said()}")
+        until(answers, seconds, "a platform that is ready", pause_seconds=0.02)
 
     def await_end(self, seconds: float = 60.0) -> int:
         """The launcher's exit code."""
@@ -198,6 +197,10 @@ class PlatformProcess:
                 self.launcher.poll()
         if self.launcher is not None:
             self.launcher.wait(10)
+
+    def await_nothing_left(self, seconds: float = 10.0) -> None:
+        """Return when no process of the folder lives any more, orphans of earlier lives included."""
+        until(lambda: not self.leftovers(), seconds, f"an end of everything; left: {self.leftovers()}")
 
     def leftovers(self) -> list[str]:
         """Processes that were ever seen here and still live, and whatever carries the folder's mark."""

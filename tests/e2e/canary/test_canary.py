@@ -1,0 +1,218 @@
+"""Planted secrets and personal values through the whole product: where may they be found, and where after an erasure?
+
+One life of the product is lived for all of these tests (`tests/support/canary_story.py`). Secrets may be found nowhere.
+Personal values may be found in what the holder of a key is answered, and in the artifacts that are extracted data.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import os
+import shutil
+import sqlite3
+import subprocess
+import sys
+from collections.abc import Iterator
+from contextlib import AsyncExitStack, closing
+from dataclasses import fields, is_dataclass
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from embedded.platform import open_ground
+from embedded.settings import Settings
+from kernel.domain.values import Sealed, SealedBody
+from kernel.errors import SecretUnavailable
+from kernel.log.topics import TOPICS
+from kernel.redaction import LiveSecrets
+from kernel.store.port import GatewayOpener
+from tests.support.canary_story import Story, api_of, crawl, platform_over, tell
+from tests.support.chromium import needs_chromium
+from tests.support.disguises import search_for
+from tests.support.platform_process import Trace
+
+pytestmark = [needs_chromium, pytest.mark.timeout(180)]
+
+
+@pytest.fixture(scope="module")
+def story(tmp_path_factory: pytest.TempPathFactory) -> Story:
+    """A life that is over."""
+    return asyncio.run(tell(tmp_path_factory.mktemp("canary")))
+
+
+@pytest.fixture(scope="module")
+def erased(story: Story, tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A copy of the folder of that life, with its end customer erased by command."""
+    folder = tmp_path_factory.mktemp("erased")
+    shutil.copytree(story.data, folder / "data")
+    environ = {name: value for name, value in os.environ.items() if not name.startswith("TOWPATH_")}
+    done = subprocess.run(
+        [sys.executable, "-m", "embedded", "erase-subject", story.external_id],
+        env=environ | {"TOWPATH_DATA": str(folder / "data")},
+        capture_output=True,
+        text=True,
+        check=False,
+    )
+    assert done.returncode == 0, done.stderr
+    assert story.external_id not in done.stdout + done.stderr
+    return folder
+
+
+def tables(data: Path) -> Iterator[tuple[str, list[Any]]]:
+    """Every row of the folder's file, by table."""
+    with closing(sqlite3.connect(f"{(data / 'towpath.sqlite').as_uri()}?mode=ro", uri=True)) as file:
+        names = [row[0] for row in file.execute("SELECT name FROM sqlite_master WHERE type = 'table'")]
+        for name in names:
+            yield name, file.execute(f'SELECT * FROM "{name}"').fetchall()
+
+
+def sealed_in(value: Any) -> Iterator[Sealed | SealedBody]:
+    """Every sealed value inside an event."""
+    if isinstance(value, Sealed | SealedBody):
+        yield value
+    elif isinstance(value, tuple | list):
+        for item in value:
+            yield from sealed_in(item)
+    elif is_dataclass(value):
+        for member in fields(value):
+            yield from sealed_in(getattr(value, member.name))
+
+
+def events_of(data: Path) -> list[Any]:
+    return [told.event for topic in TOPICS for told in Trace(data, topic).read()]
+
+
+def test_no_secret_is_in_the_folder_in_a_process_in_an_answer_or_in_a_temporary_file(story: Story) -> None:
+    search = search_for(*story.secrets)
+    assert search.look_into(story.data) > 10
+    search.look_into(story.scratch)
+    search.look((story.folder / "launcher.log").read_bytes(), "output")
+    for answer in story.answers:
+        search.look(answer.whole(), f"answer to {answer.call}")
+    for name, rows in tables(story.data):
+        for row in rows:
+            for cell in row:
+                search.look(cell if isinstance(cell, bytes) else str(cell), f"table {name}")
+    for event in events_of(story.data):
+        search.look(repr(event), f"event {type(event).__name__}")
+    assert not search.hits, search.told()
+    assert {name for name, _ in search.needles.values()} == {"password", "one-time code", "session cookie"}
+    assert not story.live.hits, story.live.told()
+    assert story.looked_at > 10
+    assert story.left == []
+
+
+def test_personal_values_stand_in_clear_in_answers_and_extracted_data_only(story: Story) -> None:
+    search = search_for(*story.personal)
+    spared = [path for path in (story.data / "blobs").rglob("*") if path.name in story.extracted]
+    assert len(spared) == len(story.extracted) > 0
+    search.look_into(story.data, spared)
+    search.look_into(story.scratch)
+    search.look((story.folder / "launcher.log").read_bytes(), "output")
+    for name, rows in tables(story.data):
+        for row in rows:
+            for cell in row:
+                search.look(cell if isinstance(cell, bytes) else str(cell), f"table {name}")
+    events = events_of(story.data)
+    for event in events:
+        search.look(repr(event), f"event {type(event).__name__}")
+    assert not search.hits, search.told()
+    assert sum(len(list(sealed_in(event))) for event in events) > 20
+
+    answered = search_for(*story.personal)
+    for answer in story.answers:
+        answered.look(answer.whole(), answer.call)
+    assert {hit.name for hit in answered.hits} == {value.name for value in story.personal}
+
+
+def test_an_error_names_what_it_was_about_and_no_secret(story: Story) -> None:
+    user, reference = (next(v.text for v in story.personal if v.name == name) for name in ("user name", "reference"))
+    assert user in story.failures["not_there"]
+    assert reference in story.failures["lost"]
+
+
+def test_every_answer_was_named_and_none_was_a_fault_of_ours(story: Story) -> None:
+    assert len(story.answers) > 40
+    assert [(answer.call, answer.status) for answer in story.answers if answer.status >= 500] == []
+
+
+def test_a_field_that_received_a_secret_is_covered_in_every_picture(story: Story) -> None:
+    assert sorted(picture.step_id for picture in story.pictures) == ["code", "not_there", "password", "picture"]
+    for picture in story.pictures:
+        assert (picture.width, picture.height) == (1280, 720)
+        assert picture.masked > 0.99, picture
+        assert picture.masked_elsewhere < 0.01, picture
+
+
+def test_after_an_erasure_nothing_of_the_customer_is_left_in_the_folder(story: Story, erased: Path) -> None:
+    search = search_for(*story.values())
+    search.look_into(erased / "data")
+    for name, rows in tables(erased / "data"):
+        for row in rows:
+            for cell in row:
+                search.look(cell if isinstance(cell, bytes) else str(cell), f"table {name}")
+    assert not search.hits, search.told()
+    wal = erased / "data" / "towpath.sqlite-wal"
+    assert not wal.exists() or wal.stat().st_size == 0
+
+
+_KEPT = (("subjects", "wrapped_key"), ("secrets", "wrapped_key, box"), ("sessions", "wrapped_key, box"))
+
+
+def test_after_an_erasure_the_keyring_opens_nothing_of_the_customer(story: Story, erased: Path) -> None:
+    """Neither the wrapped keys nor the boxes of the vault nor the blobs are anywhere in any byte of the folder."""
+    gone: dict[str, bytes] = {}
+    with closing(sqlite3.connect(story.data / "towpath.sqlite")) as before:
+        subject = _subject_of(story)
+        for table, columns in _KEPT:
+            query = f"SELECT {columns} FROM {table} WHERE subject_id = ?"
+            for row in before.execute(query, (subject,)):
+                gone |= {f"{table}.{column}": bytes(cell) for column, cell in enumerate(row)}
+        blobs = {row[0] for row in before.execute("SELECT sha256 FROM blob_owners WHERE subject_id = ?", (subject,))}
+    assert (len(gone), len(blobs) > 5) == (5, True)
+    files = {path.name: path.read_bytes() for path in (erased / "data").rglob("*") if path.is_file()}
+    assert not blobs & files.keys()
+    for what, value in gone.items():
+        torn = (value[: len(value) // 2], value[len(value) // 2 :])
+        assert not [name for name, content in files.items() if any(part in content for part in torn)], what
+    sealed = [box for event in events_of(erased / "data") for box in sealed_in(event) if box.subject_id == subject]
+    assert len(sealed) > 20
+    with pytest.raises(SecretUnavailable):
+        asyncio.run(_open_subject(erased / "data", subject))
+
+
+def _subject_of(story: Story) -> str:
+    """The subject of most sealed values is the end customer."""
+    subjects = [box.subject_id for event in events_of(story.data) for box in sealed_in(event) if box.subject_id]
+    return max(set(subjects), key=subjects.count)
+
+
+async def _open_subject(data: Path, subject: Any) -> None:
+    async with AsyncExitStack() as stack:
+        ground = await open_ground(Settings(data), stack, LiveSecrets())
+        organization: Any = (data / "organization-id").read_text().strip()
+        await ground.store.vault.subject_key(subject, GatewayOpener(organization))
+
+
+def test_the_platform_starts_again_after_an_erasure_and_knows_nobody(story: Story, erased: Path) -> None:
+    folder = erased / "again"
+    shutil.copytree(erased / "data", folder / "data")
+    answers = asyncio.run(_crawl_again(folder, story))
+    search = search_for(*story.values())
+    for answer in answers:
+        search.look(answer.whole(), answer.call)
+    search.look_into(folder)
+    assert not search.hits, search.told()
+    assert [(answer.call, answer.status) for answer in answers if answer.status >= 500] == []
+    lists = [answer for answer in answers if answer.call.count("/") == 1 and answer.call != "GET /nowhere"]
+    assert len(lists) >= 8
+    assert all(answer.status == 200 for answer in lists)
+
+
+async def _crawl_again(folder: Path, story: Story) -> list[Any]:
+    with platform_over(folder) as platform:
+        platform.start()
+        await asyncio.to_thread(platform.await_ready)
+        async with api_of(platform) as api:
+            return await crawl(api, story.ids, "somebody-else")
