@@ -1,6 +1,7 @@
 """Deliberate bugs: each switches off one rule of the protocol, and the simulator must notice.
 
-A net that never caught anything proves nothing. Every mutation patches the one function that holds the rule; the
+A net that never caught anything proves nothing. What chance finds too seldom (the wait counted from `settled`, a report
+behind a lapse while closing) is caught by the exhaustive walk in `small_scope/platform`. Every mutation patches the one function that holds the rule; the
 simulation of some seed must then end in a violation.
 """
 
@@ -13,10 +14,10 @@ from typing import Any
 import pytest
 
 from browser_runner import fence
-from kernel.domain.task import AttemptSettling, Journal, TaskLeaseLapsed, TaskSettled
+from kernel.domain.task import Journal, TaskLeaseLapsed
 from kernel.domain.values import SealedBody
 from scheduler import advance
-from scheduler.advance import build, reports, requests, waits
+from scheduler.advance import build, reports, requests
 from scheduler.advance import state as run_state
 from scheduler.advance.build import Pen
 from scheduler.advance.state import Current, Phase
@@ -28,6 +29,7 @@ from tests.support.simulator.world import Violation
 
 SEEDS_MAX = 250
 HARSH = Scenario(runs=3, runners=2, faults=25)
+CANCELLED = Scenario(runs=3, runners=2, faults=25, cancels=0.9)
 
 Mutation = Callable[[pytest.MonkeyPatch], None]
 MUTATIONS: dict[str, Mutation] = {}
@@ -160,17 +162,6 @@ def a_cancelled_run_ends_as_soon_as_it_is_asked(patch: pytest.MonkeyPatch) -> No
 
 
 @mutation
-def the_end_does_not_wait_after_settled_was_read(patch: pytest.MonkeyPatch) -> None:
-    def hasty(pen: Pen, settled: TaskSettled) -> None:
-        current = pen.run.current if isinstance(pen.run, run_state.LiveRun) else None
-        if current is not None and current.token == settled.token and current.phase is Phase.CLOSING:
-            pen.write(AttemptSettling(current.task_id, pen.key, current.workflow_run_id, pen.context.now_ms))
-            waits.next_move(pen)
-
-    patch.setattr(advance, "on_settled", hasty)
-
-
-@mutation
 def a_used_answer_travels_again(patch: pytest.MonkeyPatch) -> None:
     evolve = run_state._evolve_journal
 
@@ -251,12 +242,14 @@ def derived_records_are_taken_however_often_they_come(patch: pytest.MonkeyPatch)
     patch.setattr("kernel.processor.partition.is_new", lambda *_: True)
 
 
+@pytest.mark.timeout(600)
 @pytest.mark.parametrize("name", sorted(MUTATIONS))
 async def test_the_simulator_catches(name: str, monkeypatch: pytest.MonkeyPatch) -> None:
     MUTATIONS[name](monkeypatch)
+    scenario = CANCELLED if "cancelled" in name else HARSH
     for seed in range(SEEDS_MAX):
         try:
-            await simulate(seed, HARSH)
+            await simulate(seed, scenario)
         except (Violation, AssertionError, KeyError):
             return
     pytest.fail(f"{SEEDS_MAX} seeds did not notice that {name.replace('_', ' ')}")

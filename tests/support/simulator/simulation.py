@@ -48,6 +48,8 @@ class Scenario:
     faults: int = 12
     partitions: int = 2
     snapshots: bool = True
+    cancels: float = 0.25
+    """Chance that a run is cancelled at some moment."""
 
 
 @dataclass(eq=False)
@@ -115,7 +117,7 @@ class Simulation:
             self.asked.add(root)
             if self.random.random() < 0.3:
                 self.requests.append((root, request))
-            if self.random.random() < 0.25:
+            if self.random.random() < self.scenario.cancels:
                 self.requests.append((root, cancel_requested(root, f"cancel-{root}")))
 
     async def _ask(self) -> None:
