@@ -1,8 +1,8 @@
 """Deliberate bugs: each switches off one rule of the protocol, and the simulator must notice.
 
-A net that never caught anything proves nothing. What chance finds too seldom (the wait counted from `settled`, a report
-behind a lapse while closing) is caught by the exhaustive walk in `small_scope/platform`. Every mutation patches the one function that holds the rule; the
-simulation of some seed must then end in a violation.
+A net that never caught anything proves nothing. Every mutation patches the one function that holds the rule; the
+simulation of some seed must then end in a violation. What chance finds too seldom (the wait counted from `settled`, a
+report behind a lapse while closing) is caught by the exhaustive walk in `small_scope/platform`.
 """
 
 from __future__ import annotations
