@@ -292,6 +292,7 @@ class Attempt:
             StepStarted, path=path, step_id=step.id, name=name_of(step), effect=effect, kind=kind_of(step)
         )
         self._unknown.add(path)
+        self._use_up(path)
         await self._read_back(ticket)
 
     async def _read_back(self, ticket: Ticket) -> None:
@@ -429,7 +430,14 @@ class Attempt:
 
     def checked(self, path: str) -> Ticket:
         self._unknown.discard(path)
+        self._use_up(path)
         return self._reporter.say(StepChecked, path=path)
+
+    def _use_up(self, path: str) -> None:
+        """What a person said of an unknown act is said of that one only, not of the next try."""
+        given = self.orders.answers.get(path)
+        if given is not None:
+            self._used_up.add(given.input_request_id)
 
     async def finished(self, path: str, step: Step, outcome: Outcome, next_name: str) -> None:
         """Say `step.finished`, an entry of the journal from now on; read it back where it uses up a one-time answer."""

@@ -17,6 +17,8 @@ WAIT_AFTER_DEATH_MS = 1_000
 """From reading a lapse that a watchdog proved: the whole process group is dead, only bytes in flight remain."""
 STOP_MS = 10_000
 """How long a cancelled attempt may take to say how it ended before it is settled without its word."""
+PARK_MS = 60_000
+"""How long a runner may take to save and close a page that it was told to park, before it is settled without its word."""
 LEASE_MS = 20_000
 """A heartbeat renews a task for this long."""
 ECHO_MS = 4_000

@@ -211,6 +211,21 @@ async def test_a_person_settles_an_unknown_act_where_the_workflow_asks_people() 
         await world.until_report(TaskParked, SECOND)
 
 
+async def test_a_person_is_asked_anew_about_an_act_that_was_started_again() -> None:
+    async with a_world(a_shop()) as world:
+        doc = document(OPEN, SAVE, ASK)
+        await world.assign(doc)
+        await world.until_report(TaskEnded)
+        journal = replace(await world.journal(), unknown=("save",))
+        journal = replace(journal, entries=journal.entries[:1])
+        world.site.deeds.clear()
+        world.site.dies_after = ["click Save"]
+        answers = (await world.answer("save", {"happened": "no"}),)
+        await world.assign(doc, SECOND, journal=journal, answers=answers)
+        await world.until_report(TaskParked, SECOND)
+        assert world.site.deeds["click Save"] == 1
+
+
 async def test_a_browser_that_dies_is_replaced_and_the_walk_goes_on_from_the_safe_point() -> None:
     site = a_shop()
     site.dies_at = ["click Save"]

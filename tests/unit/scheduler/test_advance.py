@@ -55,6 +55,7 @@ from scheduler.advance import Advance
 from scheduler.timers import (
     DEADLINE_SLACK_MS,
     LAPSES_MAX,
+    PARK_MS,
     STOP_MS,
     TOMBSTONE_MS,
     WAIT_AFTER_DEATH_MS,
@@ -234,6 +235,24 @@ def test_an_outcome_or_a_check_settles_an_unknown_step(running: Run, how: str) -
     running.when(attempt.step("pay", effect=Effect.ONCE) if how == "finished" else attempt.checked("pay"))
     running.when(lapsed(attempt.task))
     assert only(running.bench.passes(WAIT_MS), TaskRequested).journal.unknown == ()
+
+
+def test_what_a_person_said_of_an_unknown_act_is_not_said_of_the_next_one(running: Run) -> None:
+    running.when(running.attempt.step_started("pay"))
+    running.when(lapsed(running.attempt.task))
+    running.follows(running.bench.passes(WAIT_MS))
+    running.takes()
+    opened = only(running.when(running.attempt.suspended("pay", hold_seconds=0)), InputRequestOpened)
+    running.when(running.attempt.parked())
+    running.follows(running.when(answer_submitted("r1", opened.input_request_id)))
+    assert [answer.path for answer in running.attempt.task.answers] == ["pay"]
+    running.takes()
+    running.when(running.attempt.checked("pay"))
+    running.when(running.attempt.step_started("pay"))
+    running.when(lapsed(running.attempt.task))
+    task = only(running.bench.passes(WAIT_MS), TaskRequested)
+    assert task.journal.unknown == ("pay",)
+    assert task.answers == (), "that it had not happened was said before it was started again"
 
 
 def test_a_staged_journal_replaces_the_entries_before_it(running: Run) -> None:
@@ -458,6 +477,24 @@ def test_an_answer_between_the_order_to_park_and_the_parking_travels_with_the_ne
     run.bench.passes(600_000)
     assert AnswerDelivered not in kinds(run.when(answer_submitted("r1", opened.input_request_id)))
     assert len(only(run.when(run.attempt.parked()), TaskRequested).answers) == 1
+
+
+@pytest.mark.parametrize("answered", [False, True])
+def test_a_runner_that_never_parks_does_not_hold_the_run_for_ever(
+    asking: tuple[Run, InputRequestOpened], *, answered: bool
+) -> None:
+    run, opened = asking
+    run.bench.passes(600_000)
+    if answered:
+        run.when(answer_submitted("r1", opened.input_request_id))
+    events = run.bench.passes(PARK_MS)
+    assert {TaskStopRequested, TaskSettled} <= set(kinds(events))
+    run.when(only(events, TaskSettled))
+    events = run.bench.passes(WAIT_MS)
+    if not answered:
+        assert ConnectionReleased in kinds(events), "parked by us, it waits for the person"
+        events = run.when(answer_submitted("r1", opened.input_request_id))
+    assert [answer.path for answer in only(events, TaskRequested).answers] == ["ask"]
 
 
 def test_a_lapse_while_a_page_is_held_waits_for_the_person(asking: tuple[Run, InputRequestOpened]) -> None:

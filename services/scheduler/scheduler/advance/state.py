@@ -44,7 +44,7 @@ from kernel.domain.workflow_run import (
     WorkflowRunStatus,
     WorkflowRunStepStarted,
 )
-from scheduler.timers import DEADLINE_SLACK_MS, DueIndex
+from scheduler.timers import DEADLINE_SLACK_MS, PARK_MS, DueIndex
 
 
 class Phase(StrEnum):
@@ -168,7 +168,9 @@ def _times(current: Current) -> Iterator[int]:
         yield current.hold_until_ms
     elif phase is Phase.PARKED:
         yield current.resume_ms
-    elif phase is not Phase.PARKING and current.deadline_ms:
+    elif phase is Phase.PARKING:
+        yield current.hold_until_ms + PARK_MS
+    elif current.deadline_ms:
         yield current.deadline_ms + DEADLINE_SLACK_MS
 
 
@@ -284,9 +286,11 @@ def _evolve_journal(current: Current, event: StepAccepted | WorkflowRunStepStart
     match event:
         case WorkflowRunStepStarted(path=path):
             unknown = current.unknown if path in current.unknown else (*current.unknown, path)
-            return replace(current, reports=reports, unknown=unknown)
+            # What a person said of this step was said before it was started (again).
+            return replace(current, reports=reports, unknown=unknown, answers=_other_answers(current, path))
         case StepUnknownCleared(path=path):
-            return replace(current, reports=reports, unknown=_without(current.unknown, path))
+            unknown = _without(current.unknown, path)
+            return replace(current, reports=reports, unknown=unknown, answers=_other_answers(current, path))
         case StepAccepted(report=report):
             entry = JournalEntry(
                 report.path, report.status, report.effect, report.output, report.safe_point, report.url, report.consumed
@@ -299,7 +303,7 @@ def _evolve_journal(current: Current, event: StepAccepted | WorkflowRunStepStart
                 staged=staged if is_staged else current.staged,
                 entries=() if is_staged else (*current.entries, entry),
                 unknown=_without(current.unknown, report.path),
-                answers=tuple(answer for answer in current.answers if answer.path != report.path),
+                answers=_other_answers(current, report.path),
             )
 
 
@@ -326,7 +330,8 @@ def _evolve_question(current: Current, event: Any) -> Current:
         case TaskParkRequested():
             return replace(current, phase=Phase.PARKING)
         case AnswerKept():
-            return replace(current, answers=(*current.answers, event.answer), last_answer_request=event.request_id)
+            answers = (*_other_answers(current, event.answer.path), event.answer)
+            return replace(current, answers=answers, last_answer_request=event.request_id)
         case InputRequestAnswered() | InputRequestExpired() | InputRequestCancelled():
             return replace(current, question=None)
         case _:
@@ -335,3 +340,7 @@ def _evolve_question(current: Current, event: Any) -> Current:
 
 def _without(paths: tuple[str, ...], path: str) -> tuple[str, ...]:
     return tuple(known for known in paths if known != path) if path in paths else paths
+
+
+def _other_answers(current: Current, path: str) -> tuple[Answer, ...]:
+    return tuple(answer for answer in current.answers if answer.path != path)

@@ -9,7 +9,7 @@ from kernel.domain.values import Failure, SealedBody
 from kernel.domain.workflow_run import WorkflowRunStatus
 from scheduler.advance.build import Pen
 from scheduler.advance.state import ACTIVE, LiveRun, Phase, Tombstone
-from scheduler.timers import DEADLINE_SLACK_MS, LAPSES_MAX
+from scheduler.timers import DEADLINE_SLACK_MS, LAPSES_MAX, PARK_MS
 
 
 def on_due(pen: Pen) -> None:
@@ -33,6 +33,9 @@ def on_due(pen: Pen) -> None:
         pen.begin_ending(WorkflowRunStatus.FAILED, Failure(code="input_expired"))
     elif current.phase is Phase.HELD and now >= current.hold_until_ms:
         pen.write(TaskParkRequested(current.task_id, current.token, current.inbox_partition))
+    elif current.phase is Phase.PARKING and now >= current.hold_until_ms + PARK_MS:
+        pen.stop_runner()
+        pen.settle_without_word()
     elif current.phase is Phase.PARKED and 0 < current.resume_ms <= now:
         pen.request_attempt()
     elif current.phase in ACTIVE and 0 < current.deadline_ms <= now - DEADLINE_SLACK_MS:
