@@ -94,10 +94,10 @@ class Story:
         return [*self.secrets, *self.personal]
 
 
-def platform_over(folder: Path, **environ: str) -> PlatformProcess:
+def platform_over(folder: Path) -> PlatformProcess:
     """The product without its demo; temporary files go below `folder`."""
     (folder / "scratch").mkdir(exist_ok=True)
-    return PlatformProcess(folder, browser=chromium_path(), TOWPATH_DEMO="0", TMPDIR=str(folder / "scratch"), **environ)
+    return PlatformProcess(folder, browser=chromium_path(), TOWPATH_DEMO="0", TMPDIR=str(folder / "scratch"))
 
 
 @asynccontextmanager

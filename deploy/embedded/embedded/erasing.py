@@ -6,6 +6,7 @@ import asyncio
 import sys
 from contextlib import AsyncExitStack
 
+from api_gateway.idempotency import forget_answers
 from embedded.folder import kept_uuid
 from embedded.platform import open_ground
 from embedded.settings import Settings, read_settings
@@ -15,7 +16,7 @@ from kernel.redaction import LiveSecrets
 
 
 def erase(external_id: str) -> int:
-    """Delete the data key of `external_id`, with secrets, sessions and blobs; nothing of it can be read afterwards."""
+    """Delete the data key of `external_id`, secrets, sessions, blobs and kept answers: nothing can be read then."""
     settings = read_settings()
     try:
         asyncio.run(_erase(settings, external_id))
@@ -30,5 +31,6 @@ async def _erase(settings: Settings, external_id: str) -> None:
     async with AsyncExitStack() as stack:
         ground = await open_ground(settings, stack, LiveSecrets())
         organization = OrganizationId(kept_uuid(settings.data / "organization-id", ground.entropy))
+        await forget_answers(ground.db, organization)
         vault = ground.store.vault
         await vault.erase_subject(await vault.subject_for(organization, external_id))

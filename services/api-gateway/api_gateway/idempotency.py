@@ -4,12 +4,15 @@ The row is inserted before anything is done. Who inserts it does the work; who f
 while the first is under way. A row that was left under way (the process died) may be taken over after `TAKEOVER_MS`:
 the work runs again under the same derived request id, so the deciders find its first outcome.
 
-Answers may name an end customer, so they are kept sealed, under the organization's own subject.
+Answers may name an end customer, so they are kept sealed, under the organization's own subject; `forget_answers` is
+called when a customer is erased. Key and body of a request may hold what must not be guessed from a stolen file (a
+name, a password), so only keyed hashes of them are kept.
 """
 
 from __future__ import annotations
 
 import hashlib
+import hmac
 from dataclasses import dataclass
 
 from kernel.clock import Clock
@@ -28,7 +31,7 @@ RETRY_AFTER_SECONDS = 1
 
 @dataclass(frozen=True, slots=True)
 class Claim:
-    """One POST with a key. `fingerprint` covers method, path and body."""
+    """One POST with a key, here as its keyed hash. `fingerprint`, keyed too, covers method, path and body."""
 
     organization_id: OrganizationId
     route: str
@@ -49,12 +52,24 @@ class StoredAnswer:
     body: bytes
 
 
-def claim_of(organization_id: OrganizationId, key: str, *, route: str, path: str, body: bytes) -> Claim:
+def claim_of(organization_id: OrganizationId, key: str, pepper: bytes, *, route: str, path: str, body: bytes) -> Claim:
     """The claim of a request; `route` is method and path template. `invalid_parameter` for a malformed key."""
     if not (0 < len(key) <= KEY_LENGTH_MAX) or not key.isprintable() or not key.isascii():
         raise Rejected("invalid_parameter", f"an Idempotency-Key has 1 to {KEY_LENGTH_MAX} visible ASCII characters")
-    fingerprint = hashlib.sha256(b"\0".join((route.encode(), path.encode(), body))).digest()
-    return Claim(organization_id, route, key, fingerprint)
+    fingerprint = _keyed_hash(pepper, b"\0".join((b"request", route.encode(), path.encode(), body)))
+    return Claim(organization_id, route, _keyed_hash(pepper, b"key\0" + key.encode()).hex(), fingerprint)
+
+
+def _keyed_hash(pepper: bytes, data: bytes) -> bytes:
+    return hmac.digest(pepper, b"towpath/idempotency/1\0" + data, hashlib.sha256)
+
+
+async def forget_answers(db: Database, organization_id: OrganizationId) -> None:
+    """Drop what is kept for repetitions: some answer may name the end customer who is being erased. Repeatable.
+
+    A repetition that comes later finds the first outcome by its derived request id, as after a crash.
+    """
+    await db.execute("DELETE FROM idempotency WHERE organization_id = ?", (organization_id,))
 
 
 class IdempotencyStore:

@@ -1,10 +1,12 @@
 from __future__ import annotations
 
 import asyncio
+import hashlib
+import json
 
-from api_gateway.idempotency import KEPT_MS, TAKEOVER_MS
+from api_gateway.idempotency import KEPT_MS, TAKEOVER_MS, forget_answers
 from tests.support.eventually import until
-from tests.support.gateways import RunningGateway, a_workflow, workflow_body
+from tests.support.gateways import ACME, RIVAL, RunningGateway, a_workflow, workflow_body
 
 KEY = {"Idempotency-Key": "order-4711"}
 
@@ -28,6 +30,31 @@ async def test_what_is_kept_for_a_repetition_names_no_customer(gateway: RunningG
     assert again.json()["externalId"] == "customer-of-acme"
     (row,) = await gateway.services.db.fetch_all("SELECT body FROM idempotency")
     assert b"customer-of-acme" not in row[0]
+
+
+async def test_neither_the_key_nor_the_body_of_a_post_can_be_guessed_from_what_is_kept(gateway: RunningGateway) -> None:
+    content = json.dumps(workflow_body()).encode()
+    headers = {**KEY, "Content-Type": "application/json"}
+    assert (await gateway.api.post("/api/v2/workflows", content=content, headers=headers)).status_code == 201
+    (row,) = await gateway.services.db.fetch_all("SELECT route, key, fingerprint FROM idempotency")
+    assert row[1] not in {"order-4711", hashlib.sha256(b"order-4711").hexdigest()}
+    plain = hashlib.sha256(b"\0".join((row[0].encode(), b"/api/v2/workflows", content))).digest()
+    assert row[2] != plain
+
+
+async def test_a_repetition_after_the_kept_answers_are_forgotten_finds_the_first_outcome(
+    gateway: RunningGateway,
+) -> None:
+    body = {"workflowId": await a_workflow(gateway.api), "externalId": "customer-of-acme"}
+    first = await gateway.api.post("/api/v2/workflow-runs", json=body, headers=KEY)
+    await gateway.rival.post("/api/v2/workflows", json=workflow_body(), headers=KEY)
+    await forget_answers(gateway.services.db, ACME)
+    (row,) = await gateway.services.db.fetch_all("SELECT organization_id FROM idempotency")
+    assert row[0] == RIVAL
+    before = await gateway.counts()
+    again = await gateway.api.post("/api/v2/workflow-runs", json=body, headers=KEY)
+    assert (again.status_code, again.json()["id"]) == (201, first.json()["id"])
+    assert await gateway.counts() == before
 
 
 async def test_the_same_key_for_another_body_is_refused(gateway: RunningGateway) -> None:

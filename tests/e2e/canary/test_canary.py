@@ -13,7 +13,7 @@ import sqlite3
 import subprocess
 import sys
 from collections.abc import Iterator
-from contextlib import AsyncExitStack, closing
+from contextlib import AsyncExitStack, closing, suppress
 from dataclasses import fields, is_dataclass
 from pathlib import Path
 from typing import Any
@@ -26,6 +26,7 @@ from kernel.domain.values import Sealed, SealedBody
 from kernel.errors import SecretUnavailable
 from kernel.log.topics import TOPICS
 from kernel.redaction import LiveSecrets
+from kernel.sealing import PURPOSE_JSON, PURPOSE_TEXT, SubjectCipher
 from kernel.store.port import GatewayOpener
 from tests.support.canary_story import Story, api_of, crawl, platform_over, tell
 from tests.support.chromium import needs_chromium
@@ -178,8 +179,15 @@ def test_after_an_erasure_the_keyring_opens_nothing_of_the_customer(story: Story
         assert not [name for name, content in files.items() if any(part in content for part in torn)], what
     sealed = [box for event in events_of(erased / "data") for box in sealed_in(event) if box.subject_id == subject]
     assert len(sealed) > 20
-    with pytest.raises(SecretUnavailable):
-        asyncio.run(_open_subject(erased / "data", subject))
+
+
+def test_what_the_keyring_still_opens_after_an_erasure_names_nobody(story: Story, erased: Path, tmp_path: Path) -> None:
+    for folder, names in ((story.folder, {value.name for value in story.personal}), (erased, set())):
+        shutil.copytree(folder / "data", tmp_path / folder.name / "data")
+        search = search_for(*story.values())
+        for text in asyncio.run(_all_that_opens(tmp_path / folder.name / "data")):
+            search.look(text, "an opened box")
+        assert {hit.name for hit in search.hits} == names, folder
 
 
 def _subject_of(story: Story) -> str:
@@ -188,11 +196,22 @@ def _subject_of(story: Story) -> str:
     return max(set(subjects), key=subjects.count)
 
 
-async def _open_subject(data: Path, subject: Any) -> None:
+async def _all_that_opens(data: Path) -> list[bytes]:
+    """Every box of every record and every cell, opened with every key that the folder still gives."""
+    boxes = {box.box for event in events_of(data) for box in sealed_in(event) if box.box}
+    boxes |= {cell for _, rows in tables(data) for row in rows for cell in row if isinstance(cell, bytes)}
+    opened = []
     async with AsyncExitStack() as stack:
         ground = await open_ground(Settings(data), stack, LiveSecrets())
-        organization: Any = (data / "organization-id").read_text().strip()
-        await ground.store.vault.subject_key(subject, GatewayOpener(organization))
+        rows = await ground.db.fetch_all("SELECT subject_id, organization_id FROM subjects")
+        for subject, organization in rows:
+            key = await ground.store.vault.subject_key(subject, GatewayOpener(organization))
+            cipher = SubjectCipher(subject, key)
+            for box in boxes:
+                for purpose in (PURPOSE_TEXT, PURPOSE_JSON):
+                    with suppress(SecretUnavailable):
+                        opened.append(cipher.unseal(box, purpose))
+    return opened
 
 
 def test_the_platform_starts_again_after_an_erasure_and_knows_nobody(story: Story, erased: Path) -> None:

@@ -269,6 +269,7 @@ async def _claim(request: AnyRequest, key: str) -> Claim:
     return claim_of(
         principal_of(request).organization_id,
         key,
+        gateway_of(request).services.settings.pepper,
         route=f"{request.method} {template}",
         path=request.url.path,
         body=await request.body(),
