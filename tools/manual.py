@@ -37,6 +37,7 @@ SHAPES = (
 """What parameters are made of, in the order of the manual."""
 STEP_LIST = "NavigateStep"
 """A list of steps is told by its first kind."""
+FOR_CODERS = re.compile(r", see `kernel\.[\w.]+`")
 SNAKE = re.compile(r"`([a-z]+(?:_[a-z]+)+)`")
 
 Schema = dict[str, Any]
@@ -160,6 +161,7 @@ def _camel(name: str) -> str:
 
 def _in_camel(text: str) -> str:
     """A text of the code with member names as JSON has them; kinds of steps are written with `_` there, too."""
+    text = FOR_CODERS.sub("", text)
     return SNAKE.sub(lambda match: match[0] if match[1] in KINDS else f"`{_camel(match[1])}`", text)
 
 

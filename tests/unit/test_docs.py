@@ -8,9 +8,11 @@ from collections.abc import Iterator
 from pathlib import Path
 
 import click
+import msgspec
 import pytest
 
 from api_gateway.surfaces.api_v2.errors import STATUS
+from kernel.steps.check import check_document
 from tools.manual import PAGES, renewed
 from towpath.cli import cli as towpath
 
@@ -23,6 +25,7 @@ FAILS = "docs/when-things-fail.md"
 WRITING = "docs/writing-workflows.md"
 
 FENCE = re.compile(r"^```.*?^```$", re.DOTALL | re.MULTILINE)
+JSON = re.compile(r"^(?:```json|cat > \S+ <<'EOF')\n(.*?)^(?:```|EOF)$", re.DOTALL | re.MULTILINE)
 INLINE_CODE = re.compile(r"`[^`\n]*`")
 LINK = re.compile(r"!?\[[^\]]*\]\(([^)\s]+)\)")
 HEADING = re.compile(r"^#+ (.+)$", re.MULTILINE)
@@ -97,6 +100,15 @@ def test_every_command_that_is_named_exists_with_its_options(name: str) -> None:
         assert command is not None, f"{name}: towpath {group_name} {command_name}"
         known = {option for parameter in command.params for option in parameter.opts}
         assert set(OPTION.findall(rest)) <= known, f"{name}: towpath {group_name} {command_name}{rest}"
+
+
+@pytest.mark.parametrize("name", DOCUMENTS)
+def test_every_workflow_that_is_shown_may_be_saved(name: str) -> None:
+    for block in JSON.findall(text_of(name)):
+        shown = msgspec.json.decode(block)
+        steps = shown.get("stepsJson", shown)
+        if "steps" in steps:
+            assert not check_document(steps, open_hosts={"127.0.0.1"})
 
 
 def test_settings_and_documents_name_the_same_variables() -> None:
