@@ -7,6 +7,8 @@ from collections.abc import Mapping, Sequence
 from kernel.log.port import Position, Record
 
 RECORD_BYTES_MAX = 64 * 1024
+DECISION_BYTES_MAX = RECORD_BYTES_MAX - 2048
+"""What a ledger record may weigh: what is derived from it repeats its event under other headers, and must fit, too."""
 BATCH_BYTES_MAX = 1024 * 1024
 
 Batches = dict[tuple[str, int], list[Record]]

@@ -14,7 +14,7 @@ from typing import Any
 from kernel.domain.decider import Context, Decider, Decision, Derived, Input, State, TakenOver, Wake
 from kernel.ids import derived_id
 from kernel.log.envelope import Cause, Envelope, Message
-from kernel.log.limits import BATCH_BYTES_MAX, RECORD_BYTES_MAX, record_bytes
+from kernel.log.limits import BATCH_BYTES_MAX, DECISION_BYTES_MAX, record_bytes
 from kernel.log.port import Record
 from kernel.processor.ports import Codec
 
@@ -70,12 +70,23 @@ class Trigger:
 class Deciding:
     """Decides causes for one decider and partition under one claim."""
 
-    def __init__(self, decider: Decider, partition: int, codec: Codec, nonce: Callable[[], str], claim: str) -> None:
+    def __init__(
+        self,
+        decider: Decider,
+        partition: int,
+        codec: Codec,
+        nonce: Callable[[], str],
+        *,
+        claim: str,
+        partitions: Callable[[str], int],
+    ) -> None:
+        """`partitions` tells how many a topic has."""
         self._decider = decider
         self._partition = partition
         self._codec = codec
         self._nonce = nonce
         self._claim = claim
+        self._partitions = partitions
 
     def decide(self, state: State, trigger: Trigger, now_ms: int) -> Transition:
         """Decide and evolve `state`. Raises `Undecidable` and leaves `state` alone when the decider or codec fails."""
@@ -103,8 +114,8 @@ class Deciding:
     def _record(self, trigger: Trigger, decisions: Sequence[Decision], now_ms: int) -> Transition:
         decided = tuple(self._decided(trigger, index, item, now_ms) for index, item in enumerate(decisions))
         sizes = [record_bytes(item.record) for item in decided]
-        if max(sizes) > RECORD_BYTES_MAX:
-            raise ValueError("a decision is longer than 64 KiB")
+        if max(sizes) > DECISION_BYTES_MAX:
+            raise ValueError("a decision, or what is derived from it, is longer than 64 KiB")
         if sum(sizes) > BATCH_BYTES_MAX:
             raise ValueError("the decisions of one input are longer than 1 MiB")
         return Transition(decided, sum(sizes))
@@ -126,7 +137,15 @@ class Deciding:
         record = self._codec.encode(
             decision.event, topic=self._decider.ledger, key=decision.key, envelope=envelope, partition=self._partition
         )
-        return Decided(decision, record, tuple(self._decider.derive(decision)), id_, now_ms, trigger.traceparent)
+        derived = tuple(self._decider.derive(decision))
+        self._check(derived)
+        return Decided(decision, record, derived, id_, now_ms, trigger.traceparent)
+
+    def _check(self, derived: Sequence[Derived]) -> None:
+        """What the log refuses to take once it is decided would stop the partition for ever."""
+        for item in derived:
+            if item.partition is not None and not 0 <= item.partition < self._partitions(item.topic):
+                raise ValueError(f"{item.topic} has no partition {item.partition}")
 
 
 def _inherit(decision: Decision, trigger: Trigger) -> Decision:

@@ -57,8 +57,14 @@ class Partition:
     def use_claim(self, claim: str) -> None:
         """Decisions from here on name `claim`."""
         self._claim = claim
+        ports = self._ports
         self._deciding = Deciding(
-            self._decider, self._ledger.partition, self._ports.codec, self._ports.entropy.nonce, claim
+            self._decider,
+            self._ledger.partition,
+            ports.codec,
+            ports.entropy.nonce,
+            claim=claim,
+            partitions=ports.log.partitions,
         )
 
     def decide_inputs(self, taken: Iterable[Stored], now_ms: int) -> list[Transition]:

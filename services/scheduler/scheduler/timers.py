@@ -18,7 +18,7 @@ WAIT_AFTER_DEATH_MS = 1_000
 STOP_MS = 10_000
 """How long a cancelled attempt may take to say how it ended before it is settled without its word."""
 PARK_MS = 60_000
-"""How long a runner may take to save and close a page that it was told to park, before it is settled without its word."""
+"""How long a runner may take to save and close a page that it was told to park before it is settled without a word."""
 LEASE_MS = 20_000
 """A heartbeat renews a task for this long."""
 ECHO_MS = 4_000

@@ -3,18 +3,33 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Sequence
 from contextlib import asynccontextmanager
+from dataclasses import replace
 
 import pytest
 
+from kernel.domain.decider import Decision, Derived, Event
 from kernel.errors import LogUnavailable
+from kernel.log.envelope import Envelope
+from kernel.log.limits import RECORD_BYTES_MAX
 from kernel.log.port import Position, Record
 from kernel.processor import Action, Bounds, run_decider, run_partition
 from tests.support.crash_points import MakeBench
 from tests.support.eventually import until
 from tests.support.processing import START_MS, Bench, Cut, by_sequence, decisions, map_of, run_to_idle
-from tests.support.toy_decider import ASKED, FACTS, LEDGER, REPORTED, Asked, Did, Thing, ToyDecider, asked
+from tests.support.toy_decider import (
+    ASKED,
+    FACTS,
+    LEDGER,
+    REPORTED,
+    Asked,
+    Did,
+    ObjectCodec,
+    Thing,
+    ToyDecider,
+    asked,
+)
 
 
 @asynccontextmanager
@@ -131,6 +146,43 @@ async def test_a_decision_too_long_for_the_log_is_parked_and_leaves_the_map_alon
     await run_to_idle(owner)
     assert map_of(owner) == {"A": Thing(2, "live")}
     assert [record.error for record in bench.watcher.parked_records] == ["ValueError"]
+
+
+class _LongSources(ObjectCodec):
+    """What is derived weighs a little more than the decision that it repeats."""
+
+    def encode(self, event: Event, *, topic: str, key: str, envelope: Envelope, partition: int) -> Record:
+        record = super().encode(event, topic=topic, key=key, envelope=envelope, partition=partition)
+        return record if envelope.source is None else replace(record, headers=(("source", "x" * 200),))
+
+
+async def test_a_decision_whose_derived_record_the_log_would_refuse_does_not_stop_the_partition(bench: Bench) -> None:
+    bench.codec = _LongSources()
+    await ask(bench, "start")
+    await ask(bench, Asked("start", padding=RECORD_BYTES_MAX - 100), "B")
+    await ask(bench, "signal")
+    owner = bench.owner()
+    await run_to_idle(owner)
+    assert map_of(owner) == {"A": Thing(2, "live")}
+    assert [record.error for record in bench.watcher.parked_records] == ["ValueError"]
+
+
+async def test_a_decision_for_a_partition_that_does_not_exist_does_not_stop_its_own(bench: Bench) -> None:
+    bench.decider = _Astray()
+    for what, key in (("start", "A"), ("start", "astray"), ("signal", "A")):
+        await ask(bench, what, key)
+    owner = bench.owner()
+    await run_to_idle(owner)
+    assert map_of(owner) == {"A": Thing(2, "live")}
+    assert [record.error for record in bench.watcher.parked_records] == ["ValueError"]
+
+
+class _Astray(ToyDecider):
+    """Sends the nudges of one thing to a partition that somebody made up."""
+
+    def derive(self, decision: Decision) -> Sequence[Derived]:
+        fact, nudge = super().derive(decision)
+        return [fact, replace(nudge, partition=99 if decision.key == "astray" else 0)]
 
 
 async def test_what_one_input_decides_lands_whole_or_not_at_all(bench: Bench) -> None:

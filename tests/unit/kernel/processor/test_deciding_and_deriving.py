@@ -34,7 +34,7 @@ def test_batches_keep_transitions_whole_and_in_order_within_the_bounds(shape: li
 
 
 def _deciding() -> Deciding:
-    return Deciding(ToyDecider(), 0, ObjectCodec(), lambda: "nonce", "claim")
+    return Deciding(ToyDecider(), 0, ObjectCodec(), lambda: "nonce", claim="claim", partitions=lambda _: 1)
 
 
 def _trigger(event: Asked) -> Trigger:
@@ -66,7 +66,7 @@ def test_a_decider_that_fails_in_the_middle_leaves_the_map_as_it_was() -> None:
         return Thing(decision.event.number, "live")
 
     broken.evolve = second_fails  # type: ignore[method-assign]  # the one thing that changes
-    deciding = Deciding(broken, 0, ObjectCodec(), lambda: "nonce", "claim")
+    deciding = Deciding(broken, 0, ObjectCodec(), lambda: "nonce", claim="claim", partitions=lambda _: 1)
     with pytest.raises(Undecidable, match="ValueError"):
         deciding.decide(things, _trigger(Asked("burst", times=2)), 42)
     assert things.get("A") == Thing(1, "live")
