@@ -69,12 +69,14 @@ class _Launch:
         signal.signal(signal.SIGTERM, self._drain)
         signal.signal(signal.SIGINT, self._drain)
         try:
+            shows_demo = self.settings.demo and bool(self.settings.browser)
+            if shows_demo:
+                self._start_shop()
             self.watchdog = self._start(["-m", "embedded", "watchdog"], signal.SIGTERM)
             if not self._await_ready():
                 return self._end()
             self._say_where()
-            demo = self._start_demo() if self.settings.demo and self.settings.browser else None
-            return self._wait(demo)
+            return self._wait(self._start(["-m", "embedded", "demo"], signal.SIGTERM) if shows_demo else None)
         finally:
             self._stop_rest()
 
@@ -120,7 +122,8 @@ class _Launch:
             print("  WARNING     running as root: Chromium's sandbox is OFF. Use an ordinary user for foreign sites.")
         print(flush=True)
 
-    def _start_demo(self) -> subprocess.Popen[bytes] | None:
+    def _start_shop(self) -> None:
+        """Before the platform: a run that was interrupted goes on at once, and wants its shop."""
         user, password = _DEMO_LOGIN
         address = self.settings.shop_address
         port = self._shop_port(address)
@@ -129,7 +132,6 @@ class _Launch:
         log = str(self.settings.shop_log)
         shop = ["-m", "demo_shop", "--port", str(port), "--log", log, "--quiet", "--user", user, "--password", password]
         self._start(shop, signal.SIGTERM)
-        return self._start(["-m", "embedded", "demo"], signal.SIGTERM)
 
     def _shop_port(self, address: Path) -> int:
         """The same port as last time, so that an interrupted run finds the shop again."""

@@ -482,7 +482,10 @@ class Attempt:
         """The page's URL when a later walk may begin behind this step; else nothing."""
         url, before = self._pages.safe_url(), self._pages.url_at_last_step
         self._pages.url_at_last_step = url
-        if not url or outcome.status is StepStatus.SKIPPED or not is_safe_point(step, url_before=before, url_after=url):
+        failed = outcome.status is StepStatus.FAILED and effect_of(step) is not Effect.ONCE
+        if not url or failed or outcome.status is StepStatus.SKIPPED:
+            return Sealed()
+        if not is_safe_point(step, url_before=before, url_after=url):
             return Sealed()
         return await self._sealer.seal_text(self._request.subject_id, url)
 

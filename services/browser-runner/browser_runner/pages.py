@@ -4,8 +4,9 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 
+from browser_runner.arriving import arrive
 from browser_runner.egress_proxy import EgressGrant
-from browser_runner.ports import BrowserLost, Context, LoadState, Page, StepFailed
+from browser_runner.ports import BrowserLost, Context, Page, StepFailed
 from browser_runner.services import Services
 from kernel.domain.task import TaskAssigned
 from kernel.domain.values import FailureKind
@@ -63,13 +64,25 @@ class PageDesk:
                 assigned.root_run_id, assigned.workflow_run_id, assigned.token, hosts, since_ms=since_ms
             )
         try:
-            self._context = await browsers.open(assigned.request.organization_id, self._grant, self._state)
+            context = await browsers.open(assigned.request.organization_id, self._grant, self._state)
         except Temporary as error:
             raise StepFailed("browser_unavailable", error.message, FailureKind.TEMPORARY) from None
-        if self._enter_url:
-            await self._context.page.goto(self._enter_url, LoadState.DOMCONTENTLOADED, _ENTER_MS)
-        self.url_at_last_step = self._context.page.url
-        return self._context
+        try:
+            await self._enter(context.page)
+        except BaseException:
+            # Whoever tries again must not find a page that stands elsewhere.
+            await context.close()
+            raise
+        self._context = context
+        self.url_at_last_step = context.page.url
+        return context
+
+    async def _enter(self, page: Page) -> None:
+        if not self._enter_url:
+            return
+        landed = await arrive(page, self._services.clock, self._enter_url, _ENTER_MS)
+        if landed.status >= 500:
+            raise StepFailed("navigation_failed", f"{landed.url} answered {landed.status}", FailureKind.TEMPORARY)
 
     def safe_url(self) -> str:
         """The URL that a resume may enter again: empty without a page, outside of the web, or with a secret in it."""

@@ -2,8 +2,11 @@
 
 from __future__ import annotations
 
+from contextlib import suppress
+
+from browser_runner.arriving import arrive
 from browser_runner.conditions import until_holds, why_not
-from browser_runner.ports import LoadState, Page, StepFailed
+from browser_runner.ports import Page, StepFailed
 from browser_runner.steps.trying import Desk
 from kernel.steps.document import Check
 
@@ -19,16 +22,17 @@ async def has_happened(desk: Desk, check: Check) -> bool | None:
             return await _holds(desk, await desk.page(), check)
         page = await desk.second_page()
         try:
-            landed = await page.goto(check.open, LoadState.DOMCONTENTLOADED, check.timeout_ms)
+            landed = await arrive(page, desk.clock, check.open, check.timeout_ms)
             if landed.status >= 400:
                 return None  # An error page that lacks the answer is no answer.
             happened = await _holds(desk, page, check)
         finally:
             await page.close()
-        if happened:
-            await (await desk.page()).goto(check.open, LoadState.DOMCONTENTLOADED, check.timeout_ms)
     except StepFailed:
         return None
+    if happened:
+        with suppress(StepFailed):  # It has happened, wherever the page stands now.
+            await arrive(await desk.page(), desk.clock, check.open, check.timeout_ms)
     return happened
 
 

@@ -7,6 +7,7 @@ from collections.abc import Sequence
 from dataclasses import replace
 from typing import Any
 
+from browser_runner.arriving import PAUSES_SECONDS
 from kernel.domain.ids import InputRequestId
 from kernel.domain.plan import WorkflowType
 from kernel.domain.task import (
@@ -191,10 +192,28 @@ async def test_a_check_on_a_broken_page_is_no_answer() -> None:
     async with a_world(a_shop()) as world:
         world.site.statuses["/orders"] = 500
         check = {"open": f"https://{HOST}/orders", "text": "order 99", "timeoutMs": 0}
-        ended = await unknown(world, click("save", "Save", params={"check": check}))
+        settling = asyncio.create_task(unknown(world, click("save", "Save", params={"check": check})))
+        await until(lambda: world.site.deeds["goto /orders"] == 1)
+        await world.tick(1000, times=12)
+        ended = await settling
         assert ended is not None
         assert ended.failure.code == "step_outcome_unknown"
         assert world.site.deeds["click Save"] == 0
+        assert world.site.deeds["goto /orders"] == 1 + len(PAUSES_SECONDS)
+
+
+async def test_a_site_that_is_away_while_an_act_is_settled_is_asked_again() -> None:
+    async with a_world(a_shop()) as world:
+        world.site.statuses["/orders"] = 502
+        check = {"open": f"https://{HOST}/orders", "text": "order 99", "timeoutMs": 0}
+        settling = asyncio.create_task(unknown(world, click("save", "Save", params={"check": check})))
+        await until(lambda: world.site.deeds["goto /orders"] == 1)
+        del world.site.statuses["/orders"]
+        await world.tick(250)
+        ended = await settling
+        assert ended is not None
+        assert ended.status is WorkflowRunStatus.COMPLETED
+        assert world.site.deeds["click Save"] == 1
 
 
 async def test_a_person_settles_an_unknown_act_where_the_workflow_asks_people() -> None:
