@@ -11,7 +11,7 @@ import asyncio
 import os
 import re
 import tempfile
-from collections.abc import AsyncIterator, Sequence
+from collections.abc import AsyncIterator, Mapping, Sequence
 from contextlib import asynccontextmanager, suppress
 from pathlib import Path
 from typing import Any, Literal, cast
@@ -30,7 +30,7 @@ from playwright.async_api import Page as PlaywrightPage
 from playwright.async_api import TimeoutError as PlaywrightTimeout
 
 from browser_runner import in_page
-from browser_runner.egress_proxy import EgressGrant
+from browser_runner.egress_proxy import FENCE_SHUT, REFUSED_STATUS, EgressGrant
 from browser_runner.ports import BrowserLost, Context, Downloaded, Element, Facts, Landed, LoadState, Page, StepFailed
 from kernel.domain.values import FailureKind
 from kernel.egress.policy import host_name, is_allowed_host
@@ -49,6 +49,8 @@ _ARGUMENTS = (
 )
 _LOST = ("has been closed", "crashed", "Connection closed", "Browser closed", "browser has disconnected")
 _BLOCKED = ("ERR_TUNNEL_CONNECTION_FAILED", "ERR_PROXY", "ERR_BLOCKED", "ERR_UNSAFE_PORT", "ERR_DISALLOWED_URL")
+_WEB = re.compile(r"https?://", re.IGNORECASE)
+_REFUSED = re.compile(re.escape(REFUSED_STATUS) + r'; details="(\w+)"')
 _LOOK_SECONDS = 2.0
 _OPENINGS_MAX = 3
 _PICTURE_MS = 10_000
@@ -81,6 +83,22 @@ def _translated(error: PlaywrightError) -> StepFailed | BrowserLost:
 
 def _first_line(error: PlaywrightError) -> str:
     return error.message.splitlines()[0][:500] if error.message else type(error).__name__
+
+
+def _must_be_web(url: str) -> None:
+    """Nothing else is opened, whatever a template made of it: files of this machine are one `file:` away."""
+    if _WEB.match(url) is None:
+        raise StepFailed("navigation_blocked", "only http and https are opened")
+
+
+def _must_be_let_through(url: str, headers: Mapping[str, str]) -> None:
+    """An answer may be the egress proxy's own."""
+    refused = _REFUSED.fullmatch(headers.get("proxy-status", ""))
+    if refused is None:
+        return
+    if refused[1] == FENCE_SHUT:
+        raise StepFailed("navigation_failed", f"{url} was not let through now", FailureKind.TEMPORARY)
+    raise StepFailed("navigation_blocked", f"{url} may not be reached: {refused[1]}")
 
 
 def _host(url: str) -> str:
@@ -210,8 +228,11 @@ class ChromiumPage:
         self._masks.append(locator)
 
     async def goto(self, url: str, wait: LoadState, timeout_ms: float) -> Landed:
+        _must_be_web(url)
         async with _told():
             answer = await self._page.goto(url, wait_until=wait.value, timeout=timeout_ms)
+            if answer is not None:
+                _must_be_let_through(answer.url, answer.headers)
             title = await self._page.title()
         return Landed(self._page.url, answer.status if answer is not None else 0, title)
 
@@ -294,8 +315,10 @@ class ChromiumPage:
             self._page.remove_listener("download", arrived.put_nowait)
 
     async def download_url(self, url: str, bytes_max: int, timeout_ms: float) -> Downloaded:
+        _must_be_web(url)
         async with _told():
             answer = await self._page.request.get(url, timeout=timeout_ms)
+            _must_be_let_through(answer.url, answer.headers)
             if answer.status >= 400:
                 kind = FailureKind.TEMPORARY if answer.status >= 500 else FailureKind.PERMANENT
                 raise StepFailed("download_failed", f"{url} answered {answer.status}", kind)

@@ -28,6 +28,9 @@ from kernel.ids import Entropy
 
 T = TypeVar("T")
 
+REFUSED_STATUS = "towpath; error=http_request_denied"
+"""How `Proxy-Status` (RFC 9209) begins in an answer of our own; the reason follows as its details."""
+_UNCACHED = ("Cache-Control", "no-store")
 FENCE_SHUT = "fence"
 """Beside `kernel.egress.policy.Reason`, what `egress_denied_total` is labelled with: the fence is shut."""
 NO_CREDENTIALS = "credentials"
@@ -103,6 +106,7 @@ class _Refused(Exception):
         super().__init__(reason)
         self.status = status
         self.reason = reason
+        self.is_denial = status.startswith("403")
 
 
 class EgressProxy:
@@ -228,7 +232,8 @@ class EgressProxy:
             finally:
                 holder.serving.discard(task)
         except _Refused as refused:
-            await _reply(writer, refused.status, refused.reason)
+            denied = ("Proxy-Status", f'{REFUSED_STATUS}; details="{refused.reason}"')
+            await _reply(writer, refused.status, refused.reason, denied if refused.is_denial else _UNCACHED)
             return False
 
     async def _next_request(self, reader: asyncio.StreamReader) -> Request | None:
@@ -404,7 +409,7 @@ async def _reply(
     writer: asyncio.StreamWriter,
     status: str,
     reason: str,
-    field_: tuple[str, str] = ("Cache-Control", "no-store"),
+    field_: tuple[str, str] = _UNCACHED,
     keeps_alive: bool = False,  # noqa: FBT001, FBT002 (a private helper with one caller that differs)
 ) -> None:
     body = f"egress refused: {reason}\n".encode()

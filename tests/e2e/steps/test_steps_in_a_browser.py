@@ -16,6 +16,7 @@ from browser_runner.egress_proxy import EgressProxy
 from kernel.clock import SystemClock
 from kernel.domain.plan import WorkflowType
 from kernel.domain.task import StepFinished, TaskEnded
+from kernel.domain.values import Token
 from kernel.domain.workflow_run import StepStatus, WorkflowRunStatus
 from kernel.egress.dialer import Dialer
 from kernel.egress.policy import Policy, parse_networks
@@ -229,6 +230,13 @@ async def test_a_run_whose_browser_is_killed_goes_on_within_seconds(world: World
     assert shop.orders == ["lamp"]
 
 
+NOT_TO_BE_REACHED = (
+    ("navigate", "http://localhost:1/"), ("download", "http://localhost:1/"), ("navigate", "https://localhost:1/"),
+    ("navigate", "file:///etc/hosts"), ("navigate", "view-source:file:///etc/hosts"), ("download", "file:///etc/hosts"),
+    ("navigate", "data:text/html,x"), ("navigate", "about:blank"), ("navigate", " file:///etc/hosts"),
+)  # fmt: skip
+
+
 async def test_a_page_reaches_only_what_the_egress_proxy_lets_it_reach(
     shop: FakeSite, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -241,11 +249,13 @@ async def test_a_page_reaches_only_what_the_egress_proxy_lets_it_reach(
             proxy = EgressProxy(Dialer(policy), world.fence, SystemEntropy())
             await proxy.start()
             world.start(egress=proxy)
-            elsewhere = step("navigate", "out", {"url": "http://localhost:1/"}, retry={"maxAttempts": 1})
-            ended, steps = await outcome(world, document(step("navigate", "in", {"url": shop.url("/form")}), elsewhere))
-            assert steps["in"].status is StepStatus.COMPLETED
-            result = await world.opened(steps["out"].output) if steps["out"].output.size else {}
-            assert ended.status is WorkflowRunStatus.FAILED or result["status"] == 403
+            for attempt, (kind, url) in enumerate(NOT_TO_BE_REACHED, start=1):
+                token = Token(attempt, f"{attempt:032}")
+                elsewhere = step(kind, "out", {"url": url}, retry={"maxAttempts": 1})
+                doc = document(step("navigate", "in", {"url": shop.url("/form")}), elsewhere)
+                ended, steps = await outcome(world, doc, token=token)
+                assert steps["in"].status is StepStatus.COMPLETED
+                assert (ended.status, ended.failure.code) == (WorkflowRunStatus.FAILED, "navigation_blocked"), url
             await proxy.close()
     finally:
         await pool.close()

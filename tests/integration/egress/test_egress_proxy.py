@@ -203,6 +203,7 @@ async def test_what_the_policy_closes_is_answered_with_the_reason(
         writer.write(start.encode() + _auth(grant) + b"\r\n")
         answer = await _rest(reader)
         assert answer.startswith(b"HTTP/1.1 403 ")
+        assert b'Proxy-Status: towpath; error=http_request_denied; details="' + reason + b'"\r\n' in answer
         assert answer.endswith(b"egress refused: " + reason + b"\n")
     assert site.denied == [reason.decode()] * 2
     assert site.proxy.use(grant).denied == 2
