@@ -238,9 +238,9 @@ class Attempt:
     # ------------------------------------------------------------ login
 
     async def _state(self) -> bytes | None:
-        if self._workflow.type is WorkflowType.LOGIN or not self.prepared.with_page:
+        if not self.prepared.with_page:
             return None
-        return await self._patiently(self._login.load)
+        return await self._patiently(lambda: self._login.load_after(self._entries))
 
     async def _is_logged_in(self, scope: dict[str, Any]) -> bool:
         """Whether the saved session still holds; a page that cannot tell counts as no."""
@@ -442,6 +442,9 @@ class Attempt:
     async def finished(self, path: str, step: Step, outcome: Outcome, next_name: str) -> None:
         """Say `step.finished`, an entry of the journal from now on; read it back where it uses up a one-time answer."""
         subject, effect = self._request.subject_id, effect_of(step)
+        if self._login.must_keep(effect, outcome.status) and self._pages.is_open:
+            state = await self._pages.save_state(self._workflow.allowed_hosts)
+            await self._patiently(lambda: self._login.keep(state))
         output = SealedBody()
         if outcome.output is not None:
             output = await self._sealer.seal_json(subject, outcome.output)

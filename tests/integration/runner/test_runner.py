@@ -563,7 +563,25 @@ async def test_a_login_types_its_secret_and_saves_the_session_once_proven() -> N
         assert ended.status is WorkflowRunStatus.COMPLETED
         assert world.site.typed == ["hunter2222"]
         assert world.vault.session is not None
-        assert (world.vault.session.version, world.vault.proven) == (1, 1)
+        assert (world.vault.session.version, world.vault.proven) == (2, 1)  # kept after the act, then proven
+
+
+async def test_a_login_that_was_cut_short_goes_on_with_what_its_act_had_made() -> None:
+    site = a_shop()
+    async with a_world(site) as world:
+        world.vault.secrets["ref"] = b"hunter2222"
+        inputs = {"password": {"$secret": "ref"}}
+        await world.assign(LOGIN, type=WorkflowType.LOGIN, connection=CONNECTION, inputs=inputs)
+        await world.until_report(TaskEnded)
+        made, journal = world.vault.session, await world.journal()
+        assert made is not None
+        await world.assign(
+            LOGIN, SECOND, type=WorkflowType.LOGIN, connection=CONNECTION, inputs=inputs, journal=journal
+        )
+        ended = await world.until_report(TaskEnded, SECOND)
+        assert ended.status is WorkflowRunStatus.COMPLETED
+        assert site.states[-1] == made.state
+        assert (world.vault.session.version, site.typed) == (made.version + 1, ["hunter2222"])
 
 
 async def test_a_login_whose_session_still_holds_does_nothing() -> None:
