@@ -14,7 +14,7 @@ from collections.abc import Sequence
 from typing import Any, get_args
 
 from kernel.domain.decider import Context, Decision, Derived, Input, State, TakenOver, Wake
-from kernel.domain.task import Report, TaskAssigned, TaskLeaseLapsed, TaskSettled
+from kernel.domain.task import Report, TaskAssigned, TaskLeaseLapsed, TaskRequested, TaskSettled
 from kernel.log.topics import Topic
 from scheduler.advance.build import Pen
 from scheduler.advance.derive import SEQUENCED, derive
@@ -23,6 +23,7 @@ from scheduler.advance.requests import Request, on_request
 from scheduler.advance.state import AdvanceState, LiveRun, RunValue, Tombstone, evolve
 from scheduler.advance.waits import on_due
 from scheduler.advance.watched import CHANGES_RUN
+from scheduler.weight import PORTION_BYTES, weight_of
 
 _REQUESTS: frozenset[type] = frozenset(get_args(Request))
 _REPORTS: frozenset[type] = frozenset(get_args(Report))
@@ -48,12 +49,7 @@ class Advance:
             case Input():
                 return self._decide_input(state, cause, context)
             case Wake():
-                decisions: list[Decision] = []
-                for key in list(state.due.due(context.now_ms, WAKE_RUNS_MAX)):
-                    pen = _pen(key, state.get(key), context, "")
-                    on_due(pen)
-                    decisions += pen.decisions
-                return decisions
+                return _decide_due(state, context)
             case TakenOver():
                 return ()
 
@@ -86,6 +82,20 @@ class Advance:
     def derive(self, decision: Decision) -> Sequence[Derived]:
         """What other topics are told."""
         return derive(decision)
+
+
+def _decide_due(state: AdvanceState, context: Context) -> list[Decision]:
+    """What is due, in portions: the owner wakes the decider again at once for the rest."""
+    decisions: list[Decision] = []
+    weight = 0
+    for key in list(state.due.due(context.now_ms, WAKE_RUNS_MAX)):
+        pen = _pen(key, state.get(key), context, "")
+        on_due(pen)
+        decisions += pen.decisions
+        weight += sum(weight_of(made.event) for made in pen.decisions if isinstance(made.event, TaskRequested))
+        if weight >= PORTION_BYTES:
+            break
+    return decisions
 
 
 def _pen(key: str, run: RunValue | None, context: Context, correlation_id: str, organization_id: str = "") -> Pen:

@@ -37,6 +37,7 @@ from kernel.domain.workflow_run import (
 from scheduler.advance.derive import SEQUENCED
 from scheduler.advance.state import WITH_RUNNER, Current, LiveRun, Phase, RunValue, evolve
 from scheduler.timers import STOP_MS, TOMBSTONE_MS
+from scheduler.weight import TASK_BYTES_MAX, weight_of
 
 
 class Pen:
@@ -107,28 +108,30 @@ class Pen:
         )
 
     def request_attempt(self) -> None:
-        """Ask for a slot for the next attempt, under a fresh token."""
+        """Ask for a slot for the next attempt, under a fresh token; a task that no record can hold fails the run."""
         run, current = self.live, self.current
         planned, workflow = run.planned, run.workflow
         token = Token(current.token.attempt + 1, self.context.nonce())
         deadline = self.context.now_ms + current.remaining_ms if current.remaining_ms else current.deadline_ms
-        self.write(
-            TaskRequested(
-                task_id=TaskId(f"{current.workflow_run_id}/{token.attempt}"),
-                root_run_id=self.key,
-                workflow_run_id=current.workflow_run_id,
-                organization_id=planned.organization_id,
-                subject_id=planned.subject_id,
-                token=token,
-                pool=workflow.pool,
-                priority=planned.priority,
-                workflow=workflow,
-                journal=Journal(current.staged, current.entries, current.unknown),
-                answers=current.answers,
-                deadline_ms=deadline,
-                requested_ms=self.context.now_ms,
-            )
+        request = TaskRequested(
+            task_id=TaskId(f"{current.workflow_run_id}/{token.attempt}"),
+            root_run_id=self.key,
+            workflow_run_id=current.workflow_run_id,
+            organization_id=planned.organization_id,
+            subject_id=planned.subject_id,
+            token=token,
+            pool=workflow.pool,
+            priority=planned.priority,
+            workflow=workflow,
+            journal=Journal(current.staged, current.entries, current.unknown),
+            answers=current.answers,
+            deadline_ms=deadline,
+            requested_ms=self.context.now_ms,
         )
+        if weight_of(request) > TASK_BYTES_MAX:
+            self.end_workflow_run(WorkflowRunStatus.FAILED, Failure(code="task_too_long"), SealedBody())
+        else:
+            self.write(request)
 
     # ------------------------------------------------------------ ends of attempts
 

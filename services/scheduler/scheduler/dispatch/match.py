@@ -10,6 +10,7 @@ from kernel.domain.task import TaskAssigned
 from kernel.domain.values import Pool
 from scheduler.dispatch.state import DispatchState, Runner, Task, evolve, keys_of
 from scheduler.timers import ECHO_MS
+from scheduler.weight import PORTION_BYTES, weight_of
 
 ASSIGN_MAX = 100
 """Assignments decided for one input; the heartbeats that follow bring the rest."""
@@ -39,6 +40,7 @@ def _apply(state: DispatchState, undo: list[tuple[str, Any | None]], event: Any)
 def assign(state: DispatchState, pool: Pool, now_ms: int, changes: Sequence[Any]) -> list[TaskAssigned]:
     """Assignments that fit after `changes`, in order."""
     assigned: list[TaskAssigned] = []
+    weight = 0
     with _trial(state) as undo:
         for change in changes:
             _apply(state, undo, change)
@@ -46,6 +48,9 @@ def assign(state: DispatchState, pool: Pool, now_ms: int, changes: Sequence[Any]
             runner = _freest(state, pool)
             task = state.next_task(pool) if runner is not None else None
             if runner is None or task is None:
+                break
+            weight += weight_of(task.request)
+            if assigned and weight > PORTION_BYTES:
                 break
             event = _assignment(task, runner, now_ms)
             assigned.append(event)
