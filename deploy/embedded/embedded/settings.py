@@ -106,7 +106,7 @@ def read_settings(environ: Mapping[str, str] | None = None) -> Settings:
         egress_allow=networks,
         browser=source.get("TOWPATH_BROWSER", ""),
         browser_slots=_number(source, "TOWPATH_BROWSER_SLOTS", 2, 1, 64),
-        light_slots=_number(source, "TOWPATH_LIGHT_SLOTS", 64, 1, 1000),
+        light_slots=_number(source, "TOWPATH_LIGHT_SLOTS", 64, 1, 500),
         drain_seconds=float(_number(source, "TOWPATH_DRAIN_SECONDS", 20, 1, 3600)),
     )
 

@@ -22,6 +22,8 @@ from kernel.log.topics import Topic, partition_of
 INTERVAL_SECONDS = 2.0
 SOON_SECONDS = 0.1
 """Changes within this time share a heartbeat; an assignment must be echoed within 4 s only."""
+SLOTS_MAX = 500
+"""Slots of one runner in one pool: a heartbeat names all that is held, and must fit a record."""
 _RETRY_SECONDS = 0.5
 
 

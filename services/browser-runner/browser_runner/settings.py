@@ -6,6 +6,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass, fields
 from typing import Any, get_type_hints
 
+from browser_runner.heartbeat import SLOTS_MAX
 from kernel.errors import Permanent
 
 _PREFIX = "BROWSER_RUNNER_"
@@ -49,6 +50,8 @@ def settings_from(environment: Mapping[str, str]) -> Settings:
     settings = Settings(**given)
     if settings.browser_slots < 0 or settings.light_slots < 0 or settings.browser_slots + settings.light_slots == 0:
         raise Permanent("setting_malformed", f"{_PREFIX}BROWSER_SLOTS and {_PREFIX}LIGHT_SLOTS leave nothing to do")
+    if max(settings.browser_slots, settings.light_slots) > SLOTS_MAX:
+        raise Permanent("setting_malformed", f"{_PREFIX}BROWSER_SLOTS and {_PREFIX}LIGHT_SLOTS are at most {SLOTS_MAX}")
     return settings
 
 
