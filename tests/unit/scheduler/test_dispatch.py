@@ -20,7 +20,7 @@ from kernel.domain.task import (
 from kernel.domain.values import Pool, SealedBody, Token
 from kernel.log.topics import TYPES, Topic
 from scheduler.dispatch import Dispatch
-from scheduler.dispatch.state import Task, task_key
+from scheduler.dispatch.state import ORGANIZATIONS_REMEMBERED_MAX, DispatchState, Task, task_key
 from scheduler.timers import ECHO_MS, LEASE_MS, RUNNER_FORGET_MS
 from tests.support.deciding import Bench
 from tests.support.runs import SUBJECT, Attempt, died, heartbeat, planned
@@ -250,3 +250,18 @@ def test_fold_of_the_history_is_the_state(bench: Bench) -> None:
     bench.passes(ECHO_MS)
     assert bench.replayed() == dict(bench.state.items())
     assert isinstance(bench.state.get(task_key("r5/1")), Task)
+
+
+# ---------------------------------------------------------------- what is forgotten
+
+
+def test_organizations_and_runners_of_the_past_leave_nothing_behind(bench: Bench) -> None:
+    state = bench.state
+    assert isinstance(state, DispatchState)
+    for number in range(3000):
+        task = requested(f"a{number}", organization=f"org-{number}", at_ms=number)
+        name = f"runner-{number}"
+        bench.given((KEY, heartbeat(name)), (KEY, task), (KEY, settled(task)), (KEY, died(name)))
+        bench.history.clear()
+    assert sum(len(queue.served) for queue in state.queues.values()) <= ORGANIZATIONS_REMEMBERED_MAX
+    assert not state.assigned

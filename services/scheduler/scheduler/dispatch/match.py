@@ -20,14 +20,13 @@ ASSIGN_MAX = 100
 def _trial(state: DispatchState) -> Iterator[list[tuple[str, Any | None]]]:
     """Changes of the map inside are undone at the end, turns of organizations included."""
     undo: list[tuple[str, Any | None]] = []
-    turns = {pool: (queue.turn, dict(queue.served)) for pool, queue in state.queues.items()}
+    state.begin_trial()
     try:
         yield undo
     finally:
         for key, old in reversed(undo):
             state.put(key, old)
-        for pool, (turn, served) in turns.items():
-            state.queues[pool].turn, state.queues[pool].served = turn, served
+        state.end_trial()
 
 
 def _apply(state: DispatchState, undo: list[tuple[str, Any | None]], event: Any) -> None:

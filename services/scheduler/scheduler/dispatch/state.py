@@ -139,6 +139,9 @@ def _evolve_seen(key: str, old: Any | None, seen: RunnerSeen) -> Any | None:
     )
 
 
+ORGANIZATIONS_REMEMBERED_MAX = 1000
+"""Whose last turn is known, in one pool."""
+
 Entry = tuple[int, int, str]
 """(-priority, requested, task id): what a queue is ordered by."""
 
@@ -150,6 +153,32 @@ class Queue:
         self.by_organization: dict[str, list[Entry]] = {}
         self.served: dict[str, int] = {}
         self.turn = 0
+        self._trial: list[tuple[str, int | None]] | None = None
+
+    def serve(self, organization: str) -> None:
+        """It is this organization's turn."""
+        self.turn += 1
+        if self._trial is not None:
+            self._trial.append((organization, self.served.get(organization)))
+        self.served[organization] = self.turn
+        if len(self.served) > ORGANIZATIONS_REMEMBERED_MAX and self._trial is None:
+            # Whoever was not served for so long stands first in any case.
+            newest = sorted(self.served.items(), key=lambda turn: turn[1])[ORGANIZATIONS_REMEMBERED_MAX // 2 :]
+            self.served = dict(newest)
+
+    def begin_trial(self) -> None:
+        """Note the turns from here on."""
+        self._trial = []
+
+    def end_trial(self) -> None:
+        """Take them back."""
+        for organization, turn in reversed(self._trial or ()):
+            self.turn -= 1
+            if turn is None:
+                del self.served[organization]
+            else:
+                self.served[organization] = turn
+        self._trial = None
 
 
 class DispatchState:
@@ -164,6 +193,7 @@ class DispatchState:
         self._offered: dict[str, str] = {}
         self._runner_keys: dict[Pool, set[str]] = {}
         self._queued_of_root: dict[tuple[str, str], TaskId] = {}
+        self._is_trial = False
 
     # ------------------------------------------------------------ the map
 
@@ -248,7 +278,29 @@ class DispatchState:
                 best = rank if best is None or rank < best else best
         return self._values[task_key(best[3])] if best is not None else None
 
+    # ------------------------------------------------------------ trying out
+
+    def begin_trial(self) -> None:
+        """What is put from here on will be put back, before `end_trial`; so are turns of organizations then."""
+        self._is_trial = True
+        for queue in self.queues.values():
+            queue.begin_trial()
+
+    def end_trial(self) -> None:
+        """As before `begin_trial`."""
+        self._is_trial = False
+        for queue in self.queues.values():
+            queue.end_trial()
+
     # ------------------------------------------------------------ indexes
+
+    def _queue(self, pool: Pool) -> Queue:
+        queue = self.queues.get(pool)
+        if queue is None:
+            queue = self.queues[pool] = Queue()
+            if self._is_trial:
+                queue.begin_trial()
+        return queue
 
     def _head(self, queue: Queue, organization: str) -> Entry | None:
         heap = queue.by_organization[organization]
@@ -271,13 +323,14 @@ class DispatchState:
         assert task is not None
         request = task.request
         if old is not None and old.incarnation:
-            self.assigned[(old.incarnation, request.pool)].discard(request.task_id)
+            held = self.assigned[old.incarnation, request.pool]
+            held.discard(request.task_id)
+            if not held:
+                del self.assigned[old.incarnation, request.pool]
         if new is not None and new.incarnation:
             self.assigned.setdefault((new.incarnation, request.pool), set()).add(request.task_id)
             if old is None or not old.incarnation:
-                queue = self.queues.setdefault(request.pool, Queue())
-                queue.turn += 1
-                queue.served[request.organization_id] = queue.turn
+                self._queue(request.pool).serve(request.organization_id)
         connection = request.workflow.connection_id
         queued = new is not None and not new.incarnation
         if not connection:
@@ -293,7 +346,7 @@ class DispatchState:
         self._offer(connection)
 
     def _enqueue(self, request: TaskRequested) -> None:
-        queue = self.queues.setdefault(request.pool, Queue())
+        queue = self._queue(request.pool)
         heapq.heappush(queue.by_organization.setdefault(request.organization_id, []), _entry(request))
 
     def _offer(self, connection: str) -> None:
