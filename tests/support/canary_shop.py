@@ -90,7 +90,8 @@ def login_workflow(url: str) -> dict[str, Any]:
             _step("click", "send", {"target": {"locators": [{"role": "button", "name": "Log in"}]},
                   "expect": {"url": "*/login/code"}}),
             _step("ask_user", "ask", {"kind": "mfa_code", "prompt": "The code for {{inputs.username}}?", "fields": [
-                {"name": "code", "label": "Code", "kind": "mfa_code", "secret": True}]}),
+                {"name": "code", "label": "Code", "kind": "mfa_code", "secret": True},
+                {"name": "phone", "label": "Phone", "kind": "phone"}]}),
             _step("fill", "code", {"target": _input("code"), "value": "{{steps.ask.code}}"}, evidence="always"),
             _step("extract", "peek_code", {"rows": {"css": "form[action='/login/code']"}, "fields": {
                 "typed": {"locator": {"css": "input[name=code]"}}}}, onError="continue"),

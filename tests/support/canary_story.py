@@ -10,6 +10,7 @@ from __future__ import annotations
 import asyncio
 import base64
 import json
+import shutil
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
 from dataclasses import dataclass, field
@@ -77,8 +78,10 @@ class Story:
     """How many processes and files that were."""
     failures: dict[str, str] = field(default_factory=dict)
     """Error texts by step."""
+    core_limits: set[str] = field(default_factory=set)
+    """How big a core file of each process may become."""
     left: list[str] = field(default_factory=list)
-    """What lay in the folder for temporary files when all was over."""
+    """What lay in the folders for temporary files when all was over."""
 
     @property
     def data(self) -> Path:
@@ -86,8 +89,13 @@ class Story:
         return self.folder / "data"
 
     @property
+    def crashed(self) -> Path:
+        """The data folder as it was when the run had ended and the platform was alive: what a crash would leave."""
+        return self.folder / "crashed"
+
+    @property
     def scratch(self) -> Path:
-        """Where the product was told to keep its temporary files."""
+        """Where temporary files go that are kept outside of the data folder."""
         return self.folder / "scratch"
 
     def values(self) -> list[Planted]:
@@ -113,8 +121,8 @@ async def tell(folder: Path) -> Story:
     story = Story(folder)
     password, code = plant("password", f"{HARD}{{}}{HARD}"), plant("one-time code")
     story.secrets = [password, code]
-    names = ("external id", "user name", "reference", "private text")
-    external_id, user, reference, private = story.personal = [plant(name) for name in names]
+    names = ("external id", "user name", "reference", "private text", "phone")
+    external_id, user, reference, private, phone = story.personal = [plant(name) for name in names]
     story.external_id = external_id.text
     with platform_over(folder) as platform:
         async with canary_shop(
@@ -131,15 +139,16 @@ async def tell(folder: Path) -> Story:
                 run = await _start(story, api, start)
                 question = await _question(api)
                 await asyncio.to_thread(_look_at_what_lives, story, platform)
-                await _reply(story, api, question, code.text)
+                await _reply(story, api, question, {"code": code.text, "phone": phone.text})
                 await _ended(api, run)
                 story.secrets += [_cookie(cookie) for cookie in shop.cookies]
                 story.ids = await ids_of(api)
                 story.answers += await crawl(api, story.ids, external_id.text)
                 await _note_facts(story, api, browser, boxes)
+        shutil.copytree(story.data, story.crashed)
         platform.launcher.terminate()  # type: ignore[union-attr]  # it was started above
         assert await asyncio.to_thread(platform.await_end) == 0
-    story.left = [path.name for path in story.scratch.iterdir()]
+    story.left = [path.name for scratch in (story.scratch, story.data / "tmp") for path in scratch.iterdir()]
     return story
 
 
@@ -185,10 +194,10 @@ async def _question(api: httpx.AsyncClient) -> str:
             await asyncio.sleep(0.05)
 
 
-async def _reply(story: Story, api: httpx.AsyncClient, question: str, code: str) -> None:
-    """A wrong form first, then the code, then the code again."""
+async def _reply(story: Story, api: httpx.AsyncClient, question: str, good: Json) -> None:
+    """Wrong forms first, then the good one, then that one again."""
     forms: tuple[tuple[Json, int], ...] = (
-        ({"codes": code}, 422), ({"code": [code]}, 422), ({"code": code}, 200), ({"code": code}, 409),
+        ({**good, "other": good["code"]}, 422), ({**good, "code": [good["code"]]}, 422), (good, 200), (good, 409),
     )  # fmt: skip
     for values, status in forms:
         answer = await api.post(f"/input-requests/{question}/answer", json={"values": values})
@@ -229,16 +238,25 @@ def _look_at_what_lives(story: Story, platform: PlatformProcess) -> None:
     """Command lines, environments and files of everything that runs while the page with the password is open."""
     search = story.live = search_for(*story.secrets)
     assert platform.launcher is not None
-    pids = {*platform.processes(), *descendants(platform.launcher.pid)}
+    pids = {*platform.processes(), *descendants(platform.launcher.pid)} - {platform.launcher.pid}
     for pid in pids:
         for file in ("cmdline", "environ", "comm"):
             try:
                 search.look(Path(f"/proc/{pid}/{file}").read_bytes(), f"{file} of a process")
             except (FileNotFoundError, ProcessLookupError, PermissionError):
                 continue  # It has ended meanwhile.
+        story.core_limits |= _core_limit(pid)
     files = search.look_into(story.data) + search.look_into(story.scratch)
     search.look(platform.said(), "output")
     story.looked_at = len(pids) + files
+
+
+def _core_limit(pid: int) -> set[str]:
+    try:
+        lines = Path(f"/proc/{pid}/limits").read_text().splitlines()
+    except (FileNotFoundError, ProcessLookupError, PermissionError):
+        return set()
+    return {line.split()[4] for line in lines if line.startswith("Max core file size")}
 
 
 # ---------------------------------------------------------------- what can be asked

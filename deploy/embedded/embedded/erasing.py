@@ -10,17 +10,18 @@ from api_gateway.idempotency import forget_answers
 from embedded.folder import kept_uuid
 from embedded.platform import open_ground
 from embedded.settings import Settings, read_settings
+from embedded.watching import clear_scratch
 from kernel.domain.ids import OrganizationId
-from kernel.errors import LogRefused, Permanent
+from kernel.errors import LogRefused, Permanent, Rejected
 from kernel.redaction import LiveSecrets
 
 
 def erase(external_id: str) -> int:
     """Delete the data key of `external_id`, secrets, sessions, blobs and kept answers: nothing can be read then."""
-    settings = read_settings()
     try:
+        settings = read_settings()
         asyncio.run(_erase(settings, external_id))
-    except (LogRefused, Permanent) as error:
+    except (LogRefused, Permanent, Rejected) as error:
         print(f"towpath: {error}", file=sys.stderr)
         return 1
     print("Erased. What the log and the backups still hold of this customer cannot be read by anyone.")
@@ -28,9 +29,13 @@ def erase(external_id: str) -> int:
 
 
 async def _erase(settings: Settings, external_id: str) -> None:
+    if not await asyncio.to_thread(settings.database.exists):
+        raise Permanent("no_such_folder", f"there is no Towpath in {settings.data}; set TOWPATH_DATA")
     async with AsyncExitStack() as stack:
         ground = await open_ground(settings, stack, LiveSecrets())
         organization = OrganizationId(kept_uuid(settings.data / "organization-id", ground.entropy))
+        # What a killed browser left there may be the customer's.
+        await asyncio.to_thread(clear_scratch, settings)
         await forget_answers(ground.db, organization)
         vault = ground.store.vault
         await vault.erase_subject(await vault.subject_for(organization, external_id))

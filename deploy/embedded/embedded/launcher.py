@@ -45,7 +45,7 @@ def launch() -> int:
 def _check(settings: Settings) -> None:
     """What can be known before anything starts: folder, browser, port."""
     try:
-        settings.data.mkdir(parents=True, exist_ok=True)
+        settings.data.mkdir(mode=0o700, parents=True, exist_ok=True)
     except OSError as error:
         raise Rejected("setting_invalid", f"TOWPATH_DATA: {settings.data}: {error.strerror}") from None
     if settings.browser and not os.access(settings.browser, os.X_OK):

@@ -3,9 +3,9 @@
 from __future__ import annotations
 
 import os
+import resource
 import shutil
 import sys
-from pathlib import Path
 
 from browser_runner.process_tree import sweep_orphans
 from browser_runner.watchdog import REFUSED_EXIT_CODE, WatchdogSettings, run_watchdog
@@ -20,11 +20,13 @@ MARK_VARIABLE = "TOWPATH_FOLDER"
 def watch() -> int:
     """Run the platform until it ends in good order; the exit code of its last life."""
     settings = read_settings()
+    # A core file would hold every secret that was open; whatever starts below inherits this.
+    resource.setrlimit(resource.RLIMIT_CORE, (0, 0))
     try:
         # Held for as long as this process lives: whoever sweeps must know that what it finds is nobody's.
         lock = FolderLock(settings.data, "watchdog.lock")
         sweep_leftovers(settings)
-        _clear(settings.scratch)
+        clear_scratch(settings)
     except (LogRefused, OSError) as error:
         print(f"towpath: {error}", file=sys.stderr, flush=True)
         return REFUSED_EXIT_CODE
@@ -32,7 +34,7 @@ def watch() -> int:
         return run_watchdog(
             [sys.executable, "-m", "embedded", "platform"],
             environ={**os.environ, MARK_VARIABLE: str(settings.data), "TMPDIR": str(settings.scratch)},
-            on_death=lambda _: _clear(settings.scratch),
+            on_death=lambda _: clear_scratch(settings),
             settings=WatchdogSettings(drain_seconds=settings.drain_seconds + 10),
         )
     finally:
@@ -44,7 +46,7 @@ def sweep_leftovers(settings: Settings) -> None:
     sweep_orphans(f"{MARK_VARIABLE}={settings.data}")
 
 
-def _clear(scratch: Path) -> None:
+def clear_scratch(settings: Settings) -> None:
     """An empty folder for what browsers and downloads need for a while; a killed browser never tidies up."""
-    shutil.rmtree(scratch, ignore_errors=True)
-    scratch.mkdir(mode=0o700)
+    shutil.rmtree(settings.scratch, ignore_errors=True)
+    settings.scratch.mkdir(mode=0o700)

@@ -44,9 +44,11 @@ def story(tmp_path_factory: pytest.TempPathFactory) -> Story:
 
 @pytest.fixture(scope="module")
 def erased(story: Story, tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """A copy of the folder of that life, with its end customer erased by command."""
+    """What a crash would have left of that life, with its end customer erased by command."""
     folder = tmp_path_factory.mktemp("erased")
-    shutil.copytree(story.data, folder / "data")
+    shutil.copytree(story.crashed, folder / "data")
+    assert (folder / "data" / "towpath.sqlite-wal").stat().st_size > 0
+    (folder / "data" / "tmp" / "download").write_text(story.external_id)
     environ = {name: value for name, value in os.environ.items() if not name.startswith("TOWPATH_")}
     done = subprocess.run(
         [sys.executable, "-m", "embedded", "erase-subject", story.external_id],
@@ -102,6 +104,7 @@ def test_no_secret_is_in_the_folder_in_a_process_in_an_answer_or_in_a_temporary_
     assert not story.live.hits, story.live.told()
     assert story.looked_at > 10
     assert story.left == []
+    assert story.core_limits == {"0"}
 
 
 def test_personal_values_stand_in_clear_in_answers_and_extracted_data_only(story: Story) -> None:
@@ -124,7 +127,7 @@ def test_personal_values_stand_in_clear_in_answers_and_extracted_data_only(story
     answered = search_for(*story.personal)
     for answer in story.answers:
         answered.look(answer.whole(), answer.call)
-    assert {hit.name for hit in answered.hits} == {value.name for value in story.personal}
+    assert {hit.name for hit in answered.hits} == {value.name for value in story.personal} - {"phone"}
 
 
 def test_an_error_names_what_it_was_about_and_no_secret(story: Story) -> None:
@@ -212,6 +215,15 @@ async def _all_that_opens(data: Path) -> list[bytes]:
                     with suppress(SecretUnavailable):
                         opened.append(cipher.unseal(box, purpose))
     return opened
+
+
+def test_an_erasure_in_the_wrong_folder_says_so_and_makes_none(tmp_path: Path) -> None:
+    environ = {**os.environ, "TOWPATH_DATA": str(tmp_path / "mistyped")}
+    command = [sys.executable, "-m", "embedded", "erase-subject", "somebody"]
+    done = subprocess.run(command, env=environ, capture_output=True, text=True, check=False)
+    assert (done.returncode, done.stdout) == (1, "")
+    assert "there is no Towpath in" in done.stderr
+    assert not (tmp_path / "mistyped").exists()
 
 
 def test_the_platform_starts_again_after_an_erasure_and_knows_nobody(story: Story, erased: Path) -> None:
