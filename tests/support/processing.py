@@ -7,15 +7,18 @@ derived topics with what the inputs must lead to when each is decided exactly on
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Iterable, Sequence
+from collections.abc import Awaitable, Callable, Iterable, Sequence
 from dataclasses import dataclass, field
 from enum import StrEnum
+from functools import partial
 from typing import Any
 
 from kernel.domain.owner import OwnerClaimed
 from kernel.errors import NotOwner, UnknownOutcome
 from kernel.log.envelope import Message
+from kernel.log.memory import MemoryLog
 from kernel.log.port import EventLog, Position, Record, Stored
+from kernel.log.sqlite import SqliteLog
 from kernel.processor import Action, Bounds, Owner, Parked, Ports, QuietObserver
 from kernel.processor.ledger import decision_of
 from tests.support.toy_decider import FACTS, LEDGER, NUDGES, Did, ObjectCodec, ToyDecider
@@ -92,7 +95,7 @@ class CuttingLog:
         self.inner = inner
         self.cuts: dict[int, Cut] = {}
         self.appends = 0
-        self.late: list[list[Record]] = []
+        self.late: list[Callable[[], Awaitable[object]]] = []
 
     async def append(self, records: Sequence[Record]) -> list[Position]:
         cut = self.cuts.get(self.appends)
@@ -100,7 +103,7 @@ class CuttingLog:
         if cut is Cut.DROPPED:
             raise UnknownOutcome("dropped")
         if cut is Cut.LATE:
-            self.late.append(list(records))
+            self.late.append(partial(self.inner.append, list(records)))
             raise UnknownOutcome("in flight")
         if cut is Cut.FIRST_TARGET:
             first = records[0].topic, records[0].partition
@@ -113,7 +116,25 @@ class CuttingLog:
     async def land(self) -> None:
         """Let everything that is in flight land, oldest first."""
         while self.late:
-            await self.inner.append(self.late.pop(0))
+            await self.late.pop(0)()
+
+    async def append_at_end(
+        self, records: Sequence[Record], *, topic: str, partition: int, end: int
+    ) -> list[Position] | None:
+        """As `append`; it is whole or not at all, so a cut between targets is a lost answer."""
+        assert isinstance(self.inner, MemoryLog | SqliteLog)
+        cut = self.cuts.get(self.appends)
+        self.appends += 1
+        send = partial(self.inner.append_at_end, list(records), topic=topic, partition=partition, end=end)
+        if cut is Cut.DROPPED:
+            raise UnknownOutcome("dropped")
+        if cut is Cut.LATE:
+            self.late.append(send)
+            raise UnknownOutcome("in flight")
+        positions = await send()
+        if cut is not None:
+            raise UnknownOutcome("the answer is lost")
+        return positions
 
     def partitions(self, topic: str) -> int:
         return self.inner.partitions(topic)
@@ -202,6 +223,8 @@ class Bench:
     hint: MemoryHint = field(default_factory=MemoryHint)
     watcher: Watcher = field(default_factory=Watcher)
     bounds: Bounds = BUSY
+    as_one: bool = False
+    """Decisions and what is derived from them are appended as one."""
 
     def ports(self) -> Ports:
         return Ports(
@@ -213,6 +236,7 @@ class Bench:
             hint=self.hint,
             observer=self.watcher,
             bounds=self.bounds,
+            at_end=self.log if self.as_one else None,
         )
 
     def owner(self) -> Owner:

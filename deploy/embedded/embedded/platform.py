@@ -51,7 +51,6 @@ from kernel.errors import LogRefused, Permanent, Rejected
 from kernel.ids import Entropy, SystemEntropy
 from kernel.log import codec
 from kernel.log.envelope import Envelope
-from kernel.log.port import EventLog
 from kernel.log.sqlite import SqliteLog
 from kernel.log.topics import TOPICS, Topic, partition_of
 from kernel.processor import Ports, run_decider
@@ -75,7 +74,7 @@ class Ground:
     clock: Clock
     entropy: Entropy
     db: Database
-    log: EventLog
+    log: SqliteLog
     fence: Fence
     store: Store
     live: LiveSecrets
@@ -128,7 +127,15 @@ async def run_platform(settings: Settings, live: LiveSecrets, stop: asyncio.Even
         ground = await open_ground(settings, stack, live)
         keys = SubjectKeys(ground.store.vault, ground.clock)
         observer = PlatformObserver()
-        ports = Ports(ground.log, codec, ground.clock, ground.entropy, owner=ground.incarnation, observer=observer)
+        ports = Ports(
+            ground.log,
+            codec,
+            ground.clock,
+            ground.entropy,
+            owner=ground.incarnation,
+            observer=observer,
+            at_end=ground.log,
+        )
         await tell_deaths(ground)
         runner = await _open_runner(ground, keys, stack)
         gateway = _gateway(ground, keys)

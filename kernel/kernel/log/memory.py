@@ -83,7 +83,20 @@ class MemoryLog:
         if not records:
             return []
         kept, batches = tuple(records), batches_of(records, self._partitions)
-        land = partial(self._land, kept, batches)
+        return await self._send(kept, partial(self._land, kept, batches))
+
+    async def append_at_end(
+        self, records: Sequence[Record], *, topic: str, partition: int, end: int
+    ) -> list[Position] | None:
+        """As `AppendsAtEnd` says; in flight, the condition is looked at when it lands."""
+        kept, batches = tuple(records), batches_of(records, self._partitions)
+
+        def land() -> list[Position]:
+            return self._land(kept, batches) if self._tails[topic, partition].end == end else []
+
+        return await self._send(kept, land) or None
+
+    async def _send(self, kept: tuple[Record, ...], land: Callable[[], list[Position]]) -> list[Position]:
         match self.faults(kept) if self.faults else Fault.NONE:
             case Fault.REFUSED:
                 raise LogUnavailable("refused by the fault policy")

@@ -93,3 +93,21 @@ class EventLog(Protocol):
     async def close(self) -> None:
         """Finish what is acknowledged and let go. Idempotent."""
         ...
+
+
+class AppendsAtEnd(Protocol):
+    """What a log on one machine offers beside `EventLog`: one atomic append over several partitions, on a condition.
+
+    An owner that has read its ledger to `end` and appends there knows at once that nothing stands between, so decisions
+    and what is derived from them become durable together. A log that cannot (Kafka) is simply not asked.
+    """
+
+    async def append_at_end(
+        self, records: Sequence[Record], *, topic: str, partition: int, end: int
+    ) -> list[Position] | None:
+        """Append all records, of all their partitions, whole or not at all, if the partition ends at `end`.
+
+        None, and nothing is written, when it is not. Errors are those of `append`; after `UnknownOutcome` the condition
+        holds or not at the moment when the append lands.
+        """
+        ...

@@ -168,6 +168,15 @@ class SqliteLog:
         landing = await self._file.submit(partial(self._stage, batches), self._land)
         return positions_of(records, landing.first_offsets)
 
+    async def append_at_end(
+        self, records: Sequence[Record], *, topic: str, partition: int, end: int
+    ) -> list[Position] | None:
+        """As `AppendsAtEnd` says: the writer looks at the condition inside the transaction."""
+        self._refuse_when_closed()
+        stage = partial(self._stage_at_end, batches_of(records, self._partitions), self._streams[topic, partition], end)
+        landing = await self._file.submit(stage, self._land)
+        return positions_of(records, landing.first_offsets) if landing.batches else None
+
     async def read(
         self, topic: str, partition: int, offset: int, *, max_records: int = 500, wait_seconds: float = 0.0
     ) -> list[Stored]:
@@ -244,6 +253,12 @@ class SqliteLog:
         staged = self._staged(transaction)
         first_offsets = {stream: staged.take(self._streams[stream].number, batch) for stream, batch in batches.items()}
         return _Landing(batches, first_offsets, staged.appended_ms)
+
+    def _stage_at_end(self, batches: Batches, stream: _Stream, end: int, transaction: Transaction) -> _Landing:
+        staged = self._staged(transaction)
+        if staged.ends[stream.number] != end:
+            return _Landing({}, {}, staged.appended_ms)
+        return self._stage(batches, transaction)
 
     def _staged(self, transaction: Transaction) -> _Staged:
         if (staged := transaction.scratch.get(self)) is not None:

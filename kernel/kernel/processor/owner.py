@@ -23,9 +23,9 @@ from kernel.errors import NotOwner, UnknownOutcome
 from kernel.ids import derived_id
 from kernel.log.envelope import Envelope, Message
 from kernel.log.limits import RECORD_BYTES_MAX, record_bytes
-from kernel.log.port import Record
+from kernel.log.port import AppendsAtEnd, Record
 from kernel.processor import snapshots
-from kernel.processor.deciding import Batch, Transition, batches
+from kernel.processor.deciding import Batch, Decided, Transition, batches
 from kernel.processor.deriving import Deriver, Ledger, Outbox
 from kernel.processor.feed import InputFeed
 from kernel.processor.ledger import Effective, Mark, MarkKey, Restored, names_foreign_claim
@@ -287,13 +287,48 @@ class Owner:
         self._batches.extend(batches(transitions, bounds.batch_records, bounds.batch_bytes))
 
     async def append_decisions(self) -> Action:
-        """Append the next decided batch as one record batch."""
+        """Append the next decided batch as one record batch, with what is derived from it where the log can."""
         batch = self._batches[0]
+        if self.ports.at_end is not None and not self._outbox and await self._append_whole(self.ports.at_end, batch):
+            return Action.APPEND
         records = tuple(item.record for item in batch.decided)
         self._sent = await self._append(_Append(Kind.DECISIONS, records, self._claim, batch))
         if self._sent is not None:
             self._batches.popleft()
         return Action.APPEND
+
+    async def _append_whole(self, log: AppendsAtEnd, batch: Batch) -> bool:
+        """Append decisions and derived records as one, where the ledger ends as far as we have read it.
+
+        The condition takes the place of reading back: nothing stands between what was read and the batch. False when
+        something does, or when it is too much for one append; then each goes by itself.
+        """
+        began_ms = self.ports.clock.boot_ms()
+        offsets = range(self._tail, self._tail + len(batch.decided))
+        derived: list[Record] = []
+        for offset, item in zip(offsets, batch.decided, strict=True):
+            derived += self._deriver.records(_effective(offset, item), item.derived)
+        if sum(map(record_bytes, derived)) > self.ports.bounds.batch_bytes:
+            return False
+        records = [*(item.record for item in batch.decided), *derived]
+        try:
+            positions = await log.append_at_end(
+                records, topic=self._ledger.topic, partition=self.number, end=self._tail
+            )
+        except UnknownOutcome:
+            self._count_unknown(Kind.DECISIONS)
+            self._lost_claims |= {self._claim}
+            self._after_unknown_outcome()
+            return True
+        if positions is None:
+            return False
+        self.unknown_in_a_row = 0
+        self._batches.popleft()
+        self._tail = offsets.stop
+        self._since_snapshot += len(offsets)
+        self._tell_committed(len(offsets), batch, began_ms)
+        self.ports.observer.derived(self.decider.name, self.number, len(derived))
+        return True
 
     # appending and reading back
 
@@ -380,10 +415,12 @@ class Owner:
 
     def _count_decisions(self, sent: _Append, batch: Batch) -> None:
         for offset, item in zip(sent.offsets, batch.decided, strict=True):
-            effective = Effective(offset, item.decision, item.id, item.time_ms, item.traceparent)
-            self._outbox.put(offset, self._deriver.records(effective, item.derived))
-        self._since_checkpoint += len(sent.offsets)
-        commit_ms = self.ports.clock.boot_ms() - sent.began_ms
+            self._outbox.put(offset, self._deriver.records(_effective(offset, item), item.derived))
+        self._tell_committed(len(sent.offsets), batch, sent.began_ms)
+
+    def _tell_committed(self, records: int, batch: Batch, began_ms: float) -> None:
+        self._since_checkpoint += records
+        commit_ms = self.ports.clock.boot_ms() - began_ms
         self.ports.observer.committed(self.decider.name, self.number, batch.transitions, len(batch.decided), commit_ms)
 
     # deriving
@@ -520,3 +557,8 @@ class Owner:
         """Wait for an input or a `ring`. Needs `reads_ahead`, else only `ring` ends it."""
         assert self._feed is not None
         await self._feed.bell.wait()
+
+
+def _effective(offset: int, item: Decided) -> Effective:
+    """The decision `item` as it stands in the ledger at `offset`."""
+    return Effective(offset, item.decision, item.id, item.time_ms, item.traceparent)

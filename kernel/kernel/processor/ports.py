@@ -9,7 +9,7 @@ from kernel.clock import Clock
 from kernel.domain.decider import Event
 from kernel.ids import Entropy
 from kernel.log.envelope import Envelope, Message
-from kernel.log.port import EventLog, Record, Stored
+from kernel.log.port import AppendsAtEnd, EventLog, Record, Stored
 
 
 class Codec(Protocol):
@@ -170,3 +170,5 @@ class Ports:
     hint: SnapshotHint = field(default_factory=NoHint)
     observer: ProcessorObserver = field(default_factory=QuietObserver)
     bounds: Bounds = field(default_factory=Bounds)
+    at_end: AppendsAtEnd | None = None
+    """The same log, where it can append decisions and what is derived from them as one; None: each by itself."""

@@ -20,7 +20,7 @@ from tests.support.toy_decider import TOPICS, ObjectCodec
 _PARTITIONS = dict.fromkeys(TOPICS, 1)
 
 
-@pytest.fixture(params=["memory", "sqlite"])
+@pytest.fixture(params=["memory", "memory as one", "sqlite", "sqlite as one"])
 async def make(request: pytest.FixtureRequest, tmp_path: Path) -> AsyncIterator[MakeBench]:
     async with AsyncExitStack() as opened:
         count = 0
@@ -35,12 +35,13 @@ async def make(request: pytest.FixtureRequest, tmp_path: Path) -> AsyncIterator[
             opened.push_async_callback(file.close)
             return await SqliteLog.open(file, _PARTITIONS, clock, SystemEntropy())
 
-        open_log = {"memory": memory, "sqlite": sqlite}[request.param]
+        name, _, as_one = request.param.partition(" as ")
+        open_log = {"memory": memory, "sqlite": sqlite}[name]
 
         async def make_bench() -> Bench:
             await opened.aclose()
             clock = HandClock()
-            return Bench(CuttingLog(await open_log(clock)), ObjectCodec(), clock)
+            return Bench(CuttingLog(await open_log(clock)), ObjectCodec(), clock, as_one=bool(as_one))
 
         yield make_bench
 

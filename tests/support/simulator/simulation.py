@@ -257,7 +257,8 @@ class Simulation:
             snapshot_step_records=2,
             derive_records=self.random.choice([1, 4, 2000]),
         )
-        ports = Ports(seat.link, codec, clock, self.entropy, owner=seat.name, bounds=bounds)
+        as_one = seat.link if self.random.random() < 0.5 else None
+        ports = Ports(seat.link, codec, clock, self.entropy, owner=seat.name, bounds=bounds, at_end=as_one)
         decider: Decider = seat.decider()
         seat.owner = Owner(decider, seat.partition, ports)
 

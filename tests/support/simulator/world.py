@@ -85,6 +85,13 @@ class Link:
         self._check()
         return await self.log.append(records)
 
+    async def append_at_end(
+        self, records: Sequence[Record], *, topic: str, partition: int, end: int
+    ) -> list[Position] | None:
+        """As the log, unless cut."""
+        self._check()
+        return await self.log.append_at_end(records, topic=topic, partition=partition, end=end)
+
     async def read(
         self, topic: str, partition: int, offset: int, *, max_records: int = 500, wait_seconds: float = 0.0
     ) -> list[Stored]:
