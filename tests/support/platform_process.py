@@ -106,7 +106,7 @@ class PlatformProcess:
         self.launcher: subprocess.Popen[bytes] | None = None
         self._seen: dict[int, str] = {}
         kept = {name: value for name, value in os.environ.items() if not name.startswith("TOWPATH_")}
-        self._environ = kept | {
+        self.environ = kept | {
             "TOWPATH_DATA": str(self.data),
             "TOWPATH_PORT": str(self.port),
             "TOWPATH_BROWSER": browser,
@@ -127,7 +127,7 @@ class PlatformProcess:
         with self.output.open("ab") as output:
             self.launcher = subprocess.Popen(
                 [sys.executable, "-m", "embedded"],
-                env=self._environ | environ,
+                env=self.environ | environ,
                 stdin=subprocess.DEVNULL,
                 stdout=output,
                 stderr=output,
@@ -191,8 +191,10 @@ class PlatformProcess:
     def kill_everything(self, spare: frozenset[Role] = frozenset()) -> None:
         """SIGKILL for the whole tree, as near to one moment as can be; what is spared is left to itself."""
         while doomed := [pid for pid, role in self.processes().items() if role not in spare]:
-            for pid in doomed:
-                _send(pid, signal.SIGKILL)
+            # Stopped first: nobody may hear of another one's death and begin to tidy up.
+            for number in (signal.SIGSTOP, signal.SIGKILL):
+                for pid in doomed:
+                    _send(pid, number)
             if self.launcher is not None:
                 self.launcher.poll()
         if self.launcher is not None:
@@ -218,6 +220,12 @@ class PlatformProcess:
     def collected(self) -> list[str]:
         """The reference of every collection that the shop saw, repetitions included."""
         return [entry["run_ref"] for entry in shop_log(self.data) if entry["event"] == "collected"]
+
+
+def waited_seconds(pid: int) -> float:
+    """How long the first thread of a process was ready to run and had no CPU: the fault of the machine, not of ours."""
+    fields = _bytes(pid, "schedstat").split()
+    return int(fields[1]) / 1e9 if fields else 0.0
 
 
 def shop_log(data: Path) -> list[dict[str, Any]]:
