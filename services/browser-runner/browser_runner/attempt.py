@@ -12,15 +12,16 @@ from __future__ import annotations
 import asyncio
 from collections.abc import Awaitable, Callable
 from contextlib import suppress
-from dataclasses import replace
 from typing import Any, TypeVar
 
 import msgspec
 
+from browser_runner.deadline import Deadline
 from browser_runner.ends import End, Fenced, Finished, HandBack, Why
 from browser_runner.journal import Resume, is_safe_point, plan_resume
 from browser_runner.login import LoginSession
 from browser_runner.orders import Orders
+from browser_runner.output import with_output
 from browser_runner.pages import PageDesk
 from browser_runner.ports import BrowserLost, Page, StepFailed
 from browser_runner.prepared import Prepared, prepare
@@ -53,9 +54,8 @@ from kernel.errors import Permanent, Rejected, SecretUnavailable, Temporary, Tow
 from kernel.ids import derived_id
 from kernel.redaction import LiveSecrets
 from kernel.sealing import Sealer
-from kernel.steps.document import ExtractStep, Step, kind_of, name_of
+from kernel.steps.document import Step, kind_of, name_of
 from kernel.steps.effects import effect_of
-from kernel.steps.schemas import SchemaError, violations
 from kernel.store.port import NO_CONNECTION, PutHeader, RunOpener, SecretRef
 from kernel.store.secret import Secret
 
@@ -63,10 +63,13 @@ JOURNAL_INLINE_BYTES_MAX = 16 * 1024
 STOP_SECONDS = 5.0
 FINALLY_SECONDS = 30.0
 RELAUNCHES_MAX = 3
+PROMPT_CHARS_MAX = 4000
+"""What a person is told beyond that is cut off."""
 
 T = TypeVar("T")
 
 _ENTRY_BYTES = 160
+_NAME_CHARS_MAX = 200
 _ECHO_CHARS_MIN = 6
 """Shorter secrets are not taken out of data, where they may well stand for something else."""
 _RETRY_SECONDS = (0.2, 1.0, 3.0)
@@ -105,8 +108,7 @@ class Attempt:
         self._used_up: set[InputRequestId] = set()
         self._pages = PageDesk(services, assigned)
         self._login = LoginSession(services, self._workflow, request.subject_id, self._opener)
-        self._deadline_boot_ms = self._first_deadline()
-        self._waited_since_ms: float | None = None
+        self._deadline = Deadline(services.clock, request)
         self._cut: Why | None = None
         self._timed_out = False
         self._closing = False
@@ -169,7 +171,7 @@ class Attempt:
         ordered = asyncio.ensure_future(self.orders.wait(lambda: self.orders.stop))
         try:
             while not ordered.done():
-                left = self._deadline_left_ms()
+                left = self._deadline.left_ms()
                 if left <= 0:
                     self._timed_out = True
                     walk.cancel()
@@ -223,7 +225,7 @@ class Attempt:
             return end
         if self._workflow.type is WorkflowType.LOGIN:
             await self._keep_login(scope)
-        return self._with_output(end, scope)
+        return with_output(end, document, scope["steps"])
 
     async def _finally(self, scope: dict[str, Any]) -> None:
         """The author's last steps; whatever goes wrong here changes nothing."""
@@ -232,7 +234,7 @@ class Attempt:
         self._closing = True
         resume = plan_resume(self.prepared.document, self._entries, (), with_page=False)
         last = Walk(self, Resume(resume.taken), scope)
-        with suppress(StepFailed, BrowserLost, Finished, TimeoutError, HandBack):
+        with suppress(StepFailed, BrowserLost, Finished, TimeoutError, HandBack, TowpathError):
             await within(self.clock, FINALLY_SECONDS, last.steps(self.prepared.document.finally_))
 
     # ------------------------------------------------------------ login
@@ -342,7 +344,8 @@ class Attempt:
         except SecretUnavailable:
             raise Fenced from None
         artifact_id = ArtifactId(derived_id("artifact", self.assigned.workflow_run_id, path, what.kind, str(index)))
-        title = await self._sealer.seal_text(self._request.subject_id, self._echoes.scrub_text(what.name))
+        name = self._echoes.scrub_text(what.name)[:_NAME_CHARS_MAX]
+        title = await self._sealer.seal_text(self._request.subject_id, name)
         return StagedArtifact(artifact_id, what.kind, title, staged.mime_type, staged.size, staged.sha256)
 
     async def picture(self, path: str, step: Step) -> StagedArtifact | None:
@@ -370,7 +373,7 @@ class Attempt:
         hold = question.hold_seconds if self._pages.has_place else 0
         if hold:
             await self._pages.page()  # The answer may belong to what this very page asks for.
-        prompt = await self._sealer.seal_text(self._request.subject_id, question.prompt)
+        prompt = await self._sealer.seal_text(self._request.subject_id, question.prompt[:PROMPT_CHARS_MAX])
         self._asked[path] = self._asked.get(path, 0) + 1
         self._reporter.say(
             TaskSuspended,
@@ -387,24 +390,22 @@ class Attempt:
         if not hold:
             raise HandBack(Why.PARK)
         orders = self.orders
-        self._wait_begins()
+        self._wait(begins=True)
         try:
             await orders.wait(lambda: bool(self._given(path)) or orders.park or orders.stop or orders.release)
         finally:
-            self._wait_ends()
+            self._wait(begins=False)
         given = self._given(path)
         if given is not None:
             return given
         raise HandBack(Why.STOP if orders.stop else Why.PARK if orders.park else Why.DRAIN)
 
-    def _wait_begins(self) -> None:
-        self.waiting, self._waited_since_ms = True, self.clock.boot_ms()
-        self._on_change()
-
-    def _wait_ends(self) -> None:
-        if self._waited_since_ms is not None:
-            self._deadline_boot_ms += self.clock.boot_ms() - self._waited_since_ms
-        self.waiting, self._waited_since_ms = False, None
+    def _wait(self, *, begins: bool) -> None:
+        self.waiting = begins
+        if begins:
+            self._deadline.pause()
+        else:
+            self._deadline.go_on()
         self._on_change()
 
     def check_orders(self) -> None:
@@ -414,7 +415,7 @@ class Attempt:
             raise HandBack(Why.STOP)
         if self.orders.release:
             raise HandBack(Why.DRAIN)
-        if self._deadline_left_ms() <= 0:
+        if self._deadline.left_ms() <= 0:
             raise StepFailed("timed_out", "the run took longer than it may")
 
     # ------------------------------------------------------------ what is said
@@ -494,7 +495,7 @@ class Attempt:
 
     async def _staged_journal(self, entry: JournalEntry) -> SealedBody:
         """The whole journal as a blob once what travels inline has outgrown its bound."""
-        self._unstaged_bytes += len(entry.output.box) + len(entry.path) + len(entry.url.box) + _ENTRY_BYTES
+        self._unstaged_bytes += _bytes_of(entry)
         if self._unstaged_bytes <= JOURNAL_INLINE_BYTES_MAX:
             return SealedBody()
         body = await self._patiently(
@@ -565,7 +566,7 @@ class Attempt:
             staged = await self._opened(journal.staged)
             self._entries = msgspec.convert(staged, list[JournalEntry])
         self._entries += journal.entries
-        self._unstaged_bytes = sum(len(entry.output.box) + _ENTRY_BYTES for entry in journal.entries)
+        self._unstaged_bytes = sum(_bytes_of(entry) for entry in journal.entries)
 
     async def result_of(self, entry: JournalEntry) -> Any:
         return await self._opened(entry.output)
@@ -582,31 +583,7 @@ class Attempt:
                 await self.clock.sleep(delay)
         return await call()
 
-    def _with_output(self, end: End, scope: dict[str, Any]) -> End:
-        document = self.prepared.document
-        output = end.output
-        if output is None:
-            results = scope["steps"]
-            output = {
-                step.id: results[step.id]
-                for step in document.steps
-                if isinstance(step, ExtractStep) and step.id in results
-            } or None
-        if document.output_schema is not None:
-            try:
-                broken = violations(document.output_schema, output)
-            except SchemaError as error:
-                broken = [str(error)]
-            if broken:
-                return End(WorkflowRunStatus.FAILED, None, "output_invalid", "; ".join(broken))
-        return replace(end, output=output)
 
-    # ------------------------------------------------------------ deadline
-
-    def _first_deadline(self) -> float:
-        left = self._request.deadline_ms - self.clock.now_ms() if self._request.deadline_ms else None
-        return self.clock.boot_ms() + (self._workflow.timeout_seconds * 1000 if left is None else left)
-
-    def _deadline_left_ms(self) -> float:
-        now = self._waited_since_ms if self._waited_since_ms is not None else self.clock.boot_ms()
-        return self._deadline_boot_ms - now
+def _bytes_of(entry: JournalEntry) -> int:
+    """What an entry weighs in a task, about."""
+    return len(entry.output.box) + len(entry.path) + len(entry.url.box) + _ENTRY_BYTES

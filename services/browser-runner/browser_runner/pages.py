@@ -13,6 +13,8 @@ from kernel.domain.values import FailureKind
 from kernel.errors import Temporary
 from kernel.steps.document import Locator
 
+URL_CHARS_MAX = 4096
+"""A longer one is no address to come back to: it would make reports and journals too long for the log."""
 _ENTER_MS = 30_000
 _PASSWORD = Locator(css="input[type=password]")
 
@@ -85,11 +87,11 @@ class PageDesk:
             raise StepFailed("navigation_failed", f"{landed.url} answered {landed.status}", FailureKind.TEMPORARY)
 
     def safe_url(self) -> str:
-        """The URL that a resume may enter again: empty without a page, outside of the web, or with a secret in it."""
+        """The URL that a resume may enter again; empty without a page, outside of the web, too long, with a secret."""
         url = self._context.page.url if self._context is not None else ""
-        if not url.startswith(("http:", "https:")) or self._services.live.scrub_text(url) != url:
+        if len(url) > URL_CHARS_MAX or not url.startswith(("http:", "https:")):
             return ""
-        return url
+        return url if self._services.live.scrub_text(url) == url else ""
 
     async def save_state(self, hosts: Sequence[str]) -> bytes:
         """Cookies and storage of the open context."""

@@ -12,16 +12,19 @@ from collections.abc import Callable
 from contextlib import suppress
 from typing import Any
 
+from browser_runner.ports import StepFailed
 from kernel.clock import Clock
 from kernel.domain.task import Report, TaskAssigned
 from kernel.errors import LogUnavailable, UnknownOutcome
 from kernel.ids import derived_id
 from kernel.log.codec import encode
 from kernel.log.envelope import Envelope
-from kernel.log.limits import BATCH_BYTES_MAX
+from kernel.log.limits import BATCH_BYTES_MAX, record_bytes
 from kernel.log.port import EventLog, Position, Record
 from kernel.log.topics import Topic, partition_of
 
+REPORT_BYTES_MAX = 56 * 1024
+"""Below what the log takes: `advance` repeats a report inside of its own records."""
 _RETRY_SECONDS_MAX = 1.0
 _BATCH_RECORDS_MAX = 200
 
@@ -51,7 +54,10 @@ class Reporter:
         self._writer: asyncio.Task[None] | None = None
 
     def say(self, report_type: Callable[..., Report], **fields: Any) -> Ticket:
-        """Queue a report of this attempt: `fields` are what is its own. Returns at once."""
+        """Queue a report of this attempt: `fields` are what is its own. Returns at once.
+
+        `StepFailed("report_too_long")` for one that the log would refuse; nothing is said then.
+        """
         number = self._number + 1
         report = report_type(**self._who, number=number, **fields)
         envelope = Envelope(
@@ -64,6 +70,8 @@ class Reporter:
         record = encode(
             report, topic=Topic.TASK_REPORTS, key=self._root_run_id, envelope=envelope, partition=self._partition
         )
+        if record_bytes(record) > REPORT_BYTES_MAX:
+            raise StepFailed("report_too_long", "what is to be told of this step is longer than a report may be")
         self._number = number
         ticket: Ticket = asyncio.get_running_loop().create_future()
         self._queue.append((record, ticket))

@@ -245,7 +245,7 @@ class Walk:
             try:
                 await self.steps(body, Place(item_prefix(path, index), inner, after))
             except StepFailed as failure:
-                if step.params.on_item_error is OnError.FAIL or failure.code == "timed_out":
+                if step.params.on_item_error is OnError.FAIL or failure.code in {"timed_out", "report_too_long"}:
                     raise
                 failed += 1
         outcome.output = {"items": len(items), "completed": len(items) - failed, "failed": failed}
