@@ -16,12 +16,14 @@ import secrets
 import zipfile
 import zlib
 from collections.abc import Iterable, Iterator, Mapping
+from contextlib import suppress
 from dataclasses import dataclass, field
 from pathlib import Path
 from urllib.parse import unquote_to_bytes
 
 _CORE_CHARS = 24
 _DEPTH = 3
+_PIECE_BYTES = 4096
 _UNPACKED_BYTES_MAX = 64 * 1024 * 1024
 _ALPHABET = "abcdefghijklmnopqrstuvwxyz0123456789"
 _ZLIB_HEAD = re.compile(rb"\x78[\x01\x5e\x9c\xda]")
@@ -135,9 +137,9 @@ def _undone(data: bytes) -> Iterator[tuple[str, bytes]]:
         for found in head.finditer(data):
             if unpacked := _inflated(memoryview(data)[found.start() :], bits):
                 yield kind, unpacked
-    decoded = [_decoded(run) for run in _BASE64_RUN.findall(data)]
-    if decoded:
-        yield "base64", b"\n".join(decoded)
+    if runs := _BASE64_RUN.findall(data):
+        # A run may begin before the encoded text does.
+        yield "base64", b"\n".join(_decoded(run[start:]) for run in runs for start in range(4))
 
 
 def _unescaped(data: bytes) -> bytes:
@@ -165,13 +167,23 @@ def _unzipped(data: bytes) -> Iterator[tuple[str, bytes]]:
 def _inflated(data: memoryview, bits: int) -> bytes:
     """What a stream gives until it ends or breaks; chance bytes that only look like one give next to nothing."""
     unpacker, out = zlib.decompressobj(bits), bytearray()
-    try:
-        for at in range(0, len(data), 4096):
-            out += unpacker.decompress(data[at : at + 4096])
-            if unpacker.eof or len(out) > _UNPACKED_BYTES_MAX:
-                break
-    except zlib.error:
-        pass
+    for at in range(0, len(data), _PIECE_BYTES):
+        piece, before = data[at : at + _PIECE_BYTES], unpacker.copy()
+        try:
+            out += unpacker.decompress(piece)
+        except zlib.error:
+            return bytes(out) + _until_it_breaks(before, piece)
+        if unpacker.eof or len(out) > _UNPACKED_BYTES_MAX:
+            break
+    return bytes(out)
+
+
+def _until_it_breaks(unpacker: zlib._Decompress, piece: memoryview) -> bytes:
+    """What comes before the byte that breaks the stream: a wrong checksum takes nothing back."""
+    out = bytearray()
+    with suppress(zlib.error):
+        for at in range(len(piece)):
+            out += unpacker.decompress(piece[at : at + 1])
     return bytes(out)
 
 

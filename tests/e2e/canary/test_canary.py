@@ -217,6 +217,29 @@ async def _all_that_opens(data: Path) -> list[bytes]:
     return opened
 
 
+_LEAK = """
+import base64, gzip, sys
+import kernel.store.secret as module
+kept = module.Secret.reveal_text
+def reveal_text(self):
+    print("x" + base64.b64encode(gzip.compress(kept(self).encode())).decode(), file=sys.stderr, flush=True)
+    return kept(self)
+module.Secret.reveal_text = reveal_text
+"""
+
+
+def test_a_product_that_tells_its_secrets_is_caught(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """The same life with a leak built in: whatever is opened is said on the terminal, packed and encoded."""
+    (tmp_path / "leak").mkdir()
+    (tmp_path / "leak" / "sitecustomize.py").write_text(_LEAK)
+    monkeypatch.setenv("PYTHONPATH", str(tmp_path / "leak"))
+    leaking = asyncio.run(tell(tmp_path))
+    search = search_for(*leaking.secrets)
+    search.look((tmp_path / "launcher.log").read_bytes(), "output")
+    assert {hit.name for hit in search.hits} == {"password", "one-time code"}
+    assert {hit.name for hit in leaking.live.hits} == {"password"}
+
+
 def test_an_erasure_in_the_wrong_folder_says_so_and_makes_none(tmp_path: Path) -> None:
     environ = {**os.environ, "TOWPATH_DATA": str(tmp_path / "mistyped")}
     command = [sys.executable, "-m", "embedded", "erase-subject", "somebody"]

@@ -72,6 +72,9 @@ DRESSES: dict[str, Callable[[bytes], bytes]] = {
     "PNG text": png_with,
     "JPEG comment": jpeg_with,
     "gzip in base64": lambda data: base64.b64encode(gzip.compress(data)),
+    "gzip in base64 behind a letter": lambda data: b"x" + base64.b64encode(gzip.compress(data)),
+    "gzip with a wrong checksum": lambda data: gzip.compress(data)[:-8] + bytes(8),
+    "cut gzip": lambda data: gzip.compress(data)[:-9],
     "base64 in gzip": lambda data: gzip.compress(base64.b64encode(data)),
     "JSON in zip": lambda data: zipped(each_escaped(data)),
 }
