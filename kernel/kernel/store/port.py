@@ -166,6 +166,10 @@ class Vault(Protocol):
         """
         ...
 
+    async def find_subject(self, organization_id: OrganizationId, external_id: str = "") -> SubjectId | None:
+        """The subject that `subject_for` made, None when it has made none or it is erased. Changes nothing."""
+        ...
+
     async def subject_key(self, subject_id: SubjectId, opener: Opener) -> bytes:
         """The subject's 256-bit data key. `SecretUnavailable` when it is erased or another organization's."""
         ...

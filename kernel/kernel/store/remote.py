@@ -215,6 +215,11 @@ class RemoteVault:
         request = pb.FindSubjectRequest(organization_id=organization_id, external_id=external_id)
         return SubjectId((await _answer(self._stub.FindSubject(request, **self._calls.unary))).subject_id)
 
+    async def find_subject(self, organization_id: OrganizationId, external_id: str = "") -> SubjectId | None:
+        request = pb.FindSubjectRequest(organization_id=organization_id, external_id=external_id, known_only=True)
+        found = (await _answer(self._stub.FindSubject(request, **self._calls.unary))).subject_id
+        return SubjectId(found) if found else None
+
     async def subject_key(self, subject_id: SubjectId, opener: Opener) -> bytes:
         request = pb.OpenSubjectKeyRequest(subject_id=subject_id, opener=opener_to_wire(opener))
         return (await _answer(self._stub.OpenSubjectKey(request, **self._calls.unary))).key

@@ -184,8 +184,9 @@ class VaultService(ArtifactVaultServicer):
         self._keys = keys
 
     async def FindSubject(self, request: pb.FindSubjectRequest, context: Context) -> pb.FindSubjectResponse:
-        subject_id = await self._vault.subject_for(OrganizationId(request.organization_id), request.external_id)
-        return pb.FindSubjectResponse(subject_id=subject_id)
+        find = self._vault.find_subject if request.known_only else self._vault.subject_for
+        subject_id = await find(OrganizationId(request.organization_id), request.external_id)
+        return pb.FindSubjectResponse(subject_id=subject_id or "")
 
     async def OpenSubjectKey(self, request: pb.OpenSubjectKeyRequest, context: Context) -> pb.OpenSubjectKeyResponse:
         opener = self._keys.opener(context, request.opener)

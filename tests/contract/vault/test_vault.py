@@ -49,6 +49,14 @@ async def test_one_external_id_is_one_subject_even_when_asked_twice_at_once(stor
     assert await store.vault.subject_for(ACME) == await store.vault.subject_for(ACME)
 
 
+async def test_looking_for_a_subject_makes_none(store: OpenedStore, subject: SubjectId) -> None:
+    assert await store.vault.find_subject(ACME, "customer 7") == subject
+    assert await store.vault.find_subject(ACME, "nobody yet") is None
+    assert await store.vault.find_subject(OTHER, "customer 7") is None
+    rows = await store.db.fetch_all("SELECT subject_id FROM subjects")
+    assert [row[0] for row in rows] == [subject]
+
+
 async def test_the_external_id_stands_nowhere(store: OpenedStore) -> None:
     subject = await store.vault.subject_for(ACME, "alice@customers.example")
     await store.vault.subject_key(subject, GATEWAY)

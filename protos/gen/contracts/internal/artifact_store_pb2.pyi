@@ -455,19 +455,23 @@ class FindSubjectRequest(_message.Message):
 
     ORGANIZATION_ID_FIELD_NUMBER: _builtins.int
     EXTERNAL_ID_FIELD_NUMBER: _builtins.int
+    KNOWN_ONLY_FIELD_NUMBER: _builtins.int
     organization_id: _builtins.str
     """The organization."""
     external_id: _builtins.str
     """Its name for the end customer. Empty: the organization itself."""
+    known_only: _builtins.bool
+    """Make none when there is none yet."""
     def __init__(
         self,
         *,
         organization_id: _builtins.str = ...,
         external_id: _builtins.str = ...,
+        known_only: _builtins.bool = ...,
     ) -> None: ...
     _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["external_id", b"external_id", "organization_id", b"organization_id"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["external_id", b"external_id", "known_only", b"known_only", "organization_id", b"organization_id"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 
@@ -481,7 +485,7 @@ class FindSubjectResponse(_message.Message):
 
     SUBJECT_ID_FIELD_NUMBER: _builtins.int
     subject_id: _builtins.str
-    """The subject's random id."""
+    """The subject's random id. Empty when none was known and none was to be made."""
     def __init__(
         self,
         *,

@@ -72,6 +72,9 @@ class SqlVault:
     async def subject_for(self, organization_id: OrganizationId, external_id: str = "") -> SubjectId:
         return await self._subjects.find_or_make(organization_id, external_id)
 
+    async def find_subject(self, organization_id: OrganizationId, external_id: str = "") -> SubjectId | None:
+        return await self._subjects.find(organization_id, external_id)
+
     async def subject_key(self, subject_id: SubjectId, opener: Opener) -> bytes:
         opening = Opening(opener, "open", "subject_key", subject_id)
         await self._admission.admit_opening(opening, await self._subjects.organization_of(subject_id))

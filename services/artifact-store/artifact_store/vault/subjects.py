@@ -33,6 +33,11 @@ class Subjects:
         self._clock = clock
         self._entropy = entropy
 
+    async def find(self, organization_id: OrganizationId, external_id: str) -> SubjectId | None:
+        """The subject of an external id, None when there is none."""
+        found = await self._db.fetch_one(_FIND, (self._lookup(organization_id, external_id),))
+        return None if found is None else SubjectId(found[0])
+
     async def find_or_make(self, organization_id: OrganizationId, external_id: str) -> SubjectId:
         """The subject of an external id; two callers at once get the same one."""
         lookup = self._lookup(organization_id, external_id)

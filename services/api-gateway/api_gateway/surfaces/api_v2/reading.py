@@ -30,6 +30,8 @@ OFFSET_MAX = 10_000_000
 JSON = "application/json"
 _UUID = re.compile(UUID_PATTERN)
 _NUMBER = re.compile(r"[0-9]{1,10}")
+_NOBODY = "-"
+"""No row names this subject."""
 _JSON_TYPES = re.compile(r"application/(?:[\w.-]+\+)?json(?:\s*;.*)?", re.IGNORECASE)
 _SPOT = re.compile(r"\s*-\s*at `(?:key in )?\$(?P<path>[^`]*)`$")
 _MISSING = re.compile(r"Object missing required field `(?P<name>[^`]+)`")
@@ -153,12 +155,12 @@ def flag_param(request: AnyRequest, name: str) -> int | None:
 
 
 async def subject_filter(request: AnyRequest) -> str | None:
-    """`externalId` as the subject that rows name; the external id itself stands in no row."""
+    """`externalId` as the subject that rows name; the external id itself stands in no row. Asking makes no subject."""
     external_id = text_of(request, "externalId")
     if external_id is None:
         return None
     organization = principal_of(request).organization_id
-    return await gateway_of(request).services.vault.subject_for(organization, external_id)
+    return await gateway_of(request).services.vault.find_subject(organization, external_id) or _NOBODY
 
 
 def number_param(request: AnyRequest, name: str, default: int, least: int, most: int) -> int:
