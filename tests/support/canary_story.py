@@ -21,6 +21,7 @@ import httpx
 from playwright.async_api import Browser
 
 from browser_runner.process_tree import descendants
+from embedded.settings import Settings
 from tests.support.canary_shop import CanaryShop, canary_shop, collect_workflow, failing_workflow, login_workflow
 from tests.support.chromium import chromium_path, launched
 from tests.support.disguises import Planted, Search, plant, search_for
@@ -94,9 +95,9 @@ class Story:
         return self.folder / "crashed"
 
     @property
-    def scratch(self) -> Path:
-        """Where temporary files go that are kept outside of the data folder."""
-        return self.folder / "scratch"
+    def scratches(self) -> tuple[Path, Path]:
+        """Where temporary files go: the folder that the product was told, and the one that it takes."""
+        return self.folder / "scratch", Settings(self.data).scratch
 
     def values(self) -> list[Planted]:
         return [*self.secrets, *self.personal]
@@ -148,7 +149,7 @@ async def tell(folder: Path) -> Story:
         shutil.copytree(story.data, story.crashed)
         platform.launcher.terminate()  # type: ignore[union-attr]  # it was started above
         assert await asyncio.to_thread(platform.await_end) == 0
-    story.left = [path.name for scratch in (story.scratch, story.data / "tmp") for path in scratch.iterdir()]
+    story.left = [path.name for scratch in story.scratches for path in scratch.iterdir()]
     return story
 
 
@@ -246,7 +247,7 @@ def _look_at_what_lives(story: Story, platform: PlatformProcess) -> None:
             except (FileNotFoundError, ProcessLookupError, PermissionError):
                 continue  # It has ended meanwhile.
         story.core_limits |= _core_limit(pid)
-    files = search.look_into(story.data) + search.look_into(story.scratch)
+    files = sum(search.look_into(folder) for folder in (story.data, *story.scratches))
     search.look(platform.said(), "output")
     story.looked_at = len(pids) + files
 

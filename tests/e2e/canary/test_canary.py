@@ -48,7 +48,9 @@ def erased(story: Story, tmp_path_factory: pytest.TempPathFactory) -> Path:
     folder = tmp_path_factory.mktemp("erased")
     shutil.copytree(story.crashed, folder / "data")
     assert (folder / "data" / "towpath.sqlite-wal").stat().st_size > 0
-    (folder / "data" / "tmp" / "download").write_text(story.external_id)
+    scratch = Settings(folder / "data").scratch
+    scratch.mkdir(exist_ok=True)
+    (scratch / "download").write_text(story.external_id)
     environ = {name: value for name, value in os.environ.items() if not name.startswith("TOWPATH_")}
     done = subprocess.run(
         [sys.executable, "-m", "embedded", "erase-subject", story.external_id],
@@ -58,6 +60,7 @@ def erased(story: Story, tmp_path_factory: pytest.TempPathFactory) -> Path:
         check=False,
     )
     assert done.returncode == 0, done.stderr
+    assert list(scratch.iterdir()) == []
     assert story.external_id not in done.stdout + done.stderr
     return folder
 
@@ -89,7 +92,8 @@ def events_of(data: Path) -> list[Any]:
 def test_no_secret_is_in_the_folder_in_a_process_in_an_answer_or_in_a_temporary_file(story: Story) -> None:
     search = search_for(*story.secrets)
     assert search.look_into(story.data) > 10
-    search.look_into(story.scratch)
+    for scratch in story.scratches:
+        search.look_into(scratch)
     search.look((story.folder / "launcher.log").read_bytes(), "output")
     for answer in story.answers:
         search.look(answer.whole(), f"answer to {answer.call}")
@@ -112,7 +116,8 @@ def test_personal_values_stand_in_clear_in_answers_and_extracted_data_only(story
     spared = [path for path in (story.data / "blobs").rglob("*") if path.name in story.extracted]
     assert len(spared) == len(story.extracted) > 0
     search.look_into(story.data, spared)
-    search.look_into(story.scratch)
+    for scratch in story.scratches:
+        search.look_into(scratch)
     search.look((story.folder / "launcher.log").read_bytes(), "output")
     for name, rows in tables(story.data):
         for row in rows:
