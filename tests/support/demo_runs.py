@@ -65,13 +65,13 @@ Moment = Callable[[PlatformProcess, Trace, DemoRun], object]
 """Returns as soon as the moment has come."""
 
 
-def reports(told: Told, run: DemoRun, since_ms: int, report: type) -> bool:
+def reports(told: Told, run: DemoRun, since_ms: int, report: type[Any]) -> bool:
     """Whether a record is such a report of this run, younger than `since_ms`."""
     event: Any = told.event
-    return told.time_ms > since_ms and event.__class__ is report and event.root_run_id == run.id
+    return told.time_ms > since_ms and isinstance(event, report) and event.root_run_id == run.id
 
 
-def after(report: type, path: str = "") -> Moment:
+def after(report: type[Any], path: str = "") -> Moment:
     """When the run has reported this: `TaskStarted`, or a `StepStarted` or `StepFinished` of `path`."""
 
     def reported(told: Told, run: DemoRun) -> bool:

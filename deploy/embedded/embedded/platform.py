@@ -47,7 +47,7 @@ from kernel.domain.task import RunnerDied
 from kernel.domain.values import Pool
 from kernel.egress.dialer import Dialer
 from kernel.egress.policy import Policy, parse_networks
-from kernel.errors import LogRefused, Permanent, Rejected
+from kernel.errors import LogRefused, Permanent, Rejected, UnknownOutcome
 from kernel.ids import Entropy, SystemEntropy
 from kernel.log import codec
 from kernel.log.envelope import Envelope
@@ -237,14 +237,14 @@ _OF_THE_DISK = frozenset({errno.ENOSPC, errno.EDQUOT, errno.EROFS, errno.EACCES,
 
 
 def _refusals(error: BaseException) -> Iterator[str]:
-    """What of `error` no restart would cure, in words."""
+    """What of `error` is the fault of folder, disk or settings, in words for whoever can mend it."""
     match error:
         case BaseExceptionGroup():
             for inner in error.exceptions:
                 yield from _refusals(inner)
         case Rejected() | Permanent():
             yield error.message
-        case LogRefused():
+        case LogRefused() | UnknownOutcome():
             yield str(error)
         case OSError() if error.errno in _OF_THE_DISK:
             yield f"{error.filename or 'the data folder'}: {error.strerror}"
@@ -253,7 +253,8 @@ def _refusals(error: BaseException) -> Iterator[str]:
 def main() -> None:
     """The platform process; started by the watchdog.
 
-    A refusal ends it with one clear line and a code that the watchdog does not restart.
+    A refusal ends it with one clear line and a code that the watchdog does not restart; a commit of unknown outcome
+    with one line, and a restart.
     """
     import uvloop  # noqa: PLC0415 (only this process needs the loop)
 
@@ -265,4 +266,11 @@ def main() -> None:
             raise
         for refusal in refusals:
             print(f"towpath: {refusal}", file=sys.stderr, flush=True)
-        sys.exit(REFUSED_EXIT_CODE)
+        sys.exit(1 if _is_unknown(error) else REFUSED_EXIT_CODE)
+
+
+def _is_unknown(error: BaseException) -> bool:
+    """Whether only a new life can tell what stands in the file."""
+    if isinstance(error, BaseExceptionGroup):
+        return error.subgroup(UnknownOutcome) is not None
+    return isinstance(error, UnknownOutcome)
