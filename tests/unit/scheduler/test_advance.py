@@ -9,6 +9,7 @@ import pytest
 
 from kernel.domain.artifact import ArtifactCreated
 from kernel.domain.connection import LoginObserved, LoginOutcome
+from kernel.domain.ids import ConnectionId
 from kernel.domain.input_request import (
     InputRequestAnswered,
     InputRequestCancelled,
@@ -189,6 +190,32 @@ def test_a_request_read_after_its_time_is_rejected_even_when_the_tombstone_is_go
 def test_another_request_for_a_taken_id_is_rejected(run: Run) -> None:
     events = run.when(job_run_requested("r1", request="another"))
     assert only(events, RunRequestRejected).code == "run_exists"
+
+
+def test_another_request_for_the_id_of_an_ended_run_is_rejected_too(running: Run) -> None:
+    running.when(running.attempt.ended(WorkflowRunStatus.FAILED))
+    events = running.when(job_run_requested("r1", request="another"))
+    assert only(events, RunRequestRejected).code == "run_exists"
+
+
+def test_a_cancel_that_is_read_twice_is_accepted_once(running: Run) -> None:
+    assert RunCancelAccepted in kinds(running.when(cancel_requested()))
+    assert running.when(cancel_requested()) == []
+    assert RunCancelAccepted in kinds(running.when(cancel_requested(request="another")))
+
+
+def test_every_login_that_a_job_used_is_free_at_its_end() -> None:
+    job = job_run_requested("r1", 2)
+    other = replace(job.plan[1], connection_id=ConnectionId("login-2"))
+    bench = Bench(Advance())
+    events = bench.when("r1", replace(job, plan=(job.plan[0], other)))
+    freed: list[str] = []
+    for _ in job.plan:
+        attempt = Attempt(only(events, TaskRequested))
+        bench.given(("r1", assigned(attempt.task)), ("r1", attempt.started()))
+        events = bench.when("r1", attempt.ended())
+        freed += [event.connection_id for event in events if isinstance(event, ConnectionReleased)]
+    assert sorted(freed) == ["login-1", "login-2"]
 
 
 def test_an_empty_job_is_rejected() -> None:

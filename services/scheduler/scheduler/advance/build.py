@@ -153,10 +153,11 @@ class Pen:
         self.release_connection()
 
     def release_connection(self) -> None:
-        """Free the login of the workflow under way."""
-        workflow = self.live.workflow
-        if workflow.connection_id:
-            self.note(ConnectionReleased(workflow.connection_id, self.key, workflow.pool))
+        """Free the logins of the workflow under way and of those before it, in every pool that holds one."""
+        begun = self.live.planned.plan[: self.live.position + 1]
+        for connection_id, pool in dict.fromkeys((workflow.connection_id, workflow.pool) for workflow in begun):
+            if connection_id:
+                self.note(ConnectionReleased(connection_id, self.key, pool))
 
     def stop_runner(self) -> None:
         """Tell the runner to stop the attempt; take it out of the queue if no runner has it."""

@@ -46,11 +46,10 @@ def _reject(pen: Pen, request: Request, code: str, message: str) -> None:
 
 def _refused(pen: Pen, request: JobRunRequested | WorkflowRunRequested) -> bool:
     """Whether this start is a repeat (silently) or comes too late or for a taken id (rejected)."""
-    if isinstance(pen.run, LiveRun):
-        if pen.run.planned.request_id != request.request_id:
+    if pen.run is not None:
+        first = pen.run.planned.request_id if isinstance(pen.run, LiveRun) else pen.run.request_id
+        if first and first != request.request_id:
             _reject(pen, request, "run_exists", "A run with this id exists already.")
-        return True
-    if isinstance(pen.run, Tombstone):
         return True
     if pen.context.now_ms > request.valid_until_ms:
         _reject(pen, request, "request_expired", "The request was read after its time; ask again.")
@@ -132,6 +131,8 @@ def _cancel(pen: Pen, request: RunCancelRequested) -> None:
             _reject(pen, request, "already_cancelled", "The run is cancelled already.")
         else:
             _reject(pen, request, "run_already_ended", "The run has ended.")
+    elif run.current is not None and run.current.last_cancel_request == request.request_id:
+        return  # A repetition: its first outcome stands.
     elif pen.context.now_ms > request.valid_until_ms:
         _reject(pen, request, "request_expired", "The request was read after its time; ask again.")
     else:

@@ -14,7 +14,7 @@ from typing import Any
 from kernel.domain.decider import Decision
 from kernel.domain.ids import Incarnation, InputRequestId, RequestId, TaskId, WorkflowRunId
 from kernel.domain.input_request import InputRequestAnswered, InputRequestCancelled, InputRequestExpired
-from kernel.domain.job_run import RunForgotten, RunPlanned, RunTombstoned
+from kernel.domain.job_run import RunCancelAccepted, RunForgotten, RunPlanned, RunTombstoned
 from kernel.domain.plan import PlannedWorkflow
 from kernel.domain.task import (
     Answer,
@@ -102,6 +102,7 @@ class Current:
     question: Question | None = None
     answers: tuple[Answer, ...] = ()
     last_answer_request: RequestId = RequestId("")
+    last_cancel_request: RequestId = RequestId("")
     deadline_ms: int = 0
     """0 until the first assignment."""
     remaining_ms: int = 0
@@ -137,6 +138,8 @@ class Tombstone:
     outcome: str
     sequence: int
     expires_ms: int
+    request_id: RequestId = RequestId("")
+    """What asked for the run; empty in what an earlier version has kept."""
 
 
 RunValue = LiveRun | Tombstone
@@ -213,8 +216,14 @@ def evolve(run: RunValue | None, decision: Decision) -> RunValue | None:
             return None
         case RunTombstoned():
             assert isinstance(run, LiveRun)
+            planned = run.planned
             return Tombstone(
-                run.planned.root_run_id, run.planned.organization_id, event.outcome, run.sequence, event.expires_ms
+                root_run_id=planned.root_run_id,
+                organization_id=planned.organization_id,
+                outcome=event.outcome,
+                sequence=run.sequence,
+                expires_ms=event.expires_ms,
+                request_id=planned.request_id,
             )
         case _:
             assert isinstance(run, LiveRun)
@@ -240,6 +249,8 @@ def evolve_current(current: Current, event: Any) -> Current:
             )
         case WorkflowRunRequeued():
             return replace(current, status=WorkflowRunStatus.PENDING)
+        case RunCancelAccepted(request_id=request_id):
+            return replace(current, last_cancel_request=request_id)
         case WorkflowRunCompleted(status=status) | WorkflowRunFailed(status=status):
             return replace(current, status=status)
         case _:
