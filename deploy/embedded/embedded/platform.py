@@ -1,7 +1,8 @@
 """The one platform process: all services over one folder. The composition root of the embedded form.
 
 Order of the start: the folder's lock (proof that every earlier life is over), log and tables, the proof of death to
-`dispatch`, deciders and runner, gateway. Order of the end: no new work, attempts hand back, deciders checkpoint.
+`dispatch`, deciders and runner, gateway. Order of the end: no new work, attempts hand back, open requests are
+answered, deciders checkpoint.
 """
 
 from __future__ import annotations
@@ -153,9 +154,12 @@ async def run_platform(settings: Settings, live: LiveSecrets, stop: asyncio.Even
             gateway.drain.begin()
             runner.drain()
             await running
+            # Who is being answered gets an outcome: deciders and projector are still there for that.
+            serving.cancel()
+            await asyncio.wait([serving])
             deciders_stop.set()
             await asyncio.wait(owners)
-            for task in (projecting, upkeep, serving):
+            for task in (projecting, upkeep):
                 task.cancel()
 
 

@@ -11,9 +11,15 @@ from granian.server.embed import Server
 from api_gateway.app import create_app
 from api_gateway.gateway import Services
 
+LAST_ANSWERS_SECONDS = 2.0
+"""What requests that are under way get to be answered."""
+
 
 async def serve(gateway: Services, port: int) -> None:
-    """Serve `gateway` on 127.0.0.1:`port` until cancelled; open streams are told to end by its drain."""
+    """Serve `gateway` on 127.0.0.1:`port` until cancelled, and then take nothing new and end what is under way.
+
+    Open streams are told to end by its drain.
+    """
     app = create_app(gateway)
     with warnings.catch_warnings():
         warnings.simplefilter("ignore")
@@ -29,8 +35,9 @@ async def serve(gateway: Services, port: int) -> None:
         )
     serving = asyncio.create_task(server.serve())
     try:
-        await serving
+        await asyncio.shield(serving)
     finally:
         gateway.drain.begin()
         server.stop()  # type: ignore[no-untyped-call]  # Granian annotates its constructor only
-        await asyncio.wait([serving], timeout=2.0)
+        await asyncio.wait([serving], timeout=LAST_ANSWERS_SECONDS)
+        serving.cancel()
