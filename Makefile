@@ -9,7 +9,7 @@ SOURCES := kernel/kernel services/api-gateway/api_gateway services/scheduler/sch
   deploy/embedded/demo_shop clients/python/towpath tools tests
 
 .DEFAULT_GOAL := help
-.PHONY: help setup setup-run run check test test-unit test-contract test-integration test-chaos test-e2e soak bench \
+.PHONY: help setup setup-run run check test test-unit test-contract test-integration test-chaos test-e2e soak walk bench \
   protos manual format clean
 
 help: ## print these verbs
@@ -58,6 +58,9 @@ test-e2e: setup ## a real browser against the running product
 
 soak: setup ## many simulated seeds; SEEDS=n
 	TOWPATH_SEEDS="$(or $(SEEDS),1000)" $(PYTEST) tests/chaos/simulator
+
+walk: setup ## the exhaustive walks over larger instances; many minutes and gigabytes
+	$(BIN)/pytest -n $(WORKERS) -m large tests/chaos/small_scope
 
 bench: setup ## measure, beside a raw baseline of the same run
 	TOWPATH_BROWSER="$$($(PYTHON) tools/browser.py || true)" $(BIN)/python -m tests.bench $(ARGS)

@@ -36,7 +36,7 @@ VARIABLE = re.compile(r"\bTOWPATH_[A-Z_]+\b")
 CODE_ROW = re.compile(r"^\| `([a-z_]+)` \|(?: (\d{3}) \|)?", re.MULTILINE)
 
 SETTINGS_FILES = ("deploy/embedded/embedded/settings.py", "clients/python/towpath/settings.py")
-FOR_TESTS = {"TOWPATH_REQUIRE", "TOWPATH_SEED", "TOWPATH_SEEDS", "TOWPATH_WALK", "TOWPATH_REFRESH_SNAPSHOTS"}
+FOR_TESTS = {"TOWPATH_REQUIRE", "TOWPATH_SEED", "TOWPATH_SEEDS", "TOWPATH_REFRESH_SNAPSHOTS"}
 
 
 def text_of(name: str) -> str:

@@ -33,10 +33,10 @@ from tests.support.simulator.world import Link, SeededEntropy, Violation, World,
 
 MOVES_MAX = 40_000
 NOBODY = Incarnation("")
-FAULTS = [
+FAULTS = (
     *("crash_owner", "pause_owner", "replace_owner", "cut_owner", "jump", "drop"),
     *("kill_runner", "pause_runner", "abandon_runner", "cut_runner", "drain_runner"),
-]
+)
 
 
 @dataclass(frozen=True, slots=True)
@@ -50,6 +50,14 @@ class Scenario:
     snapshots: bool = True
     cancels: float = 0.25
     """Chance that a run is cancelled at some moment."""
+    workflows: tuple[str, ...] = tuple(sorted(MODEL_STEPS))
+    """Names of the model workflows that runs are made of."""
+    logins: int = 2
+    """How many logins the runs share."""
+    kinds: tuple[str, ...] = FAULTS
+    """What may go wrong, beside single appends."""
+    fault_rate: float = 0.02
+    """Chance of a fault before a move."""
 
 
 @dataclass(eq=False)
@@ -101,6 +109,8 @@ class Simulation:
         self.gone: list[tuple[ModelRunner, int]] = []
         """Runners that were taken for dead, and are only paused until the given time."""
         self.requests: deque[tuple[str, Any]] = deque()
+        self.late_copies: deque[tuple[str, Any]] = deque()
+        """Requests that a late sender appends once more when their run has ended."""
         self.asked: set[str] = set()
         self._append_fault = Fault.NONE
         self._plan_requests()
@@ -110,13 +120,17 @@ class Simulation:
     def _plan_requests(self) -> None:
         for number in range(self.scenario.runs):
             root = f"run-{number}"
-            request = job_run_requested(root, self.random.choice([1, 2]), connection=f"login-{number % 2}")
-            plan = tuple(replace(workflow, name=self.random.choice(sorted(MODEL_STEPS))) for workflow in request.plan)
+            request = job_run_requested(
+                root, self.random.choice([1, 2]), connection=f"login-{number % self.scenario.logins}"
+            )
+            plan = tuple(
+                replace(workflow, name=self.random.choice(self.scenario.workflows)) for workflow in request.plan
+            )
             request = replace(request, plan=plan)
             self.requests.append((root, request))
             self.asked.add(root)
-            if self.random.random() < 0.3:
-                self.requests.append((root, request))
+            if self.random.random() < 0.4:
+                self.random.choice([self.requests, self.late_copies]).append((root, request))
             if self.random.random() < self.scenario.cancels:
                 self.requests.append((root, cancel_requested(root, f"cancel-{root}")))
 
@@ -161,7 +175,7 @@ class Simulation:
                 raise Violation(f"STUCK: {waiting} never end")
             if not self.faults_left:
                 heal(self)
-            elif self.random.random() < 0.02:
+            elif self.random.random() < self.scenario.fault_rate:
                 await self._fault()
             await self._move()
             await self.outside.look()
@@ -169,7 +183,7 @@ class Simulation:
         await self._close()
 
     def _is_over(self) -> bool:
-        return not self.requests and all(self.outside.ended(root) for root in self.asked)
+        return not self.requests and not self.late_copies and all(self.outside.ended(root) for root in self.asked)
 
     async def _move(self) -> None:
         """One action of anyone who can act; when nobody can, time passes."""
@@ -179,6 +193,8 @@ class Simulation:
             if place.runner is not None and self.world.time_ms >= place.paused_until_ms:
                 choices.append(place)
         choices += [gone for gone, until in self.gone if self.world.time_ms >= until]
+        if self.late_copies and self.outside.ended(self.late_copies[0][0]):
+            self.requests.append(self.late_copies.popleft())
         if self.requests and self.random.random() < 0.2:
             choices.append("ask")
         if self.outside.questions and self.random.random() < 0.02:
@@ -290,7 +306,7 @@ class Simulation:
         self.fault_counts[what] += 1
 
     async def _fault(self) -> None:
-        kind = self.random.choice(FAULTS)
+        kind = self.random.choice(self.scenario.kinds)
         await getattr(self, f"_{kind}")()
 
     async def _crash_owner(self) -> None:

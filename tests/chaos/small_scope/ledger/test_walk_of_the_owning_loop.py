@@ -1,11 +1,9 @@
 """The real owning loop under every interleaving of two owners and a few faults, on the small instances of the model.
 
-`TOWPATH_WALK=all` walks the larger ones, too; they take minutes.
+`make walk` walks the larger ones, too; they take minutes.
 """
 
 from __future__ import annotations
-
-import os
 
 import pytest
 
@@ -76,7 +74,8 @@ def test_no_interleaving_of_small_instances_breaks_a_promise(name: str) -> None:
     Walk(INSTANCES[name], CODEC).run()
 
 
-@pytest.mark.skipif(os.environ.get("TOWPATH_WALK") != "all", reason="minutes long: TOWPATH_WALK=all")
+@pytest.mark.timeout(3600)
+@pytest.mark.large
 @pytest.mark.parametrize("name", LARGE)
 def test_no_interleaving_of_large_instances_breaks_a_promise(name: str) -> None:
     Walk(LARGE[name], CODEC).run(states_max=5_000_000)

@@ -2,12 +2,11 @@
 
 How: `tests.support.walk` searches breadth first, so the story of a violation is a shortest one. Times are ticks with
 F < W; every other time is 0 where nothing is said, that is: it may be over at any moment. What was walked is printed.
-`TOWPATH_WALK=all` walks the larger instances, too; they take many minutes and gigabytes.
+`make walk` walks the larger instances, too; they take many minutes and gigabytes.
 """
 
 from __future__ import annotations
 
-import os
 from collections.abc import Callable
 from dataclasses import dataclass, field, replace
 from typing import Any
@@ -93,7 +92,7 @@ def test_larger_instances_are_safe(name: str, monkeypatch: pytest.MonkeyPatch) -
 
 
 @pytest.mark.timeout(3600)
-@pytest.mark.skipif(os.environ.get("TOWPATH_WALK") not in {"all", "full"}, reason="many minutes long: TOWPATH_WALK=all")
+@pytest.mark.large
 @pytest.mark.parametrize("name", LARGE)
 def test_large_instances_are_safe(name: str, monkeypatch: pytest.MonkeyPatch) -> None:
     walked(monkeypatch, name, LARGE[name], live=False, states_max=LARGE_STATES_MAX)
