@@ -16,9 +16,9 @@ import sys
 from embedded.slim import leave_out
 leave_out()
 import embedded.platform
-from kernel.steps.expressions import evaluate
+from kernel.steps.expressions import evaluate_bool
 from kernel.steps.templates import render_text
-assert evaluate("size(inputs.names) == 1", {"inputs": {"names": ["ada"]}})
+assert evaluate_bool("size(inputs.names) == 1", {"inputs": {"names": ["ada"]}})
 assert render_text("{{ inputs.name | upcase }}", {"inputs": {"name": "ada"}}) == "ADA"
 print(" ".join(sys.modules))
 """
