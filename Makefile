@@ -25,7 +25,7 @@ setup-run:
 
 run: setup-run ## start Towpath here, all in one process, and print its addresses (ARGS="--help" for options)
 	@browser="$$($(PYTHON) tools/browser.py)" || exit 1; \
-	if [ "$${TOWPATH_DEMO-1}" != 0 ]; then export TOWPATH_EGRESS_ALLOW="$${TOWPATH_EGRESS_ALLOW-127.0.0.0/8}"; fi; \
+	case "$${TOWPATH_DEMO-1}" in 0|no|false) ;; *) export TOWPATH_EGRESS_ALLOW="$${TOWPATH_EGRESS_ALLOW-127.0.0.0/8}";; esac; \
 	TOWPATH_BROWSER="$$browser" exec $(BIN)/python -m embedded $(ARGS)
 
 check: setup ## format, lint, types, imports, contracts, tidiness, coverage of the pure rooms
