@@ -235,7 +235,7 @@ class World:
                     entries.append(
                         JournalEntry(
                             report.path, report.status, report.effect, report.output, report.safe_point, report.url,
-                            report.consumed,
+                            report.consumed, report.failure.code,
                         )
                     )  # fmt: skip
                     if report.journal_staged.size:

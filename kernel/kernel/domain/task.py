@@ -40,6 +40,8 @@ class JournalEntry:
     """Where a resume re-enters after this step; empty when it is none. Sealed: an address may name a person."""
     consumed: bool
     """The output was a one-time answer that is gone; the step asks again."""
+    failure_code: str = ""
+    """Why the step failed, as later steps may read it."""
 
 
 @dataclass(frozen=True, slots=True)

@@ -452,7 +452,7 @@ class Attempt:
         failure = await self._failure_of(outcome.failure, step.id, name_of(step))
         url = await self._safe_point(step, outcome)
         safe = bool(url.box)
-        entry = JournalEntry(path, outcome.status, effect, output, safe, url, outcome.consumed)
+        entry = JournalEntry(path, outcome.status, effect, output, safe, url, outcome.consumed, failure.code)
         self._entries.append(entry)
         self._unknown.discard(path)
         journal = await self._staged_journal(entry)

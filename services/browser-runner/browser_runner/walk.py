@@ -200,8 +200,8 @@ class Walk:
         """Pass over a step whose result stands; False for an `if`, whose inner steps are still to be walked."""
         if entry.status is StepStatus.FAILED:
             if step.on_error is not OnError.CONTINUE:
-                raise StepFailed("step_failed", f"`{name_of(step)}` failed in an earlier attempt")
-            self._scope["steps"][step.id] = {"failed": True}
+                raise StepFailed(entry.failure_code or "step_failed", f"`{name_of(step)}` failed in an earlier attempt")
+            self._scope["steps"][step.id] = {"failed": True, "code": entry.failure_code}
             return True
         output = await self._desk.result_of(entry) if step.id in self._desk.prepared.read_later else None
         if output is not None:

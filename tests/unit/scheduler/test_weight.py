@@ -37,6 +37,7 @@ entries = st.builds(
     safe_point=st.booleans(),
     url=st.builds(Sealed, st.just(SUBJECT), boxes),
     consumed=st.booleans(),
+    failure_code=texts,
 )
 
 

@@ -105,6 +105,7 @@ class JournalEntry(_message.Message):
     SAFE_POINT_FIELD_NUMBER: _builtins.int
     URL_FIELD_NUMBER: _builtins.int
     CONSUMED_FIELD_NUMBER: _builtins.int
+    FAILURE_CODE_FIELD_NUMBER: _builtins.int
     path: _builtins.str
     """Address of the step inside the document, such as `finish` or `orders[2].open`."""
     status: _workflow_run_pb2.StepStatus.ValueType
@@ -115,6 +116,8 @@ class JournalEntry(_message.Message):
     """True when a later attempt may resume after this step."""
     consumed: _builtins.bool
     """True when the output was a one-time answer that is gone: the step asks again in a later attempt."""
+    failure_code: _builtins.str
+    """Why the step failed, as later steps may read it. Empty when it did not."""
     @_builtins.property
     def output(self) -> _values_pb2.SealedBody:
         """The output as a sealed JSON value. Empty when there is none."""
@@ -135,10 +138,11 @@ class JournalEntry(_message.Message):
         safe_point: _builtins.bool = ...,
         url: _values_pb2.Sealed | None = ...,
         consumed: _builtins.bool = ...,
+        failure_code: _builtins.str = ...,
     ) -> None: ...
     _HasFieldArgType: _TypeAlias = _typing.Literal["output", b"output", "url", b"url"]  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["consumed", b"consumed", "effect", b"effect", "output", b"output", "path", b"path", "safe_point", b"safe_point", "status", b"status", "url", b"url"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["consumed", b"consumed", "effect", b"effect", "failure_code", b"failure_code", "output", b"output", "path", b"path", "safe_point", b"safe_point", "status", b"status", "url", b"url"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 

@@ -304,7 +304,14 @@ def _evolve_journal(current: Current, event: StepAccepted | WorkflowRunStepStart
             return replace(current, reports=reports, unknown=unknown, answers=_other_answers(current, path))
         case StepAccepted(report=report):
             entry = JournalEntry(
-                report.path, report.status, report.effect, report.output, report.safe_point, report.url, report.consumed
+                path=report.path,
+                status=report.status,
+                effect=report.effect,
+                output=report.output,
+                safe_point=report.safe_point,
+                url=report.url,
+                consumed=report.consumed,
+                failure_code=report.failure.code,
             )
             staged = report.journal_staged
             is_staged = bool(staged.box or staged.blob)
