@@ -19,6 +19,7 @@ from browser_runner.journal import (
     how_to_settle,
     item_prefix,
     retry_of,
+    step_id_of,
     step_path,
     tries_spent,
 )
@@ -198,17 +199,35 @@ class Walk:
 
     async def _take(self, step: Step, entry: JournalEntry) -> bool:
         """Pass over a step whose result stands; False for an `if`, whose inner steps are still to be walked."""
+        if entry.status is StepStatus.FAILED and step.on_error is not OnError.CONTINUE:
+            raise StepFailed(entry.failure_code or "step_failed", f"`{name_of(step)}` failed in an earlier attempt")
+        if isinstance(step, ForEachStep):
+            await self._recall_items(entry.path)
+        output = await self._recall(step.id, entry)
         if entry.status is StepStatus.FAILED:
-            if step.on_error is not OnError.CONTINUE:
-                raise StepFailed(entry.failure_code or "step_failed", f"`{name_of(step)}` failed in an earlier attempt")
-            self._scope["steps"][step.id] = {"failed": True, "code": entry.failure_code}
             return True
-        output = await self._desk.result_of(entry) if step.id in self._desk.prepared.read_later else None
-        if output is not None:
-            self._scope["steps"][step.id] = output
         if isinstance(step, FinishStep) and entry.status is StepStatus.COMPLETED:
             raise Finished(_end_of(output))
         return not isinstance(step, IfStep) or entry.status is StepStatus.SKIPPED
+
+    async def _recall(self, step_id: str, entry: JournalEntry) -> Any:
+        """What the step left for later ones, as if it had just ended; its output."""
+        if entry.status is StepStatus.FAILED:
+            self._scope["steps"][step_id] = {"failed": True, "code": entry.failure_code}
+            return None
+        output = await self._desk.result_of(entry) if step_id in self._desk.prepared.read_later else None
+        if output is not None:
+            self._scope["steps"][step_id] = output
+        return output
+
+    async def _recall_items(self, loop_path: str) -> None:
+        """Behind a loop the last result of each step of its body can be read."""
+        last: dict[str, JournalEntry] = {}
+        for path, entry in self._resume.taken.items():
+            if path.startswith(f"{loop_path}[") and (entry.status is StepStatus.FAILED or entry.output.size):
+                last[step_id_of(path)] = entry
+        for step_id, entry in last.items():
+            await self._recall(step_id, entry)
 
     # ------------------------------------------------------------ control
 

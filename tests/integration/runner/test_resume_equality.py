@@ -44,6 +44,7 @@ DONE = step(
             "branch": "{{steps.fork.branch}}",
             "items": "{{steps.loop.items}}",
             "code": "{{steps.broken.code}}",
+            "last": "{{steps.odd.code}}",
             "saved": "{{steps.save.url}}",
         },
     },
