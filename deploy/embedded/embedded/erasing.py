@@ -24,7 +24,9 @@ def erase(external_id: str) -> int:
     except (LogRefused, Permanent, Rejected) as error:
         print(f"towpath: {error}", file=sys.stderr)
         return 1
-    print("Erased. What the log and the backups still hold of this customer cannot be read by anyone.")
+    print(
+        "Erased. What the log still holds cannot be read by anyone; in older backups delete the folder `blobs` yourself."
+    )
     return 0
 
 

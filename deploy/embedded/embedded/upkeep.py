@@ -7,6 +7,7 @@ store which are named. It begins anew at every start: naming twice changes nothi
 from __future__ import annotations
 
 import asyncio
+import re
 from collections.abc import Iterator
 from dataclasses import is_dataclass
 from functools import cache
@@ -22,7 +23,7 @@ from kernel.domain.values import Document, SealedBody
 from kernel.errors import LogUnavailable, Temporary, UnknownType
 from kernel.log.codec import decode
 from kernel.log.port import EventLog
-from kernel.log.topics import TYPES, Topic
+from kernel.log.topics import Topic
 from kernel.sql.port import Database
 
 NAMING_TOPICS = (Topic.DEFINITIONS, Topic.RUN_LEDGER, Topic.JOB_RUNS)
@@ -30,6 +31,8 @@ SWEEP_SECONDS = 3600.0
 READ_SECONDS = 30.0
 
 _log = structlog.get_logger("embedded.upkeep")
+_DIGEST = re.compile(rb"[0-9a-f]{64}")
+"""A blob is named by its SHA-256 in hex; most records hold none and are not decoded."""
 
 
 async def keep_up(store: Store, db: Database, log: EventLog, clock: Clock) -> None:
@@ -49,7 +52,7 @@ async def _follow(store: Store, log: EventLog, clock: Clock, topic: Topic, parti
             named: set[str] = set()
             for stored in batch:
                 offset = stored.offset + 1
-                if dict(stored.record.headers).get("ce_type") not in _NAMING_TYPES:
+                if not _DIGEST.search(stored.record.value):
                     continue
                 try:
                     named.update(blobs_of(decode(stored).event))
@@ -101,5 +104,3 @@ def _may_name(hint: Any) -> bool:
 
 
 _NAMING: frozenset[type] = frozenset({SealedBody, Document, StagedArtifact, ArtifactCreated})
-_NAMING_TYPES = frozenset(f"towpath.{row.wire}.v1" for cls, row in TYPES.items() if _may_name(cls))
-"""`ce_type` of the records that may name a blob; most do not, and are not even decoded."""

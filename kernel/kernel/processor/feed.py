@@ -12,7 +12,6 @@ from collections.abc import Iterable
 
 from kernel.clock import Clock
 from kernel.errors import Temporary
-from kernel.log.limits import record_bytes
 from kernel.log.port import EventLog, Stored
 
 _READ_AHEAD_RECORDS = 1000
@@ -75,7 +74,7 @@ class InputFeed:
         size = 0
         for inbox in self._inboxes[self._first :] + self._inboxes[: self._first]:
             while inbox.records and len(taken) < records_max and (size < bytes_max or not taken):
-                size += record_bytes(inbox.records[0].record)
+                size += len(inbox.records[0].record.value)
                 taken.append(inbox.records.popleft())
             inbox.room.set()
         self._first = (self._first + 1) % max(len(self._inboxes), 1)

@@ -35,6 +35,8 @@ from kernel.processor.restoring import await_inputs, marks_of_inputs, refuse_oth
 from kernel.processor.values import StateValues
 
 _STUCK_WAKE_MS = 1000
+_HEADERS_BYTES = 1024
+"""What key and headers of a record weigh at most, roughly: exact enough to stay below the bound of an append."""
 
 
 class Action(StrEnum):
@@ -308,7 +310,7 @@ class Owner:
         derived: list[Record] = []
         for offset, item in zip(offsets, batch.decided, strict=True):
             derived += self._deriver.records(_effective(offset, item), item.derived)
-        if sum(map(record_bytes, derived)) > self.ports.bounds.batch_bytes:
+        if sum(len(record.value) + _HEADERS_BYTES for record in derived) > self.ports.bounds.batch_bytes:
             return False
         records = [*(item.record for item in batch.decided), *derived]
         try:

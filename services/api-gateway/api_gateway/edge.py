@@ -21,6 +21,8 @@ from kernel.ids import Entropy
 _SAFE_ID = re.compile(rb"[A-Za-z0-9._-]{8,128}")
 _UNCACHED = (b"cache-control", b"no-store")
 _log = structlog.get_logger("api_gateway.access")
+SLOW_MS = 1000.0
+"""A successful read that took longer is told in the access log."""
 
 
 def _marked(headers: Iterable[tuple[bytes, bytes]], request_id: str) -> list[tuple[bytes, bytes]]:
@@ -75,7 +77,10 @@ class Edge:
         method = str(scope.get("method", ""))
         self._telemetry.answered(method, route, status, took_ms / 1000)
         principal = scope.get("auth")
-        _log.info(
+        # Quick successful reads are counted, not told: whoever polls would drown the rest.
+        quiet = method == "GET" and status < 400 and took_ms < SLOW_MS
+        tell = _log.debug if quiet else _log.info
+        tell(
             "request",
             method=method,
             route=route,
