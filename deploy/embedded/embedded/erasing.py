@@ -25,7 +25,7 @@ def erase(external_id: str) -> int:
         print(f"towpath: {error}", file=sys.stderr)
         return 1
     print(
-        "Erased. What the log still holds cannot be read by anyone; in older backups delete the folder `blobs` yourself."
+        "Erased. What the log still holds cannot be read by anyone; backups of the folder `blobs` are yours to delete."
     )
     return 0
 
