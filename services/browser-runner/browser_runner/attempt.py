@@ -100,6 +100,8 @@ class Attempt:
         self._sealer = Sealer(services.keys, services.store, services.entropy, self._opener)
         self._reporter = Reporter(services.log, services.clock, assigned)
         self._entries: list[JournalEntry] = []
+        self._completed: set[str] = set()
+        """Paths of steps that were completed before: their artifacts are facts, and no repetition makes them again."""
         self._unstaged_bytes = 0
         self._unknown: set[str] = set(request.journal.unknown)
         self._secrets: dict[str, Secret] = {}
@@ -454,6 +456,9 @@ class Attempt:
         safe = bool(url.box)
         entry = JournalEntry(path, outcome.status, effect, output, safe, url, outcome.consumed, failure.code)
         self._entries.append(entry)
+        artifacts = () if path in self._completed else tuple(outcome.artifacts)
+        if outcome.status is StepStatus.COMPLETED:
+            self._completed.add(path)
         self._unknown.discard(path)
         journal = await self._staged_journal(entry)
         finished_ms = self.clock.now_ms()
@@ -470,7 +475,7 @@ class Attempt:
             finished_ms=finished_ms,
             output=output,
             failure=failure,
-            artifacts=tuple(outcome.artifacts),
+            artifacts=artifacts,
             screenshot_artifact_id=outcome.screenshot,
             safe_point=safe,
             url=entry.url,
@@ -566,6 +571,7 @@ class Attempt:
             staged = await self._opened(journal.staged)
             self._entries = msgspec.convert(staged, list[JournalEntry])
         self._entries += journal.entries
+        self._completed = {entry.path for entry in self._entries if entry.status is StepStatus.COMPLETED}
         self._unstaged_bytes = sum(_bytes_of(entry) for entry in journal.entries)
 
     async def result_of(self, entry: JournalEntry) -> Any:

@@ -20,7 +20,7 @@ FORK = step(
     "fork",
     {
         "condition": "steps.broken.failed && inputs.names.size() > 1",
-        "then": [fill("yes", "Name", "yes")],
+        "then": [{**fill("yes", "Name", "yes"), "evidence": "always"}],
         "else": [fill("no", "Name", "no")],
     },
 )
@@ -99,5 +99,7 @@ async def test_a_run_that_is_cut_after_any_report_ends_as_if_it_had_not_been() -
             was_saved = any(isinstance(r, StepFinished) and r.path == "save" for r in prefix)
             assert world.site.deeds["click Save"] == (0 if was_saved else 1)
             again = [r for r in await world.reports(token) if isinstance(r, StepFinished)]
+            made = {staged.artifact_id for r in prefix if isinstance(r, StepFinished) for staged in r.artifacts}
+            assert not made & {staged.artifact_id for r in again for staged in r.artifacts}, (cut, "made again")
             skipped = {r.path for r in prefix if isinstance(r, StepFinished) and r.status is StepStatus.SKIPPED}
             assert not skipped & {r.path for r in again}
