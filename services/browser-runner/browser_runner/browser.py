@@ -127,8 +127,9 @@ class ChromiumElement:
         """The very element whose facts were read. `StepFailed("target_changed")` when another took its place."""
         if self._held is None:
             async with _told():
-                held = await self._locator.element_handle(timeout=1000)
-                if await held.evaluate(in_page.KEY_OF) != self._facts.key:
+                same = await self._locator.evaluate_handle(in_page.IF_KEY, self._facts.key, timeout=1000)
+                held = same.as_element()
+                if held is None:
                     raise StepFailed("target_changed", "the page was redrawn meanwhile", FailureKind.TEMPORARY)
             self._held = held
         return self._held

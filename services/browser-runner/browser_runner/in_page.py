@@ -26,7 +26,8 @@ FACTS = (
 }"""
 )
 
-KEY_OF = "element => {" + KEY + " return keyOf(element); }"
+IF_KEY = "(element, key) => {" + KEY + " return keyOf(element) === key ? element : null; }"
+"""The element itself when it is the one that was looked at."""
 
 CHANGED = """ms => new Promise(done => {
   const end = () => { observer.disconnect(); clearTimeout(alarm); done(); };

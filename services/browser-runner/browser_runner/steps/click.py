@@ -6,6 +6,7 @@ from typing import Any
 
 from browser_runner.ports import Element, StepFailed
 from browser_runner.steps.trying import Trying
+from kernel.domain.values import Effect
 from kernel.steps.document import ClickStep
 from kernel.steps.effects import trusts_link
 
@@ -16,7 +17,9 @@ async def run_click(trying: Trying, step: ClickStep) -> dict[str, Any]:
     element = await trying.resolve(params.target)
     if trusts_link(step):
         _prove_link(element)
-    await element.ready(trying.left_ms())
+    if trying.effect is not Effect.READ:
+        # What is announced must be able to land; a mere look may wait in the click itself.
+        await element.ready(trying.left_ms())
     await trying.about_to_act()
     await element.click(
         button=params.button, count=params.count, modifiers=params.modifiers, timeout_ms=trying.left_ms()

@@ -12,6 +12,7 @@ from typing import Any
 
 from browser_runner.ports import Downloaded, StepFailed
 from browser_runner.steps.trying import Trying
+from kernel.domain.values import Effect
 from kernel.steps.document import Download, DownloadStep
 from kernel.store.port import CHUNK_BYTES
 
@@ -41,7 +42,8 @@ async def _fetch(trying: Trying, params: Download) -> list[Downloaded]:
         await trying.about_to_act()
         return [await page.download_url(params.url, params.max_bytes, trying.left_ms())]
     element = await trying.resolve(params.target)
-    await element.ready(trying.left_ms())
+    if trying.effect is not Effect.READ:
+        await element.ready(trying.left_ms())
     await trying.about_to_act()
     return await page.download_by(element, params.count, params.max_bytes, trying.left_ms())
 
