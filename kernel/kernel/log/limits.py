@@ -4,7 +4,11 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 
+import msgspec
+
 from kernel.log.port import Position, Record
+
+_texts = msgspec.msgpack.Encoder()
 
 RECORD_BYTES_MAX = 64 * 1024
 DECISION_BYTES_MAX = RECORD_BYTES_MAX - 2048
@@ -16,11 +20,8 @@ Batches = dict[tuple[str, int], list[Record]]
 
 
 def record_bytes(record: Record) -> int:
-    """Bytes of key, headers and value. `ValueError` for text that UTF-8 cannot hold."""
-    size = len(record.value) + len(record.key.encode())
-    for name, value in record.headers:
-        size += len(name) + len(value.encode())
-    return size
+    """Bytes of key, headers and value, with a byte or two for each text. `ValueError` for what UTF-8 cannot hold."""
+    return len(record.value) + len(_texts.encode((record.key, record.headers)))
 
 
 def batches_of(records: Sequence[Record], partitions: Mapping[str, int]) -> Batches:
