@@ -8,6 +8,9 @@ SOURCES := kernel/kernel services/api-gateway/api_gateway services/scheduler/sch
   services/browser-runner/browser_runner services/artifact-store/artifact_store deploy/embedded/embedded \
   deploy/embedded/demo_shop clients/python/towpath tools tests
 
+PURE := tests/unit/scheduler tests/unit/api_gateway/registry tests/unit/browser_runner/test_resume.py \
+  tests/unit/kernel/processor
+
 .DEFAULT_GOAL := help
 .PHONY: help setup setup-run run check test test-unit test-contract test-integration test-chaos test-e2e soak walk bench \
   protos manual format clean
@@ -36,7 +39,7 @@ check: setup ## format, lint, types, imports, contracts, tidiness, coverage of t
 	$(BIN)/python tools/protos.py --check
 	$(BIN)/python tools/manual.py --check
 	$(BIN)/pytest -q -n 0 -s tests/unit/test_tidy.py tests/unit/test_docs.py
-	$(BIN)/pytest -q -n $(WORKERS) tests/unit --cov --cov-report=term:skip-covered --cov-fail-under=95
+	$(BIN)/pytest -q -n $(WORKERS) $(PURE) --cov --cov-report=term:skip-covered --cov-fail-under=95
 
 test: setup ## all tests; those of absent components are skipped, or fail with TOWPATH_REQUIRE=all
 	$(PYTEST) tests
