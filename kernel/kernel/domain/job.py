@@ -1,6 +1,6 @@
 """A job: workflows of one provider in an order.
 
-created -> changed*
+created -> changed* -> deleted
 """
 
 from __future__ import annotations
@@ -37,6 +37,18 @@ class JobChangeRequested:
     name: str
     order_given: bool
     workflow_ids: tuple[WorkflowId, ...]
+    requested_by: UserId
+    valid_until_ms: int
+
+
+@dataclass(frozen=True, slots=True)
+class JobDeleteRequested:
+    """Internal. `force`: also while a link to it is open."""
+
+    request_id: RequestId
+    organization_id: OrganizationId
+    job_id: JobId
+    force: bool
     requested_by: UserId
     valid_until_ms: int
 
@@ -79,7 +91,16 @@ class JobChanged:
     request_id: RequestId
 
 
-JobEvent = JobCreated | JobChanged
+@dataclass(frozen=True, slots=True)
+class JobDeleted:
+    """The job is gone; its runs stay, those under way keep their snapshot. Terminal."""
+
+    job_id: JobId
+    deleted_by: UserId
+    request_id: RequestId
+
+
+JobEvent = JobCreated | JobChanged | JobDeleted
 
 # ---------------------------------------------------------------- state
 
@@ -94,6 +115,7 @@ class Job:
     provider: ProviderSlug = ProviderSlug("")
     workflow_ids: tuple[WorkflowId, ...] = ()
     sequence: int = 0
+    deleted: bool = False
 
 
 def evolve(job: Job, event: JobEvent) -> Job:
@@ -110,5 +132,7 @@ def evolve(job: Job, event: JobEvent) -> Job:
             )
         case JobChanged():
             return replace(job, name=event.name, workflow_ids=event.workflow_ids)
+        case JobDeleted():
+            return replace(job, deleted=True)
         case _:
             assert_never(event)

@@ -14,7 +14,7 @@ from typing import assert_never
 
 from kernel.domain.ids import JobId, JobRunId, OrganizationId, RequestId, SubjectId, UserId, WorkflowId, WorkflowRunId
 from kernel.domain.plan import PlannedWorkflow
-from kernel.domain.values import Failure, Sealed
+from kernel.domain.values import Failure, Sealed, SealedBody
 
 # ---------------------------------------------------------------- status
 
@@ -58,6 +58,8 @@ class JobRunRequested:
     """0 is normal; higher is sooner."""
     valid_until_ms: int
     """Read later than this, the request is rejected: it may be a late copy (design 4.7)."""
+    first_position: int = 0
+    """Where in the plan it begins; those before are taken as done by the run that this one repeats."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -92,6 +94,7 @@ class RunPlanned:
     retry_of: str
     priority: int
     created_ms: int
+    first_position: int = 0
 
 
 @dataclass(frozen=True, slots=True)
@@ -111,6 +114,10 @@ class JobRunCreated:
     created_by: UserId
     retry_of: str
     request_id: RequestId
+    first_position: int = 0
+    """Place in the order at which it begins; above 0 only for a retry."""
+    inputs: tuple[SealedBody, ...] = ()
+    """Beside `workflow_ids`: JSON objects of the inputs, sealed; secret ones are vault references."""
 
 
 @dataclass(frozen=True, slots=True)

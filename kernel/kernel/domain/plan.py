@@ -17,6 +17,20 @@ class WorkflowType(StrEnum):
 
 
 @dataclass(frozen=True, slots=True)
+class RunOptions:
+    """What a caller asked of a run beyond its work; frozen with the run."""
+
+    test_mode: bool = False
+    """A rehearsal: its session is kept apart from the real one."""
+    stop_after_step: str = ""
+    """Id of the step after which the run ends, completed. Empty: it goes to its end."""
+    keep_open_seconds: int = 0
+    """How long the page stays open behind the end of the run, for somebody to look at it."""
+    trace: bool = False
+    """Record a trace of the whole run and keep it as an artifact."""
+
+
+@dataclass(frozen=True, slots=True)
 class PlannedWorkflow:
     """One workflow of a run, as it stood when the run was created."""
 
@@ -37,3 +51,6 @@ class PlannedWorkflow:
     """Host names (a leading dot allows sub-domains) that the run may reach, from the provider and `startOrigins`."""
     timeout_seconds: int = 3600
     """The whole workflow run, waits for people not counted."""
+    concurrency: int = 0
+    """How many workflow runs of its organization may work at its provider at once; 0: any number."""
+    options: RunOptions = field(default_factory=RunOptions)

@@ -1,14 +1,27 @@
 """A provider: the web application that workflows are written for.
 
-registered -> registered again (all fields as they stand now)
+registered -> registered again (all fields as they stand now) -> deleted -> registered again
 """
 
 from __future__ import annotations
 
 from dataclasses import dataclass, replace
+from enum import StrEnum
 from typing import assert_never
 
-from kernel.domain.ids import OrganizationId, ProviderSlug, RequestId, UserId
+from kernel.domain.ids import JobId, OrganizationId, ProviderSlug, RequestId, UserId
+
+
+class RegisterMode(StrEnum):
+    """What a registration expects."""
+
+    PUT = "put"
+    """New or known."""
+    CREATE = "create"
+    """Not known yet."""
+    CHANGE = "change"
+    """Known."""
+
 
 # ---------------------------------------------------------------- requests
 
@@ -23,6 +36,23 @@ class ProviderRegisterRequested:
     display_name: str
     login_url: str
     allowed_domains: tuple[str, ...]
+    requested_by: UserId
+    valid_until_ms: int
+    logo_url: str = ""
+    default_job_id: JobId = JobId("")
+    """The job for calls that name only a provider. Empty: none."""
+    concurrency: int = 0
+    """How many of its workflow runs may work at once; 0: any number."""
+    mode: RegisterMode = RegisterMode.PUT
+
+
+@dataclass(frozen=True, slots=True)
+class ProviderDeleteRequested:
+    """Internal."""
+
+    request_id: RequestId
+    organization_id: OrganizationId
+    slug: ProviderSlug
     requested_by: UserId
     valid_until_ms: int
 
@@ -41,9 +71,22 @@ class ProviderRegistered:
     allowed_domains: tuple[str, ...]
     registered_by: UserId
     request_id: RequestId
+    logo_url: str = ""
+    default_job_id: JobId = JobId("")
+    concurrency: int = 0
 
 
-ProviderEvent = ProviderRegistered
+@dataclass(frozen=True, slots=True)
+class ProviderDeleted:
+    """It is registered no more; workflows may go on to use its slug, with the domains of their own steps."""
+
+    organization_id: OrganizationId
+    slug: ProviderSlug
+    deleted_by: UserId
+    request_id: RequestId
+
+
+ProviderEvent = ProviderRegistered | ProviderDeleted
 
 # ---------------------------------------------------------------- state
 
@@ -57,6 +100,10 @@ class Provider:
     login_url: str = ""
     allowed_domains: tuple[str, ...] = ()
     sequence: int = 0
+    logo_url: str = ""
+    default_job_id: JobId = JobId("")
+    concurrency: int = 0
+    deleted: bool = False
 
 
 def evolve(provider: Provider, event: ProviderEvent) -> Provider:
@@ -69,6 +116,12 @@ def evolve(provider: Provider, event: ProviderEvent) -> Provider:
                 display_name=event.display_name,
                 login_url=event.login_url,
                 allowed_domains=event.allowed_domains,
+                logo_url=event.logo_url,
+                default_job_id=event.default_job_id,
+                concurrency=event.concurrency,
+                deleted=False,
             )
+        case ProviderDeleted():
+            return replace(provider, deleted=True)
         case _:
             assert_never(event)

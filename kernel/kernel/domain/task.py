@@ -8,7 +8,7 @@ in `task_reports` (design 6.4). Reports carry a gapless number per token, from 1
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 
 from kernel.domain.artifact import StagedArtifact
 from kernel.domain.ids import (
@@ -445,6 +445,8 @@ class StepFinished:
     """When set: the whole journal up to and with this step, staged; entries before may be dropped."""
     resolved: bool
     """For a `once` step that was unknown: a check settled it (status COMPLETED: it had happened; it is not run)."""
+    diagnosis: Sealed = field(default_factory=Sealed)
+    """JSON for people about a failure: address, locators tried, nearest candidates; absent when it did not fail."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -489,6 +491,8 @@ class TaskParked:
     workflow_run_id: WorkflowRunId
     token: Token
     number: int
+    artifacts: tuple[StagedArtifact, ...] = ()
+    """The log of the attempt."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -504,6 +508,8 @@ class TaskReleased:
     """`drain` or `delayed`."""
     not_before_ms: int
     """0: at once."""
+    artifacts: tuple[StagedArtifact, ...] = ()
+    """The log of the attempt."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -515,6 +521,8 @@ class TaskStopped:
     workflow_run_id: WorkflowRunId
     token: Token
     number: int
+    artifacts: tuple[StagedArtifact, ...] = ()
+    """The log of the attempt."""
 
 
 @dataclass(frozen=True, slots=True)

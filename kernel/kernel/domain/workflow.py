@@ -60,6 +60,18 @@ class WorkflowChangeRequested:
     valid_until_ms: int
 
 
+@dataclass(frozen=True, slots=True)
+class WorkflowDeleteRequested:
+    """Internal. `force`: also while a job names it; such a job refuses to run until it is edited."""
+
+    request_id: RequestId
+    organization_id: OrganizationId
+    workflow_id: WorkflowId
+    force: bool
+    requested_by: UserId
+    valid_until_ms: int
+
+
 # ---------------------------------------------------------------- events
 
 
@@ -90,7 +102,16 @@ class WorkflowChanged:
     request_id: RequestId
 
 
-WorkflowEvent = WorkflowCreated | WorkflowChanged
+@dataclass(frozen=True, slots=True)
+class WorkflowArchived:
+    """It was deleted: it takes no change and no new run; it stays readable, and runs under way keep their snapshot."""
+
+    workflow_id: WorkflowId
+    archived_by: UserId
+    request_id: RequestId
+
+
+WorkflowEvent = WorkflowCreated | WorkflowChanged | WorkflowArchived
 
 # ---------------------------------------------------------------- state
 
@@ -126,5 +147,7 @@ def evolve(workflow: Workflow, event: WorkflowEvent) -> Workflow:
             )
         case WorkflowChanged():
             return replace(workflow, name=event.name, document=event.document, revision=event.revision)
+        case WorkflowArchived():
+            return replace(workflow, status=WorkflowStatus.ARCHIVED)
         case _:
             assert_never(event)

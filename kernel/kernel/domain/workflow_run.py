@@ -117,6 +117,8 @@ class WorkflowRunCreated:
     position: int
     """Place in the job's order, from 0."""
     request_id: RequestId
+    inputs: SealedBody = field(default_factory=SealedBody)
+    """JSON object of the inputs, sealed; secret ones are vault references."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -134,6 +136,8 @@ class WorkflowRunRequeued:
     workflow_run_id: WorkflowRunId
     reason: str
     """`lapsed`, `released`, `delayed`, `answered`."""
+    resume_ms: int = 0
+    """The next attempt is asked for no earlier; 0: at once."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -186,6 +190,8 @@ class WorkflowRunStepFinished:
     screenshot_artifact_id: str
     next_name: str
     """Name of the step that comes next, for people; empty after the last."""
+    diagnosis: Sealed = field(default_factory=Sealed)
+    """JSON for people about a failure: address, locators tried, nearest candidates; absent when it did not fail."""
 
 
 @dataclass(frozen=True, slots=True)

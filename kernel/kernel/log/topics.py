@@ -108,14 +108,20 @@ TYPES: dict[type, TypeRow] = {
     provider.ProviderRegisterRequested: TypeRow(
         "provider.register_requested", {Topic.REGISTRY_REQUESTS: Writer.GATEWAY}
     ),
+    workflow.WorkflowDeleteRequested: TypeRow("workflow.delete_requested", {Topic.REGISTRY_REQUESTS: Writer.GATEWAY}),
+    job.JobDeleteRequested: TypeRow("job.delete_requested", {Topic.REGISTRY_REQUESTS: Writer.GATEWAY}),
+    provider.ProviderDeleteRequested: TypeRow("provider.delete_requested", {Topic.REGISTRY_REQUESTS: Writer.GATEWAY}),
     connection.LoginObserved: TypeRow(
         "connection.login_observed", {Topic.RUN_LEDGER: Writer.ADVANCE, Topic.REGISTRY_REQUESTS: Writer.ADVANCE}
     ),
     # definitions
     workflow.WorkflowCreated: TypeRow("workflow.created", _DEFINITION),
     workflow.WorkflowChanged: TypeRow("workflow.changed", _DEFINITION),
+    workflow.WorkflowArchived: TypeRow("workflow.archived", _DEFINITION),
     job.JobCreated: TypeRow("job.created", _DEFINITION),
     job.JobChanged: TypeRow("job.changed", _DEFINITION),
+    job.JobDeleted: TypeRow("job.deleted", _DEFINITION),
+    provider.ProviderDeleted: TypeRow("provider.deleted", _DEFINITION),
     job.RegistryRequestRejected: TypeRow("registry.request_rejected", _DEFINITION),
     registry_request.RegistryRequestRemembered: TypeRow("registry.request_remembered", _REGISTRY_ONLY),
     registry_request.RegistryRequestForgotten: TypeRow("registry.request_forgotten", _REGISTRY_ONLY),

@@ -46,6 +46,40 @@ POOL_LIGHT: Pool.ValueType  # 2
 Global___Pool: _TypeAlias = Pool  # noqa: Y015
 
 @_typing.final
+class RunOptions(_message.Message):
+    """What a caller asked of a run beyond its work; frozen with the run."""
+
+    DESCRIPTOR: _descriptor.Descriptor
+
+    TEST_MODE_FIELD_NUMBER: _builtins.int
+    STOP_AFTER_STEP_FIELD_NUMBER: _builtins.int
+    KEEP_OPEN_SECONDS_FIELD_NUMBER: _builtins.int
+    TRACE_FIELD_NUMBER: _builtins.int
+    test_mode: _builtins.bool
+    """True for a rehearsal: its session is kept apart from the real one."""
+    stop_after_step: _builtins.str
+    """Id of the step after which the run ends, completed. Empty: it goes to its end."""
+    keep_open_seconds: _builtins.int
+    """How long the page stays open behind the end of the run, in seconds. 0: not at all."""
+    trace: _builtins.bool
+    """True when a trace of the whole run is kept as an artifact."""
+    def __init__(
+        self,
+        *,
+        test_mode: _builtins.bool = ...,
+        stop_after_step: _builtins.str = ...,
+        keep_open_seconds: _builtins.int = ...,
+        trace: _builtins.bool = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["keep_open_seconds", b"keep_open_seconds", "stop_after_step", b"stop_after_step", "test_mode", b"test_mode", "trace", b"trace"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+Global___RunOptions: _TypeAlias = RunOptions  # noqa: Y015
+
+@_typing.final
 class PlannedWorkflow(_message.Message):
     """One workflow of a run, as it stood when the run was created."""
 
@@ -63,6 +97,8 @@ class PlannedWorkflow(_message.Message):
     CONNECTION_ID_FIELD_NUMBER: _builtins.int
     ALLOWED_HOSTS_FIELD_NUMBER: _builtins.int
     TIMEOUT_SECONDS_FIELD_NUMBER: _builtins.int
+    CONCURRENCY_FIELD_NUMBER: _builtins.int
+    OPTIONS_FIELD_NUMBER: _builtins.int
     workflow_run_id: _builtins.str
     """Derived from the root run and the position, so that a replay names the same run."""
     workflow_id: _builtins.str
@@ -81,6 +117,8 @@ class PlannedWorkflow(_message.Message):
     """The login it uses; its key is held by the root run. Empty: none."""
     timeout_seconds: _builtins.int
     """Time-out of the whole workflow run in seconds, waits for people not counted."""
+    concurrency: _builtins.int
+    """How many workflow runs of the organization may work at the provider at once. 0: any number."""
     @_builtins.property
     def document(self) -> _values_pb2.Document:
         """The steps. Empty in a change request when they stay as they are."""
@@ -92,6 +130,10 @@ class PlannedWorkflow(_message.Message):
     @_builtins.property
     def allowed_hosts(self) -> _containers.RepeatedScalarFieldContainer[_builtins.str]:
         """Host names (a leading dot allows sub-domains) that the run may reach. Empty: none."""
+
+    @_builtins.property
+    def options(self) -> Global___RunOptions:
+        """What was asked beyond the work."""
 
     def __init__(
         self,
@@ -108,10 +150,12 @@ class PlannedWorkflow(_message.Message):
         connection_id: _builtins.str = ...,
         allowed_hosts: _abc.Iterable[_builtins.str] | None = ...,
         timeout_seconds: _builtins.int = ...,
+        concurrency: _builtins.int = ...,
+        options: Global___RunOptions | None = ...,
     ) -> None: ...
-    _HasFieldArgType: _TypeAlias = _typing.Literal["document", b"document", "inputs", b"inputs"]  # noqa: Y015
+    _HasFieldArgType: _TypeAlias = _typing.Literal["document", b"document", "inputs", b"inputs", "options", b"options"]  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["allowed_hosts", b"allowed_hosts", "connection_id", b"connection_id", "document", b"document", "inputs", b"inputs", "name", b"name", "pool", b"pool", "provider", b"provider", "revision", b"revision", "timeout_seconds", b"timeout_seconds", "type", b"type", "workflow_id", b"workflow_id", "workflow_run_id", b"workflow_run_id"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["allowed_hosts", b"allowed_hosts", "concurrency", b"concurrency", "connection_id", b"connection_id", "document", b"document", "inputs", b"inputs", "name", b"name", "options", b"options", "pool", b"pool", "provider", b"provider", "revision", b"revision", "timeout_seconds", b"timeout_seconds", "type", b"type", "workflow_id", b"workflow_id", "workflow_run_id", b"workflow_run_id"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 

@@ -11,6 +11,7 @@ from contracts.v1 import workflow_pb2 as _workflow_pb2
 from google.protobuf import descriptor as _descriptor
 from google.protobuf import message as _message
 from google.protobuf.internal import containers as _containers
+from google.protobuf.internal import enum_type_wrapper as _enum_type_wrapper
 import builtins as _builtins
 import sys
 import typing as _typing
@@ -21,6 +22,34 @@ else:
     from typing_extensions import TypeAlias as _TypeAlias, Never as _Never
 
 DESCRIPTOR: _descriptor.FileDescriptor
+
+class _RegisterMode:
+    ValueType = _typing.NewType("ValueType", _builtins.int)
+    V: _TypeAlias = ValueType  # noqa: Y015
+
+class _RegisterModeEnumTypeWrapper(_enum_type_wrapper._EnumTypeWrapper[_RegisterMode.ValueType], _builtins.type):
+    DESCRIPTOR: _descriptor.EnumDescriptor
+    REGISTER_MODE_UNSPECIFIED: _RegisterMode.ValueType  # 0
+    """Never written; what a reader sees in place of a value it does not know or that is absent."""
+    REGISTER_MODE_PUT: _RegisterMode.ValueType  # 1
+    """New or known."""
+    REGISTER_MODE_CREATE: _RegisterMode.ValueType  # 2
+    """Not known yet."""
+    REGISTER_MODE_CHANGE: _RegisterMode.ValueType  # 3
+    """Known."""
+
+class RegisterMode(_RegisterMode, metaclass=_RegisterModeEnumTypeWrapper):
+    """What a registration expects of what is known."""
+
+REGISTER_MODE_UNSPECIFIED: RegisterMode.ValueType  # 0
+"""Never written; what a reader sees in place of a value it does not know or that is absent."""
+REGISTER_MODE_PUT: RegisterMode.ValueType  # 1
+"""New or known."""
+REGISTER_MODE_CREATE: RegisterMode.ValueType  # 2
+"""Not known yet."""
+REGISTER_MODE_CHANGE: RegisterMode.ValueType  # 3
+"""Known."""
+Global___RegisterMode: _TypeAlias = RegisterMode  # noqa: Y015
 
 @_typing.final
 class JobRunRequested(_message.Message):
@@ -40,6 +69,7 @@ class JobRunRequested(_message.Message):
     RETRY_OF_FIELD_NUMBER: _builtins.int
     PRIORITY_FIELD_NUMBER: _builtins.int
     VALID_UNTIL_MS_FIELD_NUMBER: _builtins.int
+    FIRST_POSITION_FIELD_NUMBER: _builtins.int
     request_id: _builtins.str
     """The request that led here; its outcome is found by it."""
     job_run_id: _builtins.str
@@ -60,6 +90,8 @@ class JobRunRequested(_message.Message):
     """0 is normal; higher is sooner."""
     valid_until_ms: _builtins.int
     """Read later than this (milliseconds since 1970 UTC), the request is rejected: it may be a late copy."""
+    first_position: _builtins.int
+    """Place in the plan at which it begins; above 0 only for a retry."""
     @_builtins.property
     def external_id(self) -> _values_pb2.Sealed:
         """The caller's own id of the end customer, sealed. Empty box: none given."""
@@ -83,10 +115,11 @@ class JobRunRequested(_message.Message):
         retry_of: _builtins.str = ...,
         priority: _builtins.int = ...,
         valid_until_ms: _builtins.int = ...,
+        first_position: _builtins.int = ...,
     ) -> None: ...
     _HasFieldArgType: _TypeAlias = _typing.Literal["external_id", b"external_id"]  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["created_by", b"created_by", "external_id", b"external_id", "job_id", b"job_id", "job_run_id", b"job_run_id", "organization_id", b"organization_id", "plan", b"plan", "priority", b"priority", "request_id", b"request_id", "retry_of", b"retry_of", "subject_id", b"subject_id", "test_mode", b"test_mode", "valid_until_ms", b"valid_until_ms"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["created_by", b"created_by", "external_id", b"external_id", "first_position", b"first_position", "job_id", b"job_id", "job_run_id", b"job_run_id", "organization_id", b"organization_id", "plan", b"plan", "priority", b"priority", "request_id", b"request_id", "retry_of", b"retry_of", "subject_id", b"subject_id", "test_mode", b"test_mode", "valid_until_ms", b"valid_until_ms"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 
@@ -345,6 +378,48 @@ class WorkflowChangeRequested(_message.Message):
 Global___WorkflowChangeRequested: _TypeAlias = WorkflowChangeRequested  # noqa: Y015
 
 @_typing.final
+class WorkflowDeleteRequested(_message.Message):
+    """`workflow.delete_requested`: Someone asks to delete a workflow."""
+
+    DESCRIPTOR: _descriptor.Descriptor
+
+    REQUEST_ID_FIELD_NUMBER: _builtins.int
+    ORGANIZATION_ID_FIELD_NUMBER: _builtins.int
+    WORKFLOW_ID_FIELD_NUMBER: _builtins.int
+    FORCE_FIELD_NUMBER: _builtins.int
+    REQUESTED_BY_FIELD_NUMBER: _builtins.int
+    VALID_UNTIL_MS_FIELD_NUMBER: _builtins.int
+    request_id: _builtins.str
+    """The request that led here; its outcome is found by it."""
+    organization_id: _builtins.str
+    """The organization that owns it."""
+    workflow_id: _builtins.str
+    """Identifies the workflow."""
+    force: _builtins.bool
+    """True: also while a job names it."""
+    requested_by: _builtins.str
+    """The user who asked. Empty when an API key did."""
+    valid_until_ms: _builtins.int
+    """Read later than this (milliseconds since 1970 UTC), the request is rejected: it may be a late copy."""
+    def __init__(
+        self,
+        *,
+        request_id: _builtins.str = ...,
+        organization_id: _builtins.str = ...,
+        workflow_id: _builtins.str = ...,
+        force: _builtins.bool = ...,
+        requested_by: _builtins.str = ...,
+        valid_until_ms: _builtins.int = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["force", b"force", "organization_id", b"organization_id", "request_id", b"request_id", "requested_by", b"requested_by", "valid_until_ms", b"valid_until_ms", "workflow_id", b"workflow_id"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+Global___WorkflowDeleteRequested: _TypeAlias = WorkflowDeleteRequested  # noqa: Y015
+
+@_typing.final
 class JobCreateRequested(_message.Message):
     """`job.create_requested`: Someone asks for a new job."""
 
@@ -449,6 +524,48 @@ class JobChangeRequested(_message.Message):
 Global___JobChangeRequested: _TypeAlias = JobChangeRequested  # noqa: Y015
 
 @_typing.final
+class JobDeleteRequested(_message.Message):
+    """`job.delete_requested`: Someone asks to delete a job."""
+
+    DESCRIPTOR: _descriptor.Descriptor
+
+    REQUEST_ID_FIELD_NUMBER: _builtins.int
+    ORGANIZATION_ID_FIELD_NUMBER: _builtins.int
+    JOB_ID_FIELD_NUMBER: _builtins.int
+    FORCE_FIELD_NUMBER: _builtins.int
+    REQUESTED_BY_FIELD_NUMBER: _builtins.int
+    VALID_UNTIL_MS_FIELD_NUMBER: _builtins.int
+    request_id: _builtins.str
+    """The request that led here; its outcome is found by it."""
+    organization_id: _builtins.str
+    """The organization that owns it."""
+    job_id: _builtins.str
+    """Identifies the job."""
+    force: _builtins.bool
+    """True: also while a link to it is open."""
+    requested_by: _builtins.str
+    """The user who asked. Empty when an API key did."""
+    valid_until_ms: _builtins.int
+    """Read later than this (milliseconds since 1970 UTC), the request is rejected: it may be a late copy."""
+    def __init__(
+        self,
+        *,
+        request_id: _builtins.str = ...,
+        organization_id: _builtins.str = ...,
+        job_id: _builtins.str = ...,
+        force: _builtins.bool = ...,
+        requested_by: _builtins.str = ...,
+        valid_until_ms: _builtins.int = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["force", b"force", "job_id", b"job_id", "organization_id", b"organization_id", "request_id", b"request_id", "requested_by", b"requested_by", "valid_until_ms", b"valid_until_ms"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+Global___JobDeleteRequested: _TypeAlias = JobDeleteRequested  # noqa: Y015
+
+@_typing.final
 class ProviderRegisterRequested(_message.Message):
     """`provider.register_requested`: Someone registers a provider, or registers it anew."""
 
@@ -462,6 +579,10 @@ class ProviderRegisterRequested(_message.Message):
     ALLOWED_DOMAINS_FIELD_NUMBER: _builtins.int
     REQUESTED_BY_FIELD_NUMBER: _builtins.int
     VALID_UNTIL_MS_FIELD_NUMBER: _builtins.int
+    LOGO_URL_FIELD_NUMBER: _builtins.int
+    DEFAULT_JOB_ID_FIELD_NUMBER: _builtins.int
+    CONCURRENCY_FIELD_NUMBER: _builtins.int
+    MODE_FIELD_NUMBER: _builtins.int
     request_id: _builtins.str
     """The request that led here; its outcome is found by it."""
     organization_id: _builtins.str
@@ -476,6 +597,14 @@ class ProviderRegisterRequested(_message.Message):
     """The user who asked. Empty when an API key did."""
     valid_until_ms: _builtins.int
     """Read later than this (milliseconds since 1970 UTC), the request is rejected: it may be a late copy."""
+    logo_url: _builtins.str
+    """Where its picture is. Empty: none."""
+    default_job_id: _builtins.str
+    """The job for calls that name only a provider. Empty: none."""
+    concurrency: _builtins.int
+    """How many of its workflow runs may work at once. 0: any number."""
+    mode: Global___RegisterMode.ValueType
+    """Whether it must be new, or known."""
     @_builtins.property
     def allowed_domains(self) -> _containers.RepeatedScalarFieldContainer[_builtins.str]:
         """Domains that workflows of this provider may reach; a leading dot allows sub-domains. Empty: only the host of
@@ -493,14 +622,56 @@ class ProviderRegisterRequested(_message.Message):
         allowed_domains: _abc.Iterable[_builtins.str] | None = ...,
         requested_by: _builtins.str = ...,
         valid_until_ms: _builtins.int = ...,
+        logo_url: _builtins.str = ...,
+        default_job_id: _builtins.str = ...,
+        concurrency: _builtins.int = ...,
+        mode: Global___RegisterMode.ValueType = ...,
     ) -> None: ...
     _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["allowed_domains", b"allowed_domains", "display_name", b"display_name", "login_url", b"login_url", "organization_id", b"organization_id", "request_id", b"request_id", "requested_by", b"requested_by", "slug", b"slug", "valid_until_ms", b"valid_until_ms"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["allowed_domains", b"allowed_domains", "concurrency", b"concurrency", "default_job_id", b"default_job_id", "display_name", b"display_name", "login_url", b"login_url", "logo_url", b"logo_url", "mode", b"mode", "organization_id", b"organization_id", "request_id", b"request_id", "requested_by", b"requested_by", "slug", b"slug", "valid_until_ms", b"valid_until_ms"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 
 Global___ProviderRegisterRequested: _TypeAlias = ProviderRegisterRequested  # noqa: Y015
+
+@_typing.final
+class ProviderDeleteRequested(_message.Message):
+    """`provider.delete_requested`: Someone asks to register a provider no more."""
+
+    DESCRIPTOR: _descriptor.Descriptor
+
+    REQUEST_ID_FIELD_NUMBER: _builtins.int
+    ORGANIZATION_ID_FIELD_NUMBER: _builtins.int
+    SLUG_FIELD_NUMBER: _builtins.int
+    REQUESTED_BY_FIELD_NUMBER: _builtins.int
+    VALID_UNTIL_MS_FIELD_NUMBER: _builtins.int
+    request_id: _builtins.str
+    """The request that led here; its outcome is found by it."""
+    organization_id: _builtins.str
+    """The organization that owns it."""
+    slug: _builtins.str
+    """Name of the provider in URLs, unique within the organization."""
+    requested_by: _builtins.str
+    """The user who asked. Empty when an API key did."""
+    valid_until_ms: _builtins.int
+    """Read later than this (milliseconds since 1970 UTC), the request is rejected: it may be a late copy."""
+    def __init__(
+        self,
+        *,
+        request_id: _builtins.str = ...,
+        organization_id: _builtins.str = ...,
+        slug: _builtins.str = ...,
+        requested_by: _builtins.str = ...,
+        valid_until_ms: _builtins.int = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["organization_id", b"organization_id", "request_id", b"request_id", "requested_by", b"requested_by", "slug", b"slug", "valid_until_ms", b"valid_until_ms"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+Global___ProviderDeleteRequested: _TypeAlias = ProviderDeleteRequested  # noqa: Y015
 
 @_typing.final
 class LoginObserved(_message.Message):

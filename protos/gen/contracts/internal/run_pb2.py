@@ -27,7 +27,7 @@ from contracts.v1 import values_pb2 as contracts_dot_v1_dot_values__pb2
 from contracts.v1 import workflow_run_pb2 as contracts_dot_v1_dot_workflow__run__pb2
 
 
-DESCRIPTOR = _descriptor_pool.Default().AddSerializedFile(b'\n\x1c\x63ontracts/internal/run.proto\x12\x12\x63ontracts.internal\x1a\x1d\x63ontracts/internal/plan.proto\x1a\x19\x63ontracts/v1/values.proto\x1a\x1f\x63ontracts/v1/workflow_run.proto\"\xb3\x02\n\nRunPlanned\x12\x13\n\x0broot_run_id\x18\x01 \x01(\t\x12\x12\n\nrequest_id\x18\x02 \x01(\t\x12\x17\n\x0forganization_id\x18\x03 \x01(\t\x12\x12\n\nsubject_id\x18\x04 \x01(\t\x12)\n\x0b\x65xternal_id\x18\x05 \x01(\x0b\x32\x14.contracts.v1.Sealed\x12\x12\n\njob_run_id\x18\x06 \x01(\t\x12\x31\n\x04plan\x18\x07 \x03(\x0b\x32#.contracts.internal.PlannedWorkflow\x12\x11\n\ttest_mode\x18\x08 \x01(\x08\x12\x12\n\ncreated_by\x18\t \x01(\t\x12\x10\n\x08retry_of\x18\n \x01(\t\x12\x10\n\x08priority\x18\x0b \x01(\x05\x12\x12\n\ncreated_ms\x18\x0c \x01(\x03\"I\n\rRunTombstoned\x12\x13\n\x0broot_run_id\x18\x01 \x01(\t\x12\x0f\n\x07outcome\x18\x02 \x01(\t\x12\x12\n\nexpires_ms\x18\x03 \x01(\x03\"#\n\x0cRunForgotten\x12\x13\n\x0broot_run_id\x18\x01 \x01(\t\"R\n\rDeadlineMoved\x12\x13\n\x0broot_run_id\x18\x01 \x01(\t\x12\x17\n\x0fworkflow_run_id\x18\x02 \x01(\t\x12\x13\n\x0b\x64\x65\x61\x64line_ms\x18\x03 \x01(\x03\"\xa2\x01\n\tRunEnding\x12\x13\n\x0broot_run_id\x18\x01 \x01(\t\x12\x17\n\x0fworkflow_run_id\x18\x02 \x01(\t\x12/\n\x06status\x18\x03 \x01(\x0e\x32\x1f.contracts.v1.WorkflowRunStatus\x12&\n\x07\x66\x61ilure\x18\x04 \x01(\x0b\x32\x15.contracts.v1.Failure\x12\x0e\n\x06\x64ue_ms\x18\x05 \x01(\x03\x62\x06proto3')
+DESCRIPTOR = _descriptor_pool.Default().AddSerializedFile(b'\n\x1c\x63ontracts/internal/run.proto\x12\x12\x63ontracts.internal\x1a\x1d\x63ontracts/internal/plan.proto\x1a\x19\x63ontracts/v1/values.proto\x1a\x1f\x63ontracts/v1/workflow_run.proto\"\xcb\x02\n\nRunPlanned\x12\x13\n\x0broot_run_id\x18\x01 \x01(\t\x12\x12\n\nrequest_id\x18\x02 \x01(\t\x12\x17\n\x0forganization_id\x18\x03 \x01(\t\x12\x12\n\nsubject_id\x18\x04 \x01(\t\x12)\n\x0b\x65xternal_id\x18\x05 \x01(\x0b\x32\x14.contracts.v1.Sealed\x12\x12\n\njob_run_id\x18\x06 \x01(\t\x12\x31\n\x04plan\x18\x07 \x03(\x0b\x32#.contracts.internal.PlannedWorkflow\x12\x11\n\ttest_mode\x18\x08 \x01(\x08\x12\x12\n\ncreated_by\x18\t \x01(\t\x12\x10\n\x08retry_of\x18\n \x01(\t\x12\x10\n\x08priority\x18\x0b \x01(\x05\x12\x12\n\ncreated_ms\x18\x0c \x01(\x03\x12\x16\n\x0e\x66irst_position\x18\r \x01(\x05\"I\n\rRunTombstoned\x12\x13\n\x0broot_run_id\x18\x01 \x01(\t\x12\x0f\n\x07outcome\x18\x02 \x01(\t\x12\x12\n\nexpires_ms\x18\x03 \x01(\x03\"#\n\x0cRunForgotten\x12\x13\n\x0broot_run_id\x18\x01 \x01(\t\"R\n\rDeadlineMoved\x12\x13\n\x0broot_run_id\x18\x01 \x01(\t\x12\x17\n\x0fworkflow_run_id\x18\x02 \x01(\t\x12\x13\n\x0b\x64\x65\x61\x64line_ms\x18\x03 \x01(\x03\"\xa2\x01\n\tRunEnding\x12\x13\n\x0broot_run_id\x18\x01 \x01(\t\x12\x17\n\x0fworkflow_run_id\x18\x02 \x01(\t\x12/\n\x06status\x18\x03 \x01(\x0e\x32\x1f.contracts.v1.WorkflowRunStatus\x12&\n\x07\x66\x61ilure\x18\x04 \x01(\x0b\x32\x15.contracts.v1.Failure\x12\x0e\n\x06\x64ue_ms\x18\x05 \x01(\x03\x62\x06proto3')
 
 _globals = globals()
 _builder.BuildMessageAndEnumDescriptors(DESCRIPTOR, _globals)
@@ -35,13 +35,13 @@ _builder.BuildTopDescriptorsAndMessages(DESCRIPTOR, 'contracts.internal.run_pb2'
 if not _descriptor._USE_C_DESCRIPTORS:
   DESCRIPTOR._loaded_options = None
   _globals['_RUNPLANNED']._serialized_start=144
-  _globals['_RUNPLANNED']._serialized_end=451
-  _globals['_RUNTOMBSTONED']._serialized_start=453
-  _globals['_RUNTOMBSTONED']._serialized_end=526
-  _globals['_RUNFORGOTTEN']._serialized_start=528
-  _globals['_RUNFORGOTTEN']._serialized_end=563
-  _globals['_DEADLINEMOVED']._serialized_start=565
-  _globals['_DEADLINEMOVED']._serialized_end=647
-  _globals['_RUNENDING']._serialized_start=650
-  _globals['_RUNENDING']._serialized_end=812
+  _globals['_RUNPLANNED']._serialized_end=475
+  _globals['_RUNTOMBSTONED']._serialized_start=477
+  _globals['_RUNTOMBSTONED']._serialized_end=550
+  _globals['_RUNFORGOTTEN']._serialized_start=552
+  _globals['_RUNFORGOTTEN']._serialized_end=587
+  _globals['_DEADLINEMOVED']._serialized_start=589
+  _globals['_DEADLINEMOVED']._serialized_end=671
+  _globals['_RUNENDING']._serialized_start=674
+  _globals['_RUNENDING']._serialized_end=836
 # @@protoc_insertion_point(module_scope)

@@ -39,6 +39,7 @@ class RunPlanned(_message.Message):
     RETRY_OF_FIELD_NUMBER: _builtins.int
     PRIORITY_FIELD_NUMBER: _builtins.int
     CREATED_MS_FIELD_NUMBER: _builtins.int
+    FIRST_POSITION_FIELD_NUMBER: _builtins.int
     root_run_id: _builtins.str
     """The job run, or the workflow run that stands alone: the key of everything that belongs to it."""
     request_id: _builtins.str
@@ -59,6 +60,8 @@ class RunPlanned(_message.Message):
     """0 is normal; higher is sooner."""
     created_ms: _builtins.int
     """When the run was created, milliseconds since 1970 UTC."""
+    first_position: _builtins.int
+    """Place in the plan at which it begins; above 0 only for a retry."""
     @_builtins.property
     def external_id(self) -> _values_pb2.Sealed:
         """The caller's own id of the end customer, sealed. Empty box: none given."""
@@ -82,10 +85,11 @@ class RunPlanned(_message.Message):
         retry_of: _builtins.str = ...,
         priority: _builtins.int = ...,
         created_ms: _builtins.int = ...,
+        first_position: _builtins.int = ...,
     ) -> None: ...
     _HasFieldArgType: _TypeAlias = _typing.Literal["external_id", b"external_id"]  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["created_by", b"created_by", "created_ms", b"created_ms", "external_id", b"external_id", "job_run_id", b"job_run_id", "organization_id", b"organization_id", "plan", b"plan", "priority", b"priority", "request_id", b"request_id", "retry_of", b"retry_of", "root_run_id", b"root_run_id", "subject_id", b"subject_id", "test_mode", b"test_mode"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["created_by", b"created_by", "created_ms", b"created_ms", "external_id", b"external_id", "first_position", b"first_position", "job_run_id", b"job_run_id", "organization_id", b"organization_id", "plan", b"plan", "priority", b"priority", "request_id", b"request_id", "retry_of", b"retry_of", "root_run_id", b"root_run_id", "subject_id", b"subject_id", "test_mode", b"test_mode"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 

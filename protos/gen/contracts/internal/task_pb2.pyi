@@ -976,6 +976,7 @@ class StepFinished(_message.Message):
     NEXT_NAME_FIELD_NUMBER: _builtins.int
     JOURNAL_STAGED_FIELD_NUMBER: _builtins.int
     RESOLVED_FIELD_NUMBER: _builtins.int
+    DIAGNOSIS_FIELD_NUMBER: _builtins.int
     task_id: _builtins.str
     """The task: one attempt of one workflow run."""
     root_run_id: _builtins.str
@@ -1038,6 +1039,10 @@ class StepFinished(_message.Message):
     def journal_staged(self) -> _values_pb2.SealedBody:
         """When set: the whole journal up to and with this step, staged; entries before may be dropped. Empty: not staged."""
 
+    @_builtins.property
+    def diagnosis(self) -> _values_pb2.Sealed:
+        """JSON for people about a failure, sealed: address, locators tried, nearest candidates. Empty box: it did not fail."""
+
     def __init__(
         self,
         *,
@@ -1065,10 +1070,11 @@ class StepFinished(_message.Message):
         next_name: _builtins.str = ...,
         journal_staged: _values_pb2.SealedBody | None = ...,
         resolved: _builtins.bool = ...,
+        diagnosis: _values_pb2.Sealed | None = ...,
     ) -> None: ...
-    _HasFieldArgType: _TypeAlias = _typing.Literal["failure", b"failure", "journal_staged", b"journal_staged", "output", b"output", "token", b"token", "url", b"url"]  # noqa: Y015
+    _HasFieldArgType: _TypeAlias = _typing.Literal["diagnosis", b"diagnosis", "failure", b"failure", "journal_staged", b"journal_staged", "output", b"output", "token", b"token", "url", b"url"]  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["artifacts", b"artifacts", "consumed", b"consumed", "effect", b"effect", "failure", b"failure", "finished_ms", b"finished_ms", "journal_staged", b"journal_staged", "kind", b"kind", "name", b"name", "next_name", b"next_name", "number", b"number", "output", b"output", "path", b"path", "resolved", b"resolved", "root_run_id", b"root_run_id", "safe_point", b"safe_point", "screenshot_artifact_id", b"screenshot_artifact_id", "started_ms", b"started_ms", "status", b"status", "step_id", b"step_id", "task_id", b"task_id", "token", b"token", "tries", b"tries", "url", b"url", "workflow_run_id", b"workflow_run_id"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["artifacts", b"artifacts", "consumed", b"consumed", "diagnosis", b"diagnosis", "effect", b"effect", "failure", b"failure", "finished_ms", b"finished_ms", "journal_staged", b"journal_staged", "kind", b"kind", "name", b"name", "next_name", b"next_name", "number", b"number", "output", b"output", "path", b"path", "resolved", b"resolved", "root_run_id", b"root_run_id", "safe_point", b"safe_point", "screenshot_artifact_id", b"screenshot_artifact_id", "started_ms", b"started_ms", "status", b"status", "step_id", b"step_id", "task_id", b"task_id", "token", b"token", "tries", b"tries", "url", b"url", "workflow_run_id", b"workflow_run_id"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 
@@ -1205,6 +1211,7 @@ class TaskParked(_message.Message):
     WORKFLOW_RUN_ID_FIELD_NUMBER: _builtins.int
     TOKEN_FIELD_NUMBER: _builtins.int
     NUMBER_FIELD_NUMBER: _builtins.int
+    ARTIFACTS_FIELD_NUMBER: _builtins.int
     task_id: _builtins.str
     """The task: one attempt of one workflow run."""
     root_run_id: _builtins.str
@@ -1217,6 +1224,10 @@ class TaskParked(_message.Message):
     def token(self) -> Global___Token:
         """What fences the attempt."""
 
+    @_builtins.property
+    def artifacts(self) -> _containers.RepeatedCompositeFieldContainer[Global___StagedArtifact]:
+        """The log of the attempt, staged. Empty when there is none."""
+
     def __init__(
         self,
         *,
@@ -1225,10 +1236,11 @@ class TaskParked(_message.Message):
         workflow_run_id: _builtins.str = ...,
         token: Global___Token | None = ...,
         number: _builtins.int = ...,
+        artifacts: _abc.Iterable[Global___StagedArtifact] | None = ...,
     ) -> None: ...
     _HasFieldArgType: _TypeAlias = _typing.Literal["token", b"token"]  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["number", b"number", "root_run_id", b"root_run_id", "task_id", b"task_id", "token", b"token", "workflow_run_id", b"workflow_run_id"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["artifacts", b"artifacts", "number", b"number", "root_run_id", b"root_run_id", "task_id", b"task_id", "token", b"token", "workflow_run_id", b"workflow_run_id"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 
@@ -1247,6 +1259,7 @@ class TaskReleased(_message.Message):
     NUMBER_FIELD_NUMBER: _builtins.int
     REASON_FIELD_NUMBER: _builtins.int
     NOT_BEFORE_MS_FIELD_NUMBER: _builtins.int
+    ARTIFACTS_FIELD_NUMBER: _builtins.int
     task_id: _builtins.str
     """The task: one attempt of one workflow run."""
     root_run_id: _builtins.str
@@ -1263,6 +1276,10 @@ class TaskReleased(_message.Message):
     def token(self) -> Global___Token:
         """What fences the attempt."""
 
+    @_builtins.property
+    def artifacts(self) -> _containers.RepeatedCompositeFieldContainer[Global___StagedArtifact]:
+        """The log of the attempt, staged. Empty when there is none."""
+
     def __init__(
         self,
         *,
@@ -1273,10 +1290,11 @@ class TaskReleased(_message.Message):
         number: _builtins.int = ...,
         reason: _builtins.str = ...,
         not_before_ms: _builtins.int = ...,
+        artifacts: _abc.Iterable[Global___StagedArtifact] | None = ...,
     ) -> None: ...
     _HasFieldArgType: _TypeAlias = _typing.Literal["token", b"token"]  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["not_before_ms", b"not_before_ms", "number", b"number", "reason", b"reason", "root_run_id", b"root_run_id", "task_id", b"task_id", "token", b"token", "workflow_run_id", b"workflow_run_id"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["artifacts", b"artifacts", "not_before_ms", b"not_before_ms", "number", b"number", "reason", b"reason", "root_run_id", b"root_run_id", "task_id", b"task_id", "token", b"token", "workflow_run_id", b"workflow_run_id"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 
@@ -1293,6 +1311,7 @@ class TaskStopped(_message.Message):
     WORKFLOW_RUN_ID_FIELD_NUMBER: _builtins.int
     TOKEN_FIELD_NUMBER: _builtins.int
     NUMBER_FIELD_NUMBER: _builtins.int
+    ARTIFACTS_FIELD_NUMBER: _builtins.int
     task_id: _builtins.str
     """The task: one attempt of one workflow run."""
     root_run_id: _builtins.str
@@ -1305,6 +1324,10 @@ class TaskStopped(_message.Message):
     def token(self) -> Global___Token:
         """What fences the attempt."""
 
+    @_builtins.property
+    def artifacts(self) -> _containers.RepeatedCompositeFieldContainer[Global___StagedArtifact]:
+        """The log of the attempt, staged. Empty when there is none."""
+
     def __init__(
         self,
         *,
@@ -1313,10 +1336,11 @@ class TaskStopped(_message.Message):
         workflow_run_id: _builtins.str = ...,
         token: Global___Token | None = ...,
         number: _builtins.int = ...,
+        artifacts: _abc.Iterable[Global___StagedArtifact] | None = ...,
     ) -> None: ...
     _HasFieldArgType: _TypeAlias = _typing.Literal["token", b"token"]  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["number", b"number", "root_run_id", b"root_run_id", "task_id", b"task_id", "token", b"token", "workflow_run_id", b"workflow_run_id"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["artifacts", b"artifacts", "number", b"number", "root_run_id", b"root_run_id", "task_id", b"task_id", "token", b"token", "workflow_run_id", b"workflow_run_id"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 

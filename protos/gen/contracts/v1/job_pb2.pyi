@@ -107,6 +107,36 @@ class JobChanged(_message.Message):
 Global___JobChanged: _TypeAlias = JobChanged  # noqa: Y015
 
 @_typing.final
+class JobDeleted(_message.Message):
+    """`job.deleted`: The job is gone; its runs stay, those under way keep their snapshot. Terminal."""
+
+    DESCRIPTOR: _descriptor.Descriptor
+
+    JOB_ID_FIELD_NUMBER: _builtins.int
+    DELETED_BY_FIELD_NUMBER: _builtins.int
+    REQUEST_ID_FIELD_NUMBER: _builtins.int
+    job_id: _builtins.str
+    """Identifies the job."""
+    deleted_by: _builtins.str
+    """The user who deleted it. Empty when an API key did."""
+    request_id: _builtins.str
+    """The request that led here; its outcome is found by it."""
+    def __init__(
+        self,
+        *,
+        job_id: _builtins.str = ...,
+        deleted_by: _builtins.str = ...,
+        request_id: _builtins.str = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["deleted_by", b"deleted_by", "job_id", b"job_id", "request_id", b"request_id"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+Global___JobDeleted: _TypeAlias = JobDeleted  # noqa: Y015
+
+@_typing.final
 class RegistryRequestRejected(_message.Message):
     """`registry.request_rejected`: A request about a definition was refused; nothing changed. `path` is a JSON Pointer,
     empty for the whole.

@@ -25,7 +25,7 @@ _sym_db = _symbol_database.Default()
 from contracts.v1 import values_pb2 as contracts_dot_v1_dot_values__pb2
 
 
-DESCRIPTOR = _descriptor_pool.Default().AddSerializedFile(b'\n\x1a\x63ontracts/v1/job_run.proto\x12\x0c\x63ontracts.v1\x1a\x19\x63ontracts/v1/values.proto\"\x8a\x02\n\rJobRunCreated\x12\x12\n\njob_run_id\x18\x01 \x01(\t\x12\x0e\n\x06job_id\x18\x02 \x01(\t\x12\x17\n\x0forganization_id\x18\x03 \x01(\t\x12\x12\n\nsubject_id\x18\x04 \x01(\t\x12)\n\x0b\x65xternal_id\x18\x05 \x01(\x0b\x32\x14.contracts.v1.Sealed\x12\x14\n\x0cworkflow_ids\x18\x06 \x03(\t\x12\x1a\n\x12workflow_revisions\x18\x07 \x03(\x05\x12\x11\n\ttest_mode\x18\x08 \x01(\x08\x12\x12\n\ncreated_by\x18\t \x01(\t\x12\x10\n\x08retry_of\x18\n \x01(\t\x12\x12\n\nrequest_id\x18\x0b \x01(\t\"#\n\rJobRunStarted\x12\x12\n\njob_run_id\x18\x01 \x01(\t\"%\n\x0fJobRunCompleted\x12\x12\n\njob_run_id\x18\x01 \x01(\t\"c\n\x0cJobRunFailed\x12\x12\n\njob_run_id\x18\x01 \x01(\t\x12\x17\n\x0fworkflow_run_id\x18\x02 \x01(\t\x12&\n\x07\x66\x61ilure\x18\x03 \x01(\x0b\x32\x15.contracts.v1.Failure\"%\n\x0fJobRunCancelled\x12\x12\n\njob_run_id\x18\x01 \x01(\t\"<\n\x11RunCancelAccepted\x12\x12\n\nrequest_id\x18\x01 \x01(\t\x12\x13\n\x0broot_run_id\x18\x02 \x01(\t\"\\\n\x12RunRequestRejected\x12\x12\n\nrequest_id\x18\x01 \x01(\t\x12\x13\n\x0broot_run_id\x18\x02 \x01(\t\x12\x0c\n\x04\x63ode\x18\x03 \x01(\t\x12\x0f\n\x07message\x18\x04 \x01(\tb\x06proto3')
+DESCRIPTOR = _descriptor_pool.Default().AddSerializedFile(b'\n\x1a\x63ontracts/v1/job_run.proto\x12\x0c\x63ontracts.v1\x1a\x19\x63ontracts/v1/values.proto\"\xcc\x02\n\rJobRunCreated\x12\x12\n\njob_run_id\x18\x01 \x01(\t\x12\x0e\n\x06job_id\x18\x02 \x01(\t\x12\x17\n\x0forganization_id\x18\x03 \x01(\t\x12\x12\n\nsubject_id\x18\x04 \x01(\t\x12)\n\x0b\x65xternal_id\x18\x05 \x01(\x0b\x32\x14.contracts.v1.Sealed\x12\x14\n\x0cworkflow_ids\x18\x06 \x03(\t\x12\x1a\n\x12workflow_revisions\x18\x07 \x03(\x05\x12\x11\n\ttest_mode\x18\x08 \x01(\x08\x12\x12\n\ncreated_by\x18\t \x01(\t\x12\x10\n\x08retry_of\x18\n \x01(\t\x12\x12\n\nrequest_id\x18\x0b \x01(\t\x12\x16\n\x0e\x66irst_position\x18\x0c \x01(\x05\x12(\n\x06inputs\x18\r \x03(\x0b\x32\x18.contracts.v1.SealedBody\"#\n\rJobRunStarted\x12\x12\n\njob_run_id\x18\x01 \x01(\t\"%\n\x0fJobRunCompleted\x12\x12\n\njob_run_id\x18\x01 \x01(\t\"c\n\x0cJobRunFailed\x12\x12\n\njob_run_id\x18\x01 \x01(\t\x12\x17\n\x0fworkflow_run_id\x18\x02 \x01(\t\x12&\n\x07\x66\x61ilure\x18\x03 \x01(\x0b\x32\x15.contracts.v1.Failure\"%\n\x0fJobRunCancelled\x12\x12\n\njob_run_id\x18\x01 \x01(\t\"<\n\x11RunCancelAccepted\x12\x12\n\nrequest_id\x18\x01 \x01(\t\x12\x13\n\x0broot_run_id\x18\x02 \x01(\t\"\\\n\x12RunRequestRejected\x12\x12\n\nrequest_id\x18\x01 \x01(\t\x12\x13\n\x0broot_run_id\x18\x02 \x01(\t\x12\x0c\n\x04\x63ode\x18\x03 \x01(\t\x12\x0f\n\x07message\x18\x04 \x01(\tb\x06proto3')
 
 _globals = globals()
 _builder.BuildMessageAndEnumDescriptors(DESCRIPTOR, _globals)
@@ -33,17 +33,17 @@ _builder.BuildTopDescriptorsAndMessages(DESCRIPTOR, 'contracts.v1.job_run_pb2', 
 if not _descriptor._USE_C_DESCRIPTORS:
   DESCRIPTOR._loaded_options = None
   _globals['_JOBRUNCREATED']._serialized_start=72
-  _globals['_JOBRUNCREATED']._serialized_end=338
-  _globals['_JOBRUNSTARTED']._serialized_start=340
-  _globals['_JOBRUNSTARTED']._serialized_end=375
-  _globals['_JOBRUNCOMPLETED']._serialized_start=377
-  _globals['_JOBRUNCOMPLETED']._serialized_end=414
-  _globals['_JOBRUNFAILED']._serialized_start=416
-  _globals['_JOBRUNFAILED']._serialized_end=515
-  _globals['_JOBRUNCANCELLED']._serialized_start=517
-  _globals['_JOBRUNCANCELLED']._serialized_end=554
-  _globals['_RUNCANCELACCEPTED']._serialized_start=556
-  _globals['_RUNCANCELACCEPTED']._serialized_end=616
-  _globals['_RUNREQUESTREJECTED']._serialized_start=618
-  _globals['_RUNREQUESTREJECTED']._serialized_end=710
+  _globals['_JOBRUNCREATED']._serialized_end=404
+  _globals['_JOBRUNSTARTED']._serialized_start=406
+  _globals['_JOBRUNSTARTED']._serialized_end=441
+  _globals['_JOBRUNCOMPLETED']._serialized_start=443
+  _globals['_JOBRUNCOMPLETED']._serialized_end=480
+  _globals['_JOBRUNFAILED']._serialized_start=482
+  _globals['_JOBRUNFAILED']._serialized_end=581
+  _globals['_JOBRUNCANCELLED']._serialized_start=583
+  _globals['_JOBRUNCANCELLED']._serialized_end=620
+  _globals['_RUNCANCELACCEPTED']._serialized_start=622
+  _globals['_RUNCANCELACCEPTED']._serialized_end=682
+  _globals['_RUNREQUESTREJECTED']._serialized_start=684
+  _globals['_RUNREQUESTREJECTED']._serialized_end=776
 # @@protoc_insertion_point(module_scope)

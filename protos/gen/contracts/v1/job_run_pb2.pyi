@@ -36,6 +36,8 @@ class JobRunCreated(_message.Message):
     CREATED_BY_FIELD_NUMBER: _builtins.int
     RETRY_OF_FIELD_NUMBER: _builtins.int
     REQUEST_ID_FIELD_NUMBER: _builtins.int
+    FIRST_POSITION_FIELD_NUMBER: _builtins.int
+    INPUTS_FIELD_NUMBER: _builtins.int
     job_run_id: _builtins.str
     """Identifies the job run. Empty when a workflow run stands alone."""
     job_id: _builtins.str
@@ -52,6 +54,8 @@ class JobRunCreated(_message.Message):
     """The run that this one repeats. Empty: it repeats none."""
     request_id: _builtins.str
     """The request that led here; its outcome is found by it."""
+    first_position: _builtins.int
+    """Place in the order at which it begins, from 0; above 0 only for a retry."""
     @_builtins.property
     def external_id(self) -> _values_pb2.Sealed:
         """The caller's own id of the end customer, sealed. Empty box: none given."""
@@ -63,6 +67,10 @@ class JobRunCreated(_message.Message):
     @_builtins.property
     def workflow_revisions(self) -> _containers.RepeatedScalarFieldContainer[_builtins.int]:
         """Revisions beside `workflow_ids`, by position."""
+
+    @_builtins.property
+    def inputs(self) -> _containers.RepeatedCompositeFieldContainer[_values_pb2.SealedBody]:
+        """Inputs beside `workflow_ids`, by position: sealed JSON objects; secret ones are vault references."""
 
     def __init__(
         self,
@@ -78,10 +86,12 @@ class JobRunCreated(_message.Message):
         created_by: _builtins.str = ...,
         retry_of: _builtins.str = ...,
         request_id: _builtins.str = ...,
+        first_position: _builtins.int = ...,
+        inputs: _abc.Iterable[_values_pb2.SealedBody] | None = ...,
     ) -> None: ...
     _HasFieldArgType: _TypeAlias = _typing.Literal["external_id", b"external_id"]  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["created_by", b"created_by", "external_id", b"external_id", "job_id", b"job_id", "job_run_id", b"job_run_id", "organization_id", b"organization_id", "request_id", b"request_id", "retry_of", b"retry_of", "subject_id", b"subject_id", "test_mode", b"test_mode", "workflow_ids", b"workflow_ids", "workflow_revisions", b"workflow_revisions"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["created_by", b"created_by", "external_id", b"external_id", "first_position", b"first_position", "inputs", b"inputs", "job_id", b"job_id", "job_run_id", b"job_run_id", "organization_id", b"organization_id", "request_id", b"request_id", "retry_of", b"retry_of", "subject_id", b"subject_id", "test_mode", b"test_mode", "workflow_ids", b"workflow_ids", "workflow_revisions", b"workflow_revisions"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 

@@ -24,7 +24,7 @@ _sym_db = _symbol_database.Default()
 
 
 
-DESCRIPTOR = _descriptor_pool.Default().AddSerializedFile(b'\n\x1b\x63ontracts/v1/provider.proto\x12\x0c\x63ontracts.v1\"\xa8\x01\n\x12ProviderRegistered\x12\x17\n\x0forganization_id\x18\x01 \x01(\t\x12\x0c\n\x04slug\x18\x02 \x01(\t\x12\x14\n\x0c\x64isplay_name\x18\x03 \x01(\t\x12\x11\n\tlogin_url\x18\x04 \x01(\t\x12\x17\n\x0f\x61llowed_domains\x18\x05 \x03(\t\x12\x15\n\rregistered_by\x18\x06 \x01(\t\x12\x12\n\nrequest_id\x18\x07 \x01(\tb\x06proto3')
+DESCRIPTOR = _descriptor_pool.Default().AddSerializedFile(b'\n\x1b\x63ontracts/v1/provider.proto\x12\x0c\x63ontracts.v1\"\xe7\x01\n\x12ProviderRegistered\x12\x17\n\x0forganization_id\x18\x01 \x01(\t\x12\x0c\n\x04slug\x18\x02 \x01(\t\x12\x14\n\x0c\x64isplay_name\x18\x03 \x01(\t\x12\x11\n\tlogin_url\x18\x04 \x01(\t\x12\x17\n\x0f\x61llowed_domains\x18\x05 \x03(\t\x12\x15\n\rregistered_by\x18\x06 \x01(\t\x12\x12\n\nrequest_id\x18\x07 \x01(\t\x12\x10\n\x08logo_url\x18\x08 \x01(\t\x12\x16\n\x0e\x64\x65\x66\x61ult_job_id\x18\t \x01(\t\x12\x13\n\x0b\x63oncurrency\x18\n \x01(\x05\"`\n\x0fProviderDeleted\x12\x17\n\x0forganization_id\x18\x01 \x01(\t\x12\x0c\n\x04slug\x18\x02 \x01(\t\x12\x12\n\ndeleted_by\x18\x03 \x01(\t\x12\x12\n\nrequest_id\x18\x04 \x01(\tb\x06proto3')
 
 _globals = globals()
 _builder.BuildMessageAndEnumDescriptors(DESCRIPTOR, _globals)
@@ -32,5 +32,7 @@ _builder.BuildTopDescriptorsAndMessages(DESCRIPTOR, 'contracts.v1.provider_pb2',
 if not _descriptor._USE_C_DESCRIPTORS:
   DESCRIPTOR._loaded_options = None
   _globals['_PROVIDERREGISTERED']._serialized_start=46
-  _globals['_PROVIDERREGISTERED']._serialized_end=214
+  _globals['_PROVIDERREGISTERED']._serialized_end=277
+  _globals['_PROVIDERDELETED']._serialized_start=279
+  _globals['_PROVIDERDELETED']._serialized_end=375
 # @@protoc_insertion_point(module_scope)

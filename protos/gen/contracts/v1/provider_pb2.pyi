@@ -31,6 +31,9 @@ class ProviderRegistered(_message.Message):
     ALLOWED_DOMAINS_FIELD_NUMBER: _builtins.int
     REGISTERED_BY_FIELD_NUMBER: _builtins.int
     REQUEST_ID_FIELD_NUMBER: _builtins.int
+    LOGO_URL_FIELD_NUMBER: _builtins.int
+    DEFAULT_JOB_ID_FIELD_NUMBER: _builtins.int
+    CONCURRENCY_FIELD_NUMBER: _builtins.int
     organization_id: _builtins.str
     """The organization that owns it."""
     slug: _builtins.str
@@ -43,6 +46,12 @@ class ProviderRegistered(_message.Message):
     """The user who registered it. Empty when an API key did."""
     request_id: _builtins.str
     """The request that led here; its outcome is found by it."""
+    logo_url: _builtins.str
+    """Where its picture is. Empty: none."""
+    default_job_id: _builtins.str
+    """The job for calls that name only a provider. Empty: none."""
+    concurrency: _builtins.int
+    """How many of its workflow runs may work at once. 0: any number."""
     @_builtins.property
     def allowed_domains(self) -> _containers.RepeatedScalarFieldContainer[_builtins.str]:
         """Domains that workflows of this provider may reach; a leading dot allows sub-domains. Empty: only the host of
@@ -59,11 +68,50 @@ class ProviderRegistered(_message.Message):
         allowed_domains: _abc.Iterable[_builtins.str] | None = ...,
         registered_by: _builtins.str = ...,
         request_id: _builtins.str = ...,
+        logo_url: _builtins.str = ...,
+        default_job_id: _builtins.str = ...,
+        concurrency: _builtins.int = ...,
     ) -> None: ...
     _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["allowed_domains", b"allowed_domains", "display_name", b"display_name", "login_url", b"login_url", "organization_id", b"organization_id", "registered_by", b"registered_by", "request_id", b"request_id", "slug", b"slug"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["allowed_domains", b"allowed_domains", "concurrency", b"concurrency", "default_job_id", b"default_job_id", "display_name", b"display_name", "login_url", b"login_url", "logo_url", b"logo_url", "organization_id", b"organization_id", "registered_by", b"registered_by", "request_id", b"request_id", "slug", b"slug"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 
 Global___ProviderRegistered: _TypeAlias = ProviderRegistered  # noqa: Y015
+
+@_typing.final
+class ProviderDeleted(_message.Message):
+    """`provider.deleted`: It is registered no more; workflows may go on to use its slug, with the domains of their own
+    steps.
+    """
+
+    DESCRIPTOR: _descriptor.Descriptor
+
+    ORGANIZATION_ID_FIELD_NUMBER: _builtins.int
+    SLUG_FIELD_NUMBER: _builtins.int
+    DELETED_BY_FIELD_NUMBER: _builtins.int
+    REQUEST_ID_FIELD_NUMBER: _builtins.int
+    organization_id: _builtins.str
+    """The organization that owns it."""
+    slug: _builtins.str
+    """Name of the provider in URLs, unique within the organization."""
+    deleted_by: _builtins.str
+    """The user who deleted it. Empty when an API key did."""
+    request_id: _builtins.str
+    """The request that led here; its outcome is found by it."""
+    def __init__(
+        self,
+        *,
+        organization_id: _builtins.str = ...,
+        slug: _builtins.str = ...,
+        deleted_by: _builtins.str = ...,
+        request_id: _builtins.str = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["deleted_by", b"deleted_by", "organization_id", b"organization_id", "request_id", b"request_id", "slug", b"slug"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+Global___ProviderDeleted: _TypeAlias = ProviderDeleted  # noqa: Y015

@@ -143,3 +143,35 @@ class WorkflowChanged(_message.Message):
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 
 Global___WorkflowChanged: _TypeAlias = WorkflowChanged  # noqa: Y015
+
+@_typing.final
+class WorkflowArchived(_message.Message):
+    """`workflow.archived`: It was deleted: it takes no change and no new run; it stays readable, and runs under way keep
+    their snapshot. Terminal.
+    """
+
+    DESCRIPTOR: _descriptor.Descriptor
+
+    WORKFLOW_ID_FIELD_NUMBER: _builtins.int
+    ARCHIVED_BY_FIELD_NUMBER: _builtins.int
+    REQUEST_ID_FIELD_NUMBER: _builtins.int
+    workflow_id: _builtins.str
+    """Identifies the workflow."""
+    archived_by: _builtins.str
+    """The user who deleted it. Empty when an API key did."""
+    request_id: _builtins.str
+    """The request that led here; its outcome is found by it."""
+    def __init__(
+        self,
+        *,
+        workflow_id: _builtins.str = ...,
+        archived_by: _builtins.str = ...,
+        request_id: _builtins.str = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["archived_by", b"archived_by", "request_id", b"request_id", "workflow_id", b"workflow_id"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+Global___WorkflowArchived: _TypeAlias = WorkflowArchived  # noqa: Y015

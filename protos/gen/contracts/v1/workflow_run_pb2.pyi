@@ -121,6 +121,7 @@ class WorkflowRunCreated(_message.Message):
     RETRY_OF_FIELD_NUMBER: _builtins.int
     POSITION_FIELD_NUMBER: _builtins.int
     REQUEST_ID_FIELD_NUMBER: _builtins.int
+    INPUTS_FIELD_NUMBER: _builtins.int
     workflow_run_id: _builtins.str
     """Identifies the workflow run."""
     job_run_id: _builtins.str
@@ -149,6 +150,10 @@ class WorkflowRunCreated(_message.Message):
     def external_id(self) -> _values_pb2.Sealed:
         """The caller's own id of the end customer, sealed. Empty box: none given."""
 
+    @_builtins.property
+    def inputs(self) -> _values_pb2.SealedBody:
+        """JSON object of the inputs, sealed; secret ones are vault references. Empty: no inputs."""
+
     def __init__(
         self,
         *,
@@ -165,10 +170,11 @@ class WorkflowRunCreated(_message.Message):
         retry_of: _builtins.str = ...,
         position: _builtins.int = ...,
         request_id: _builtins.str = ...,
+        inputs: _values_pb2.SealedBody | None = ...,
     ) -> None: ...
-    _HasFieldArgType: _TypeAlias = _typing.Literal["external_id", b"external_id"]  # noqa: Y015
+    _HasFieldArgType: _TypeAlias = _typing.Literal["external_id", b"external_id", "inputs", b"inputs"]  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["created_by", b"created_by", "external_id", b"external_id", "job_run_id", b"job_run_id", "organization_id", b"organization_id", "position", b"position", "provider", b"provider", "request_id", b"request_id", "retry_of", b"retry_of", "revision", b"revision", "subject_id", b"subject_id", "test_mode", b"test_mode", "workflow_id", b"workflow_id", "workflow_run_id", b"workflow_run_id"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["created_by", b"created_by", "external_id", b"external_id", "inputs", b"inputs", "job_run_id", b"job_run_id", "organization_id", b"organization_id", "position", b"position", "provider", b"provider", "request_id", b"request_id", "retry_of", b"retry_of", "revision", b"revision", "subject_id", b"subject_id", "test_mode", b"test_mode", "workflow_id", b"workflow_id", "workflow_run_id", b"workflow_run_id"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 
@@ -210,19 +216,23 @@ class WorkflowRunRequeued(_message.Message):
 
     WORKFLOW_RUN_ID_FIELD_NUMBER: _builtins.int
     REASON_FIELD_NUMBER: _builtins.int
+    RESUME_MS_FIELD_NUMBER: _builtins.int
     workflow_run_id: _builtins.str
     """Identifies the workflow run."""
     reason: _builtins.str
     """`lapsed`, `released`, `delayed` or `answered`."""
+    resume_ms: _builtins.int
+    """The next attempt is asked for no earlier, milliseconds since 1970 UTC. 0: at once."""
     def __init__(
         self,
         *,
         workflow_run_id: _builtins.str = ...,
         reason: _builtins.str = ...,
+        resume_ms: _builtins.int = ...,
     ) -> None: ...
     _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["reason", b"reason", "workflow_run_id", b"workflow_run_id"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["reason", b"reason", "resume_ms", b"resume_ms", "workflow_run_id", b"workflow_run_id"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 
@@ -345,6 +355,7 @@ class WorkflowRunStepFinished(_message.Message):
     FAILURE_FIELD_NUMBER: _builtins.int
     SCREENSHOT_ARTIFACT_ID_FIELD_NUMBER: _builtins.int
     NEXT_NAME_FIELD_NUMBER: _builtins.int
+    DIAGNOSIS_FIELD_NUMBER: _builtins.int
     workflow_run_id: _builtins.str
     """Identifies the workflow run."""
     attempt: _builtins.int
@@ -379,6 +390,10 @@ class WorkflowRunStepFinished(_message.Message):
     def failure(self) -> _values_pb2.Failure:
         """Why it failed. Code empty when it did not fail."""
 
+    @_builtins.property
+    def diagnosis(self) -> _values_pb2.Sealed:
+        """JSON for people about a failure, sealed: address, locators tried, nearest candidates. Empty box: it did not fail."""
+
     def __init__(
         self,
         *,
@@ -397,10 +412,11 @@ class WorkflowRunStepFinished(_message.Message):
         failure: _values_pb2.Failure | None = ...,
         screenshot_artifact_id: _builtins.str = ...,
         next_name: _builtins.str = ...,
+        diagnosis: _values_pb2.Sealed | None = ...,
     ) -> None: ...
-    _HasFieldArgType: _TypeAlias = _typing.Literal["failure", b"failure", "output", b"output"]  # noqa: Y015
+    _HasFieldArgType: _TypeAlias = _typing.Literal["diagnosis", b"diagnosis", "failure", b"failure", "output", b"output"]  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["attempt", b"attempt", "effect", b"effect", "failure", b"failure", "finished_ms", b"finished_ms", "kind", b"kind", "name", b"name", "next_name", b"next_name", "output", b"output", "path", b"path", "screenshot_artifact_id", b"screenshot_artifact_id", "started_ms", b"started_ms", "status", b"status", "step_id", b"step_id", "tries", b"tries", "workflow_run_id", b"workflow_run_id"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["attempt", b"attempt", "diagnosis", b"diagnosis", "effect", b"effect", "failure", b"failure", "finished_ms", b"finished_ms", "kind", b"kind", "name", b"name", "next_name", b"next_name", "output", b"output", "path", b"path", "screenshot_artifact_id", b"screenshot_artifact_id", "started_ms", b"started_ms", "status", b"status", "step_id", b"step_id", "tries", b"tries", "workflow_run_id", b"workflow_run_id"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 

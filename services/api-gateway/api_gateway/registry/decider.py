@@ -39,13 +39,21 @@ from kernel.domain.job import (
     JobChangeRequested,
     JobCreated,
     JobCreateRequested,
+    JobDeleted,
     JobEvent,
     RegistryRequestRejected,
 )
-from kernel.domain.provider import Provider, ProviderRegistered, ProviderRegisterRequested
+from kernel.domain.provider import (
+    Provider,
+    ProviderDeleted,
+    ProviderEvent,
+    ProviderRegistered,
+    ProviderRegisterRequested,
+)
 from kernel.domain.registry_request import REMEMBERED_MS, RegistryRequestForgotten, RegistryRequestRemembered
 from kernel.domain.workflow import (
     Workflow,
+    WorkflowArchived,
     WorkflowChanged,
     WorkflowChangeRequested,
     WorkflowCreated,
@@ -60,7 +68,7 @@ Request = (
     | JobChangeRequested
     | ProviderRegisterRequested
 )
-EntityFact = WorkflowEvent | JobEvent | ProviderRegistered | ConnectionEvent
+EntityFact = WorkflowEvent | JobEvent | ProviderEvent | ConnectionEvent
 Fact = EntityFact | RegistryRequestRejected
 DECISIONS_PER_WAKE_MAX = 500
 
@@ -91,11 +99,11 @@ def request_key(request_id: str) -> str:
 def state_key(event: Fact | RegistryRequestRemembered | RegistryRequestForgotten) -> str | None:
     """The one key that a decision changes; None when it changes none."""
     match event:
-        case WorkflowCreated() | WorkflowChanged():
+        case WorkflowCreated() | WorkflowChanged() | WorkflowArchived():
             return workflow_key(event.workflow_id)
-        case JobCreated() | JobChanged():
+        case JobCreated() | JobChanged() | JobDeleted():
             return job_key(event.job_id)
-        case ProviderRegistered():
+        case ProviderRegistered() | ProviderDeleted():
             return provider_key(event.organization_id, event.slug)
         case ConnectionCreated() | ConnectionLoginRecorded():
             return connection_key(event.connection_id)
@@ -110,11 +118,11 @@ def state_key(event: Fact | RegistryRequestRemembered | RegistryRequestForgotten
 def public_key(event: Fact) -> str:
     """Key of the public record: the entity's id; a provider's is organization and slug."""
     match event:
-        case WorkflowCreated() | WorkflowChanged():
+        case WorkflowCreated() | WorkflowChanged() | WorkflowArchived():
             return event.workflow_id
-        case JobCreated() | JobChanged():
+        case JobCreated() | JobChanged() | JobDeleted():
             return event.job_id
-        case ProviderRegistered():
+        case ProviderRegistered() | ProviderDeleted():
             return f"{event.organization_id}/{event.slug}"
         case ConnectionCreated() | ConnectionLoginRecorded():
             return event.connection_id
@@ -178,11 +186,11 @@ class RegistryDecider:
 
 def _evolve_entity(old: Any | None, event: EntityFact) -> Workflow | Job | Provider | Connection:
     match event:
-        case WorkflowCreated() | WorkflowChanged():
+        case WorkflowCreated() | WorkflowChanged() | WorkflowArchived():
             return workflow_facts.evolve(old or Workflow(), event)
-        case JobCreated() | JobChanged():
+        case JobCreated() | JobChanged() | JobDeleted():
             return job_facts.evolve(old or Job(), event)
-        case ProviderRegistered():
+        case ProviderRegistered() | ProviderDeleted():
             return provider_facts.evolve(old or Provider(), event)
         case ConnectionCreated() | ConnectionLoginRecorded():
             return connections.evolve(old or Connection(), event)
