@@ -1,4 +1,4 @@
-"""What the runner needs from others: a browser, the fence, a way out. Only `browser.py` knows Playwright.
+"""What the runner needs from others: a browser, the fence, a way out. Only `browser/` knows Playwright.
 
 Everything that a page can do wrong is raised as `StepFailed`, except the loss of the browser itself: `BrowserLost`.
 """

@@ -1,0 +1,74 @@
+"""The browser context of one run: its pages and what a login left behind."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Awaitable, Callable, Sequence
+from contextlib import suppress
+from typing import Any, cast
+
+import msgspec
+from playwright.async_api import BrowserContext as PlaywrightContext
+from playwright.async_api import Error as PlaywrightError
+from playwright.async_api import Page as PlaywrightPage
+
+from browser_runner import in_page
+from browser_runner.browser.failures import host_of, told
+from browser_runner.browser.pages import ChromiumPage
+from browser_runner.ports import Page
+from kernel.egress.policy import is_allowed_host
+
+
+class ChromiumContext:
+    """One run's context on a browser that is its own for as long as it lasts."""
+
+    def __init__(self, context: PlaywrightContext, give_back: Callable[[], Awaitable[None]]) -> None:
+        """`give_back` is called once, when the context is closed: its browser is free."""
+        self._give_back: Callable[[], Awaitable[None]] | None = give_back
+        self._context = context
+        self._pages: list[ChromiumPage] = []
+        context.on("page", self._opened)
+
+    def _opened(self, page: PlaywrightPage) -> None:
+        self._pages.append(ChromiumPage(page))
+
+    async def begin(self) -> None:
+        """Open the first page."""
+        await self._context.new_page()
+
+    @property
+    def page(self) -> Page:
+        self._pages = [page for page in self._pages if not page.raw.is_closed()] or self._pages[-1:]
+        return self._pages[-1]
+
+    async def new_page(self) -> Page:
+        async with told():
+            raw = await self._context.new_page()
+        page = next(page for page in self._pages if page.raw is raw)
+        self._pages.remove(page)
+        return page
+
+    async def save_state(self, hosts: Sequence[str]) -> bytes:
+        async with told():
+            storage = cast("dict[str, Any]", await self._context.storage_state(indexed_db=True))
+            session = dict([await page.raw.evaluate(in_page.SESSION_STORAGE) for page in self._pages])
+        storage["cookies"] = [
+            cookie for cookie in storage["cookies"] if _may_keep(cookie["domain"].removeprefix("."), hosts)
+        ]
+        storage["origins"] = [origin for origin in storage["origins"] if _may_keep(host_of(origin["origin"]), hosts)]
+        kept = {origin: entries for origin, entries in session.items() if entries and _may_keep(host_of(origin), hosts)}
+        return msgspec.json.encode({"storage": storage, "session": kept})
+
+    async def close(self) -> None:
+        give_back, self._give_back = self._give_back, None
+        if give_back is None:
+            return
+        with suppress(PlaywrightError, TimeoutError):
+            async with asyncio.timeout(5):
+                await self._context.close()
+        await give_back()
+
+
+def _may_keep(host: str, hosts: Sequence[str]) -> bool:
+    # A cookie of a parent domain belongs to the login when any allowed host lies below it.
+    return is_allowed_host(host, hosts) or any(rule.lstrip(".").endswith("." + host) for rule in hosts)

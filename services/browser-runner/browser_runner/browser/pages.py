@@ -1,0 +1,166 @@
+"""One page (tab): going somewhere, looking, reading, taking pictures."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Sequence
+from contextlib import suppress
+from typing import Any, cast
+
+from playwright.async_api import Error as PlaywrightError
+from playwright.async_api import FrameLocator as PlaywrightFrameLocator
+from playwright.async_api import Locator as PlaywrightLocator
+from playwright.async_api import Page as PlaywrightPage
+
+from browser_runner import in_page
+from browser_runner.browser import downloads
+from browser_runner.browser.elements import PICTURE_MS, ChromiumElement
+from browser_runner.browser.failures import must_be_let_through, must_be_web, told
+from browser_runner.ports import Downloaded, Element, Facts, Landed, LoadState, StepFailed
+from kernel.steps.document import Locator
+
+_LOOK_SECONDS = 2.0
+
+
+class ChromiumPage:
+    """One tab."""
+
+    def __init__(self, page: PlaywrightPage) -> None:
+        self._page = page
+        self._masks: list[PlaywrightLocator] = []
+        page.on("domcontentloaded", lambda _page: self._masks.clear())
+
+    @property
+    def url(self) -> str:
+        return self._page.url
+
+    @property
+    def raw(self) -> PlaywrightPage:
+        """Playwright's own page, for `ChromiumContext`."""
+        return self._page
+
+    def mask(self, locator: PlaywrightLocator) -> None:
+        """Cover this field in pictures until the next document is loaded."""
+        self._masks.append(locator)
+
+    async def goto(self, url: str, wait: LoadState, timeout_ms: float) -> Landed:
+        must_be_web(url)
+        async with told():
+            answer = await self._page.goto(url, wait_until=wait.value, timeout=timeout_ms)
+            if answer is not None:
+                must_be_let_through(answer.url, answer.headers)
+            title = await self._page.title()
+        return Landed(self._page.url, answer.status if answer is not None else 0, title)
+
+    async def find(self, locator: Locator, *, within: Locator | None = None, frame: str = "") -> list[Element]:
+        async with told():
+            found = await self._locate(locator, within, frame)
+            if found is None:
+                return []
+            facts_of = await found.evaluate_all(in_page.FACTS)
+        return [ChromiumElement(found.nth(index), Facts(**facts), self.mask) for index, facts in enumerate(facts_of)]
+
+    async def count(self, locator: Locator, *, within: Locator | None = None, frame: str = "") -> int:
+        async with told():
+            found = await self._locate(locator, within, frame)
+            return await found.count() if found is not None else 0
+
+    async def changed(self, timeout_ms: float) -> None:
+        with suppress(TimeoutError, StepFailed):
+            async with asyncio.timeout(timeout_ms / 1000 + _LOOK_SECONDS), told():
+                await self._page.evaluate(in_page.CHANGED, timeout_ms)
+
+    async def shows_text(self, text: str) -> bool:
+        async with told():
+            return await self._page.get_by_text(text).locator("visible=true").count() > 0
+
+    async def press(self, keys: str) -> None:
+        async with told():
+            await self._page.keyboard.press(keys)
+
+    async def rows(
+        self, rows: Locator, fields: dict[str, tuple[Locator | None, str]], *, within: Locator | None, frame: str
+    ) -> list[dict[str, str | None]]:
+        async with told():
+            found = await self._locate(rows, within, frame)
+            if found is None:
+                return []
+            if all(locator is None or locator.css for locator, _ in fields.values()):
+                wanted = [[name, locator.css if locator else "", attr] for name, (locator, attr) in fields.items()]
+                return list(await found.evaluate_all(in_page.ROWS, wanted))
+            return [await self._row(row, fields) for row in await found.all()]
+
+    async def _row(
+        self, row: PlaywrightLocator, fields: dict[str, tuple[Locator | None, str]]
+    ) -> dict[str, str | None]:
+        values: dict[str, str | None] = {}
+        for name, (locator, attribute) in fields.items():
+            found = row if locator is None else _located(row, locator)
+            there = await found.count() > 0
+            values[name] = await found.first.evaluate(in_page.VALUE_OF, attribute) if there else None
+        return values
+
+    async def table(self, element: Element) -> tuple[list[str], list[list[str]]]:
+        assert isinstance(element, ChromiumElement)
+        handle = await element.handle()
+        async with told():
+            headers, rows = await handle.evaluate(in_page.TABLE)
+        return headers, rows
+
+    async def picture(self, *, full_page: bool, element: Element | None, masks: Sequence[Locator]) -> bytes:
+        covered = [*self._masks, *[_located(self._page, mask) for mask in masks]]
+        if isinstance(element, ChromiumElement):
+            return await element.picture(covered)
+        async with told():
+            return await self._page.screenshot(
+                type="jpeg", quality=60, full_page=full_page, mask=covered, timeout=PICTURE_MS
+            )
+
+    async def download_by(self, element: Element, count: int, bytes_max: int, timeout_ms: float) -> list[Downloaded]:
+        assert isinstance(element, ChromiumElement)
+        return await downloads.by_click(self._page, await element.handle(), count, bytes_max, timeout_ms)
+
+    async def download_url(self, url: str, bytes_max: int, timeout_ms: float) -> Downloaded:
+        return await downloads.by_url(self._page, url, bytes_max, timeout_ms)
+
+    async def outline_hash(self) -> str:
+        with suppress(StepFailed):
+            async with told():
+                return str(await self._page.evaluate(in_page.OUTLINE_HASH))
+        return ""
+
+    async def outline(self) -> list[str]:
+        with suppress(StepFailed):
+            async with told():
+                return list(await self._page.evaluate(in_page.OUTLINE))
+        return []
+
+    async def close(self) -> None:
+        with suppress(PlaywrightError):
+            await self._page.close()
+
+    async def _locate(self, locator: Locator, within: Locator | None, frame: str) -> PlaywrightLocator | None:
+        root: PlaywrightPage | PlaywrightFrameLocator = self._page
+        if frame:
+            if await self._page.locator(frame).count() != 1:
+                return None
+            root = self._page.frame_locator(frame)
+        if within is None:
+            return _located(root, locator)
+        container = _located(root, within)
+        return _located(container, locator) if await container.count() == 1 else None
+
+
+def _located(root: PlaywrightPage | PlaywrightFrameLocator | PlaywrightLocator, locator: Locator) -> PlaywrightLocator:
+    if locator.test_id:
+        return root.get_by_test_id(locator.test_id)
+    if locator.role:
+        role = cast("Any", locator.role)  # Playwright lists the roles; an unknown one just matches nothing
+        return root.get_by_role(role, name=locator.name or None, exact=locator.exact)
+    if locator.label:
+        return root.get_by_label(locator.label, exact=locator.exact)
+    if locator.placeholder:
+        return root.get_by_placeholder(locator.placeholder, exact=locator.exact)
+    if locator.text:
+        return root.get_by_text(locator.text, exact=locator.exact)
+    return root.locator(f"css={locator.css}")
