@@ -54,3 +54,5 @@ class PlannedWorkflow:
     concurrency: int = 0
     """How many workflow runs of its organization may work at its provider at once; 0: any number."""
     options: RunOptions = field(default_factory=RunOptions)
+    retry_of: WorkflowRunId = WorkflowRunId("")
+    """The workflow run that this one repeats. Empty: none."""

@@ -14,6 +14,7 @@ from enum import StrEnum
 from typing import assert_never
 
 from kernel.domain.ids import (
+    ConnectionId,
     InputRequestId,
     JobRunId,
     OrganizationId,
@@ -119,6 +120,10 @@ class WorkflowRunCreated:
     request_id: RequestId
     inputs: SealedBody = field(default_factory=SealedBody)
     """JSON object of the inputs, sealed; secret ones are vault references."""
+    connection_id: ConnectionId = ConnectionId("")
+    """The login that it uses, one run at a time. Empty: none."""
+    pool: str = ""
+    """Kind of slot that it needs: `browser` or `light`. Empty in what an earlier version has written."""
 
 
 @dataclass(frozen=True, slots=True)

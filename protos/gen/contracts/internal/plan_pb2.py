@@ -26,17 +26,17 @@ from contracts.v1 import values_pb2 as contracts_dot_v1_dot_values__pb2
 from contracts.v1 import workflow_pb2 as contracts_dot_v1_dot_workflow__pb2
 
 
-DESCRIPTOR = _descriptor_pool.Default().AddSerializedFile(b'\n\x1d\x63ontracts/internal/plan.proto\x12\x12\x63ontracts.internal\x1a\x19\x63ontracts/v1/values.proto\x1a\x1b\x63ontracts/v1/workflow.proto\"b\n\nRunOptions\x12\x11\n\ttest_mode\x18\x01 \x01(\x08\x12\x17\n\x0fstop_after_step\x18\x02 \x01(\t\x12\x19\n\x11keep_open_seconds\x18\x03 \x01(\x05\x12\r\n\x05trace\x18\x04 \x01(\x08\"\xa4\x03\n\x0fPlannedWorkflow\x12\x17\n\x0fworkflow_run_id\x18\x01 \x01(\t\x12\x13\n\x0bworkflow_id\x18\x02 \x01(\t\x12\x10\n\x08revision\x18\x03 \x01(\x05\x12\x0c\n\x04name\x18\x04 \x01(\t\x12(\n\x04type\x18\x05 \x01(\x0e\x32\x1a.contracts.v1.WorkflowType\x12\x10\n\x08provider\x18\x06 \x01(\t\x12&\n\x04pool\x18\x07 \x01(\x0e\x32\x18.contracts.internal.Pool\x12(\n\x08\x64ocument\x18\x08 \x01(\x0b\x32\x16.contracts.v1.Document\x12(\n\x06inputs\x18\t \x01(\x0b\x32\x18.contracts.v1.SealedBody\x12\x15\n\rconnection_id\x18\n \x01(\t\x12\x15\n\rallowed_hosts\x18\x0b \x03(\t\x12\x17\n\x0ftimeout_seconds\x18\x0c \x01(\x05\x12\x13\n\x0b\x63oncurrency\x18\r \x01(\x05\x12/\n\x07options\x18\x0e \x01(\x0b\x32\x1e.contracts.internal.RunOptions*>\n\x04Pool\x12\x14\n\x10POOL_UNSPECIFIED\x10\x00\x12\x10\n\x0cPOOL_BROWSER\x10\x01\x12\x0e\n\nPOOL_LIGHT\x10\x02\x62\x06proto3')
+DESCRIPTOR = _descriptor_pool.Default().AddSerializedFile(b'\n\x1d\x63ontracts/internal/plan.proto\x12\x12\x63ontracts.internal\x1a\x19\x63ontracts/v1/values.proto\x1a\x1b\x63ontracts/v1/workflow.proto\"b\n\nRunOptions\x12\x11\n\ttest_mode\x18\x01 \x01(\x08\x12\x17\n\x0fstop_after_step\x18\x02 \x01(\t\x12\x19\n\x11keep_open_seconds\x18\x03 \x01(\x05\x12\r\n\x05trace\x18\x04 \x01(\x08\"\xb6\x03\n\x0fPlannedWorkflow\x12\x17\n\x0fworkflow_run_id\x18\x01 \x01(\t\x12\x13\n\x0bworkflow_id\x18\x02 \x01(\t\x12\x10\n\x08revision\x18\x03 \x01(\x05\x12\x0c\n\x04name\x18\x04 \x01(\t\x12(\n\x04type\x18\x05 \x01(\x0e\x32\x1a.contracts.v1.WorkflowType\x12\x10\n\x08provider\x18\x06 \x01(\t\x12&\n\x04pool\x18\x07 \x01(\x0e\x32\x18.contracts.internal.Pool\x12(\n\x08\x64ocument\x18\x08 \x01(\x0b\x32\x16.contracts.v1.Document\x12(\n\x06inputs\x18\t \x01(\x0b\x32\x18.contracts.v1.SealedBody\x12\x15\n\rconnection_id\x18\n \x01(\t\x12\x15\n\rallowed_hosts\x18\x0b \x03(\t\x12\x17\n\x0ftimeout_seconds\x18\x0c \x01(\x05\x12\x13\n\x0b\x63oncurrency\x18\r \x01(\x05\x12/\n\x07options\x18\x0e \x01(\x0b\x32\x1e.contracts.internal.RunOptions\x12\x10\n\x08retry_of\x18\x0f \x01(\t*>\n\x04Pool\x12\x14\n\x10POOL_UNSPECIFIED\x10\x00\x12\x10\n\x0cPOOL_BROWSER\x10\x01\x12\x0e\n\nPOOL_LIGHT\x10\x02\x62\x06proto3')
 
 _globals = globals()
 _builder.BuildMessageAndEnumDescriptors(DESCRIPTOR, _globals)
 _builder.BuildTopDescriptorsAndMessages(DESCRIPTOR, 'contracts.internal.plan_pb2', _globals)
 if not _descriptor._USE_C_DESCRIPTORS:
   DESCRIPTOR._loaded_options = None
-  _globals['_POOL']._serialized_start=632
-  _globals['_POOL']._serialized_end=694
+  _globals['_POOL']._serialized_start=650
+  _globals['_POOL']._serialized_end=712
   _globals['_RUNOPTIONS']._serialized_start=109
   _globals['_RUNOPTIONS']._serialized_end=207
   _globals['_PLANNEDWORKFLOW']._serialized_start=210
-  _globals['_PLANNEDWORKFLOW']._serialized_end=630
+  _globals['_PLANNEDWORKFLOW']._serialized_end=648
 # @@protoc_insertion_point(module_scope)

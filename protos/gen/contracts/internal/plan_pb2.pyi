@@ -99,6 +99,7 @@ class PlannedWorkflow(_message.Message):
     TIMEOUT_SECONDS_FIELD_NUMBER: _builtins.int
     CONCURRENCY_FIELD_NUMBER: _builtins.int
     OPTIONS_FIELD_NUMBER: _builtins.int
+    RETRY_OF_FIELD_NUMBER: _builtins.int
     workflow_run_id: _builtins.str
     """Derived from the root run and the position, so that a replay names the same run."""
     workflow_id: _builtins.str
@@ -119,6 +120,8 @@ class PlannedWorkflow(_message.Message):
     """Time-out of the whole workflow run in seconds, waits for people not counted."""
     concurrency: _builtins.int
     """How many workflow runs of the organization may work at the provider at once. 0: any number."""
+    retry_of: _builtins.str
+    """The workflow run that this one repeats. Empty: it repeats none."""
     @_builtins.property
     def document(self) -> _values_pb2.Document:
         """The steps. Empty in a change request when they stay as they are."""
@@ -152,10 +155,11 @@ class PlannedWorkflow(_message.Message):
         timeout_seconds: _builtins.int = ...,
         concurrency: _builtins.int = ...,
         options: Global___RunOptions | None = ...,
+        retry_of: _builtins.str = ...,
     ) -> None: ...
     _HasFieldArgType: _TypeAlias = _typing.Literal["document", b"document", "inputs", b"inputs", "options", b"options"]  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["allowed_hosts", b"allowed_hosts", "concurrency", b"concurrency", "connection_id", b"connection_id", "document", b"document", "inputs", b"inputs", "name", b"name", "options", b"options", "pool", b"pool", "provider", b"provider", "revision", b"revision", "timeout_seconds", b"timeout_seconds", "type", b"type", "workflow_id", b"workflow_id", "workflow_run_id", b"workflow_run_id"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["allowed_hosts", b"allowed_hosts", "concurrency", b"concurrency", "connection_id", b"connection_id", "document", b"document", "inputs", b"inputs", "name", b"name", "options", b"options", "pool", b"pool", "provider", b"provider", "retry_of", b"retry_of", "revision", b"revision", "timeout_seconds", b"timeout_seconds", "type", b"type", "workflow_id", b"workflow_id", "workflow_run_id", b"workflow_run_id"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 

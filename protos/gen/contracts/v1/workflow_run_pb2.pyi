@@ -122,6 +122,8 @@ class WorkflowRunCreated(_message.Message):
     POSITION_FIELD_NUMBER: _builtins.int
     REQUEST_ID_FIELD_NUMBER: _builtins.int
     INPUTS_FIELD_NUMBER: _builtins.int
+    CONNECTION_ID_FIELD_NUMBER: _builtins.int
+    POOL_FIELD_NUMBER: _builtins.int
     workflow_run_id: _builtins.str
     """Identifies the workflow run."""
     job_run_id: _builtins.str
@@ -146,6 +148,10 @@ class WorkflowRunCreated(_message.Message):
     """Place in the job's order, from 0."""
     request_id: _builtins.str
     """The request that led here; its outcome is found by it."""
+    connection_id: _builtins.str
+    """The login that it uses, one run at a time. Empty: none."""
+    pool: _builtins.str
+    """Kind of slot that it needs: `browser` or `light`. Empty in what an earlier version has written."""
     @_builtins.property
     def external_id(self) -> _values_pb2.Sealed:
         """The caller's own id of the end customer, sealed. Empty box: none given."""
@@ -171,10 +177,12 @@ class WorkflowRunCreated(_message.Message):
         position: _builtins.int = ...,
         request_id: _builtins.str = ...,
         inputs: _values_pb2.SealedBody | None = ...,
+        connection_id: _builtins.str = ...,
+        pool: _builtins.str = ...,
     ) -> None: ...
     _HasFieldArgType: _TypeAlias = _typing.Literal["external_id", b"external_id", "inputs", b"inputs"]  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["created_by", b"created_by", "external_id", b"external_id", "inputs", b"inputs", "job_run_id", b"job_run_id", "organization_id", b"organization_id", "position", b"position", "provider", b"provider", "request_id", b"request_id", "retry_of", b"retry_of", "revision", b"revision", "subject_id", b"subject_id", "test_mode", b"test_mode", "workflow_id", b"workflow_id", "workflow_run_id", b"workflow_run_id"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["connection_id", b"connection_id", "created_by", b"created_by", "external_id", b"external_id", "inputs", b"inputs", "job_run_id", b"job_run_id", "organization_id", b"organization_id", "pool", b"pool", "position", b"position", "provider", b"provider", "request_id", b"request_id", "retry_of", b"retry_of", "revision", b"revision", "subject_id", b"subject_id", "test_mode", b"test_mode", "workflow_id", b"workflow_id", "workflow_run_id", b"workflow_run_id"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 
