@@ -100,10 +100,24 @@ CREATE TABLE idempotency (
 CREATE INDEX idempotency_oldest ON idempotency (created_ms)
 """
 
+_DELETED_DEFINITIONS = """
+ALTER TABLE jobs ADD COLUMN deleted_ms BIGINT NOT NULL DEFAULT 0;
+ALTER TABLE providers ADD COLUMN logo_url TEXT NOT NULL DEFAULT '';
+ALTER TABLE providers ADD COLUMN default_job_id TEXT NOT NULL DEFAULT '';
+ALTER TABLE providers ADD COLUMN concurrency BIGINT NOT NULL DEFAULT 0;
+ALTER TABLE providers ADD COLUMN created_ms BIGINT NOT NULL DEFAULT 0;
+ALTER TABLE providers ADD COLUMN deleted_ms BIGINT NOT NULL DEFAULT 0;
+UPDATE providers SET created_ms = updated_ms
+"""
+
 
 def migrations(dialect: Literal["sqlite", "postgres"]) -> tuple[Migration, ...]:
     """The numbered migrations of component `api_gateway`, for `kernel.sql.port.migrate`."""
-    texts = (("read_models", _READ_MODELS), ("own_records", _OWN_RECORDS))
+    texts = (
+        ("read_models", _READ_MODELS),
+        ("own_records", _OWN_RECORDS),
+        ("deleted_definitions", _DELETED_DEFINITIONS),
+    )
     words = {"blob": "BLOB", "keyed": "WITHOUT ROWID"} if dialect == "sqlite" else {"blob": "BYTEA", "keyed": ""}
     return tuple(
         Migration("api_gateway", number, name, tuple(part.strip() for part in text.format(**words).split(";\n")))

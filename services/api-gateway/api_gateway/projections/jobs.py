@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from api_gateway.projections.change import Cell, Change, Fact, Kind, Project, Table
 from api_gateway.projections.lists import text_list
-from kernel.domain.job import JobChanged, JobCreated
+from kernel.domain.job import JobChanged, JobCreated, JobDeleted
 
 TABLE = Table("jobs", ("id",))
 
@@ -35,4 +35,15 @@ def _changed(fact: Fact) -> Change:
     return Change(Kind.PATCH, TABLE, (event.job_id,), columns)
 
 
-ON: dict[type, Project] = {JobCreated: _created, JobChanged: _changed}
+def _deleted(fact: Fact) -> Change:
+    """The row stays, unseen: a change never takes one away."""
+    event: JobDeleted = fact.event
+    columns: dict[str, Cell] = {
+        "deleted_ms": fact.time_ms,
+        "updated_ms": fact.time_ms,
+        "updated_by": event.deleted_by,
+    }
+    return Change(Kind.PATCH, TABLE, (event.job_id,), columns)
+
+
+ON: dict[type, Project] = {JobCreated: _created, JobChanged: _changed, JobDeleted: _deleted}

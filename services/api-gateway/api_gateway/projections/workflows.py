@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from api_gateway.projections.change import Cell, Change, Fact, Kind, Project, Table
 from kernel.domain.values import Document
-from kernel.domain.workflow import WorkflowChanged, WorkflowCreated, WorkflowStatus
+from kernel.domain.workflow import WorkflowArchived, WorkflowChanged, WorkflowCreated, WorkflowStatus
 
 TABLE = Table("workflows", ("id",))
 
@@ -44,4 +44,15 @@ def _changed(fact: Fact) -> Change:
     return Change(Kind.PATCH, TABLE, (event.workflow_id,), columns)
 
 
-ON: dict[type, Project] = {WorkflowCreated: _created, WorkflowChanged: _changed}
+def _archived(fact: Fact) -> Change:
+    event: WorkflowArchived = fact.event
+    columns: dict[str, Cell] = {
+        "status": WorkflowStatus.ARCHIVED.value,
+        "deleted_ms": fact.time_ms,
+        "updated_ms": fact.time_ms,
+        "updated_by": event.archived_by,
+    }
+    return Change(Kind.PATCH, TABLE, (event.workflow_id,), columns)
+
+
+ON: dict[type, Project] = {WorkflowCreated: _created, WorkflowChanged: _changed, WorkflowArchived: _archived}
