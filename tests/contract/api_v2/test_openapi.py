@@ -38,7 +38,12 @@ async def test_every_route_is_described(gateway: RunningGateway) -> None:
         for method in route.methods
         if method != "OPTIONS"
     }
-    assert served - described == {"GET /api/v2/openapi.json", "GET /api/v2/schemas/steps-json"}
+    assert served - described == {
+        "GET /api/v2/openapi.json",
+        "GET /api/v2/schemas/steps-json",
+        "GET /api/v2/docs",
+        "GET /api/v2/docs/{name}",
+    }
     assert described <= served
 
 

@@ -11,6 +11,7 @@ from litestar.handlers import HTTPRouteHandler
 from api_gateway.surfaces.access import PUBLIC
 from api_gateway.surfaces.api_v2 import (
     artifacts,
+    docs_page,
     events,
     input_requests,
     job_runs,
@@ -51,4 +52,4 @@ def router() -> Router:
     async def get_steps_schema() -> Response[bytes]:
         return Response(schema_text, media_type="application/schema+json")
 
-    return Router(PREFIX, route_handlers=[*HANDLERS, get_openapi, get_steps_schema])
+    return Router(PREFIX, route_handlers=[*HANDLERS, *docs_page.HANDLERS, get_openapi, get_steps_schema])

@@ -57,7 +57,8 @@ def _say_what_steps_are(components: dict[str, Any]) -> None:
 
 
 def _operation(handler: HTTPRouteHandler, about: About, path: str, refs: dict[Any, Any]) -> dict[str, Any]:
-    operation: dict[str, Any] = {"operationId": handler.handler_name, "summary": about.summary}
+    tag = path.split("/")[1]
+    operation: dict[str, Any] = {"operationId": handler.handler_name, "summary": about.summary, "tags": [tag]}
     names = _TYPED.findall(path)
     parameters = [_parameter(Param(name, "", (("type", "string"), ("format", "uuid"))), "path") for name in names]
     parameters += [_parameter(param, "query") for param in (*about.params, *(PAGING if about.paged else ()))]
