@@ -6,14 +6,14 @@ WORKERS ?= 2
 PYTEST = TOWPATH_BROWSER="$$($(PYTHON) tools/browser.py || true)" $(BIN)/pytest -n $(WORKERS) $(ARGS)
 SOURCES := kernel/kernel services/api-gateway/api_gateway services/scheduler/scheduler \
   services/browser-runner/browser_runner services/artifact-store/artifact_store deploy/embedded/embedded \
-  deploy/embedded/demo_shop clients/python/towpath tools tests
+  deploy/embedded/demo_shop clients/python/towpath tools tests docs/conf.py
 
 PURE := tests/unit/scheduler tests/unit/api_gateway/registry tests/unit/browser_runner/test_resume.py \
   tests/unit/kernel/processor
 
 .DEFAULT_GOAL := help
 .PHONY: help setup setup-run run check test test-unit test-contract test-integration test-chaos test-e2e soak walk bench \
-  protos manual format clean
+  protos manual docs format clean
 
 help: ## print these verbs
 	@sed -n 's/^\([a-z0-9-]*\):.*## \(.*\)/  \1|\2/p' $(MAKEFILE_LIST) | awk -F'|' '{ printf "%-20s %s\n", $$1, $$2 }'
@@ -37,7 +37,7 @@ check: setup ## format, lint, types, imports, contracts, tidiness, coverage of t
 	$(BIN)/mypy $(SOURCES)
 	$(BIN)/lint-imports
 	$(BIN)/python tools/protos.py --check
-	$(BIN)/python tools/manual.py --check
+	$(BIN)/python -m tools.manual --check
 	$(BIN)/pytest -q -n 0 -s tests/unit/test_tidy.py tests/unit/test_docs.py
 	$(BIN)/pytest -q -n $(WORKERS) $(PURE) --cov --cov-report=term:skip-covered --cov-fail-under=95
 
@@ -72,7 +72,11 @@ protos: setup ## generate Python from protos/contracts
 	$(BIN)/python tools/protos.py
 
 manual: setup ## write the parts of the manual that are made from the code
-	$(BIN)/python tools/manual.py
+	$(BIN)/python -m tools.manual
+
+docs: setup ## build the manual as a site into build/docs; a dead link is an error
+	$(BIN)/sphinx-build -q -W --keep-going -n -b dirhtml docs build/docs
+	@echo "built: build/docs/index.html"
 
 format: setup ## put every file into the one format
 	$(BIN)/ruff check --fix-only -q .

@@ -26,13 +26,11 @@ html_theme_options = {"sidebar_hide_name": False, "navigation_with_keys": True}
 
 _FROM_ROOT = {"architecture": "ARCHITECTURE.md", "reporting": "SECURITY.md", "contributing": "CONTRIBUTING.md"}
 """Pages of the site whose text stands in the root of the repository."""
-_LINK = re.compile(r"\]\((?P<path>(?:\.\./)?[\w./-]+)(?P<anchor>#[\w-]+)?\)")
-_CODE = "https://github.com/towpath/towpath/blob/main/"
-"""Where files are read that are no pages."""
+_LINK = re.compile(r"\[(?P<text>[^\[\]]*)\]\((?P<path>(?:\.\./)?[\w./-]+)(?P<anchor>#[\w-]+)?\)")
 
 
 def _read(app: Sphinx, docname: str, source: list[str]) -> None:
-    """Links into the repository become links between pages of the site, or to the file in the repository."""
+    """Links into the repository become links between pages of the site; other files are named by their path."""
     del app
     folder = ROOT / "docs"
     if docname in _FROM_ROOT:
@@ -43,10 +41,10 @@ def _read(app: Sphinx, docname: str, source: list[str]) -> None:
     def here(found: re.Match[str]) -> str:
         path, anchor = (folder / found["path"]).resolve(), found["anchor"] or ""
         if path in pages:
-            return f"]({pages[path]}{anchor})"
+            return f"[{found['text']}]({pages[path]}{anchor})"
         if path.is_relative_to(ROOT / "docs"):
-            return f"]({path.relative_to(ROOT / 'docs')}{anchor})"
-        return f"]({_CODE}{path.relative_to(ROOT)}{anchor})"
+            return f"[{found['text']}]({path.relative_to(ROOT / 'docs')}{anchor})"
+        return f"{found['text']} (`{path.relative_to(ROOT)}`)"
 
     source[0] = _LINK.sub(here, source[0])
 

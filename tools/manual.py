@@ -1,7 +1,7 @@
 """Writes the parts of the manual that are made from the code, so that they cannot say something else.
 
-    python tools/manual.py            write
-    python tools/manual.py --check    compare, change nothing; exit 1 with the names of what differs
+    python -m tools.manual            write
+    python -m tools.manual --check    compare, change nothing; exit 1 with the names of what differs
 
 A part stands between `<!-- generated: NAME -->` and `<!-- end of NAME -->`; what stands around it is written by hand.
 """
@@ -19,11 +19,13 @@ from typing import Any
 
 import msgspec
 
+from api_gateway.surfaces.api_v2.meta import openapi_bytes
 from kernel.log.topics import TOPICS, TYPES, Topic, TypeRow
 from kernel.steps.document import KINDS, steps_json_schema
+from tools.api_reference import api_reference
 
 ROOT = Path(__file__).resolve().parent.parent
-PAGES = ("ARCHITECTURE.md", "README.md", "docs/configuration.md", "docs/writing-workflows.md")
+PAGES = ("ARCHITECTURE.md", "README.md", "docs/api.md", "docs/configuration.md", "docs/writing-workflows.md")
 PART = re.compile(r"<!-- generated: (?P<name>[a-z-]+) -->\n.*?<!-- end of (?P=name) -->", re.DOTALL)
 DOCUMENT = "kernel/kernel/steps/document.py"
 SETTINGS = "deploy/embedded/embedded/settings.py"
@@ -245,6 +247,7 @@ MAKERS: dict[str, Callable[[], str]] = {
     "kinds": kinds_text,
     "shapes": shapes_text,
     "settings": settings_table,
+    "api": lambda: api_reference(msgspec.json.decode(openapi_bytes())),
 }
 
 
