@@ -6,12 +6,15 @@ from collections import OrderedDict
 from collections.abc import Awaitable, Callable
 from dataclasses import dataclass
 
+from api_gateway.asking import Asker
 from api_gateway.auth import Authenticator
 from api_gateway.commands import Commands
+from api_gateway.definition_commands import DefinitionCommands
 from api_gateway.draining import Drain
 from api_gateway.idempotency import IdempotencyStore
 from api_gateway.queries import Queries
 from api_gateway.settings import Settings
+from api_gateway.subjects import Subjects
 from api_gateway.waiting import Waiters
 from kernel.clock import Clock
 from kernel.ids import Entropy
@@ -51,6 +54,7 @@ class Gateway:
 
     services: Services
     commands: Commands
+    definitions: DefinitionCommands
     queries: Queries
     authenticator: Authenticator
     idempotency: IdempotencyStore
@@ -58,21 +62,21 @@ class Gateway:
 
 def assemble(services: Services) -> Gateway:
     """Make the gateway from its parts."""
+    asker = Asker(services.db, services.log, services.clock, services.entropy, services.waiters, services.settings)
+    subjects = Subjects(services.vault, services.clock)
     return Gateway(
         services=services,
         commands=Commands(
+            asker=asker,
             db=services.db,
-            log=services.log,
-            clock=services.clock,
             entropy=services.entropy,
             keys=services.keys,
             store=services.store,
             vault=services.vault,
-            waiters=services.waiters,
-            settings=services.settings,
+            subjects=subjects,
             readings=OrderedDict(),
-            own_subjects={},
         ),
+        definitions=DefinitionCommands(asker, services.store, subjects),
         queries=Queries(services.db, services.keys, services.store, services.entropy),
         authenticator=Authenticator(services.db, services.settings.pepper, services.clock),
         idempotency=IdempotencyStore(services.db, services.clock, services.entropy, services.keys, services.vault),

@@ -40,7 +40,7 @@ _INPUT_FAULTS_MAX = 20
 
 @dataclass(frozen=True, slots=True)
 class Definition:
-    """A workflow as the read model has it, with its provider's domains."""
+    """A workflow as the read model has it, with what its provider's registration says."""
 
     workflow_id: WorkflowId
     organization_id: OrganizationId
@@ -49,8 +49,8 @@ class Definition:
     type: WorkflowType
     document: Document
     revision: int
-    archived: bool
     provider_domains: tuple[str, ...]
+    provider_concurrency: int
 
 
 @dataclass(frozen=True, slots=True)
@@ -150,6 +150,7 @@ def planned(chosen: Chosen, root_run_id: RootRunId, position: int, connection_id
         document=definition.document,
         connection_id=connection_id if uses_login else ConnectionId(""),
         allowed_hosts=tuple(sorted({*definition.provider_domains, *reading.hosts})),
+        concurrency=definition.provider_concurrency,
     )
 
 

@@ -14,13 +14,16 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
-from api_gateway.commands import Commands, NewWorkflow, StartInputs
+from api_gateway.asking import Asker
+from api_gateway.commands import Commands, StartInputs
+from api_gateway.definition_commands import DefinitionCommands, NewWorkflow
 from api_gateway.migrations import migrations
 from api_gateway.principal import Level, Principal
 from api_gateway.projecting import Projector
 from api_gateway.registry.decider import RegistryDecider
 from api_gateway.settings import Settings
 from api_gateway.signed_url import SigningKeys
+from api_gateway.subjects import Subjects
 from api_gateway.waiting import Waiters
 from artifact_store.inprocess import open_store
 from kernel.domain.ids import OrganizationId, RequestId, UserId
@@ -93,10 +96,12 @@ class GatewaySimulation(Simulation):
             )
             waiters = Waiters()
             self.projector = Projector(self.log, db, waiters, clock)
+            asker = Asker(db, Link(self.log), clock, self.entropy, waiters, Settings(b"p" * 32, SIGNING))
+            subjects = Subjects(store.vault, clock)
+            self.definitions = DefinitionCommands(asker, store.bytes, subjects)
             self.commands = Commands(
-                db=db, log=Link(self.log), clock=clock, entropy=self.entropy, keys=SubjectKeys(store.vault, clock),
-                store=store.bytes, vault=store.vault, waiters=waiters, settings=Settings(b"p" * 32, SIGNING),
-                readings=OrderedDict(), own_subjects={},
+                asker=asker, db=db, entropy=self.entropy, keys=SubjectKeys(store.vault, clock), store=store.bytes,
+                vault=store.vault, subjects=subjects, readings=OrderedDict(),
             )  # fmt: skip
             faults, self.log.faults = self.log.faults, None
             await self._define()
@@ -106,12 +111,14 @@ class GatewaySimulation(Simulation):
             yield
 
     async def _define(self) -> None:
-        login = await self._made(self.commands.create_workflow, NewWorkflow("plain", "shop", WorkflowType.LOGIN, PAGE))
+        login = await self._made(
+            self.definitions.create_workflow, NewWorkflow("plain", "shop", WorkflowType.LOGIN, PAGE)
+        )
         for name in sorted(MODEL_STEPS):
             work = NewWorkflow(name, "shop", WorkflowType.USER_DEFINED, PAGE)
-            made = await self._made(self.commands.create_workflow, work)
+            made = await self._made(self.definitions.create_workflow, work)
             order = [login.event.workflow_id, made.event.workflow_id]
-            job = await self._made(self.commands.create_job, name, "shop", order)
+            job = await self._made(self.definitions.create_job, name, "shop", order)
             self.jobs.append(job.event.job_id)
 
     async def _made(self, command: Callable[..., Awaitable[Any]], *what: Any) -> Any:
@@ -146,7 +153,7 @@ class GatewaySimulation(Simulation):
         self.world.note(f"a client asks {intent}")
         for _ in range(2 if self.random.random() < 0.3 else 1):
             link = CountingLink(self.log)
-            commands = replace(self.commands, log=link)
+            commands = replace(self.commands, asker=replace(self.commands.asker, log=link))
             self.clients.append(Client(asyncio.ensure_future(self._carry_out(commands, intent)), link))
 
     async def _carry_out(self, commands: Commands, intent: tuple[str, str, str]) -> None:

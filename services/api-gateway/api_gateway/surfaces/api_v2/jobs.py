@@ -37,7 +37,7 @@ async def create_job(request: AnyRequest) -> Response[bytes]:
 
     async def act(request_id: RequestId | None) -> Answer:
         order = _order(body.job_config_json)
-        fact = await gateway.commands.create_job(by, body.name, body.source_provider, order, request_id)
+        fact = await gateway.definitions.create_job(by, body.name, body.source_provider, order, request_id)
         return 201, encode(job_view(await gateway.queries.job(by.organization_id, fact.key)))
 
     return await answer_once(request, act)
@@ -76,7 +76,7 @@ async def _change_job(request: AnyRequest, job_id: str) -> Response[bytes]:
     gateway, by = gateway_of(request), principal_of(request)
     refuse_other_version(request, job_view(await gateway.queries.job(by.organization_id, id_)))
     order = None if body.job_config_json is UNSET else _order(body.job_config_json)
-    await gateway.commands.change_job(by, id_, "" if body.name is UNSET else body.name, order)
+    await gateway.definitions.change_job(by, id_, "" if body.name is UNSET else body.name, order)
     return json_answer(job_view(await gateway.queries.job(by.organization_id, id_)))
 
 

@@ -6,7 +6,7 @@ from litestar import Response, get, patch, post, put
 from litestar.params import FromPath
 from msgspec import UNSET
 
-from api_gateway.commands import NewWorkflow
+from api_gateway.definition_commands import NewWorkflow, WorkflowChange
 from api_gateway.queries import Where
 from api_gateway.surfaces.access import AnyRequest, gateway_of, needs_read, needs_write, principal_of
 from api_gateway.surfaces.api_v2.about import About, Param
@@ -43,7 +43,7 @@ async def create_workflow(request: AnyRequest) -> Response[bytes]:
     new = NewWorkflow(body.name, body.source_provider, body.type, steps_of(body.steps_json))
 
     async def act(request_id: RequestId | None) -> Answer:
-        fact = await gateway.commands.create_workflow(by, new, request_id)
+        fact = await gateway.definitions.create_workflow(by, new, request_id)
         answer = await gateway.queries.workflow(by.organization_id, fact.key)
         return 201, encode(workflow_view(answer))
 
@@ -88,13 +88,13 @@ async def _change_workflow(request: AnyRequest, workflow_id: str) -> Response[by
     gateway, by = gateway_of(request), principal_of(request)
     current = await gateway.queries.workflow(by.organization_id, id_)
     is_bound = refuse_other_version(request, workflow_view(current))
-    await gateway.commands.change_workflow(
-        by,
-        id_,
-        "" if body.name is UNSET else body.name,
-        None if body.steps_json is UNSET else steps_of(body.steps_json),
-        current.revision if is_bound else 0,
+    change = WorkflowChange(
+        type=WorkflowType(current.type),
+        name="" if body.name is UNSET else body.name,
+        steps=None if body.steps_json is UNSET else steps_of(body.steps_json),
+        expected_revision=current.revision if is_bound else 0,
     )
+    await gateway.definitions.change_workflow(by, id_, change)
     return json_answer(workflow_view(await gateway.queries.workflow(by.organization_id, id_)))
 
 
