@@ -41,6 +41,8 @@ LOST_AND_FOUND = (
 HARSH = Scenario(runs=3, runners=3, faults=30, logins=1, kinds=LOST_AND_FOUND, fault_rate=0.05)
 ASKING = replace(HARSH, workflows=("asking",))
 CANCELLED = Scenario(runs=3, runners=2, faults=25, cancels=0.9)
+SCENARIOS = {"cancelled": CANCELLED, "answer": ASKING, "provider": Scenario(runs=6, runners=3, concurrency=1, logins=6)}
+"""By a word of the mutation's name; `HARSH` for the others."""
 
 Mutation = Callable[[pytest.MonkeyPatch], None]
 MUTATIONS: dict[str, Mutation] = {}
@@ -232,11 +234,16 @@ def records_of_a_former_owner_count(patch: pytest.MonkeyPatch) -> None:
     patch.setattr("kernel.processor.owner.names_foreign_claim", lambda *_: False)
 
 
+@mutation
+def a_full_provider_is_given_more(patch: pytest.MonkeyPatch) -> None:
+    patch.setattr(DispatchState, "_has_room", lambda *_: True)
+
+
 @pytest.mark.timeout(600)
 @pytest.mark.parametrize("name", sorted(MUTATIONS))
 async def test_the_simulator_catches(name: str, monkeypatch: pytest.MonkeyPatch) -> None:
     MUTATIONS[name](monkeypatch)
-    scenario = CANCELLED if "cancelled" in name else ASKING if "answer" in name else HARSH
+    scenario = next((its for word, its in SCENARIOS.items() if word in name), HARSH)
     for seed in range(SEEDS_MAX):
         try:
             await simulate(seed, scenario)

@@ -13,10 +13,12 @@ from kernel.domain import input_request, job_run, workflow_run
 from kernel.domain.artifact import ArtifactCreated
 from kernel.domain.owner import OwnerClaimed
 from kernel.domain.task import (
+    RunnerSeen,
     StepAccepted,
     TaskAssigned,
     TaskDropped,
     TaskLeaseLapsed,
+    TaskRequested,
     TaskSettled,
 )
 from kernel.log import codec
@@ -45,6 +47,10 @@ class Outside:
         self.jobs: dict[str, job_run.JobRun] = {}
         self.claims: dict[tuple[str, int], str] = {}
         self.leases: dict[str, str] = {}
+        self.working: dict[str, tuple[str, str, str]] = {}
+        """Assigned task to pool, organization and provider."""
+        self.waiting: set[str] = set()
+        """Tasks that hold a page for a person."""
         self.closed_at: dict[str, int] = {}
         """Token to the offset of its first lapse or settling in `task_reports`."""
         self.first_report: dict[tuple[str, int], int] = {}
@@ -110,13 +116,17 @@ class Outside:
         id_ = event.workflow_run_id
         if isinstance(event, workflow_run.WorkflowRunCreated) and event.position > 0:
             earlier = [e for e in self.facts[root] if isinstance(e, workflow_run.WorkflowRunCompleted)]
-            if len(earlier) != event.position:
+            if len(earlier) != event.position - self._first_position(root):
                 raise Violation(f"{id_} was created before the workflow before it ended well")
         before = self.runs.get(id_, workflow_run.WorkflowRun())
         self.runs[id_] = after = workflow_run.evolve(before, event)
         self._moves(before.status, after.status, workflow_run.TRANSITIONS, event)
         if isinstance(event, RUN_ENDS):
             self.world.site.ended[id_] = after.status
+
+    def _first_position(self, root: str) -> int:
+        created = [fact for fact in self.facts[root] if isinstance(fact, job_run.JobRunCreated)]
+        return created[0].first_position if created else 0
 
     def _moves(self, before: Any, after: Any, table: Any, event: Any) -> None:
         if before != after and after not in table[before]:
@@ -159,8 +169,20 @@ class Outside:
             if held is not None:
                 raise Violation(f"{event.task_id} is assigned while {held} is")
             self.leases[event.workflow_run_id] = event.task_id
+            self._take_place(event)
         elif isinstance(event, TaskLeaseLapsed | TaskDropped):
             self.leases = {run: task for run, task in self.leases.items() if task != event.task_id}
+            self.working.pop(event.task_id, None)
+        elif isinstance(event, RunnerSeen):
+            self.waiting = (self.waiting - set(event.held)) | set(event.waiting)
+
+    def _take_place(self, assigned: TaskAssigned) -> None:
+        """No more at once than the provider takes; who waits for a person does not count."""
+        place, limit = _place(assigned.request), assigned.request.workflow.concurrency
+        busy = [id_ for id_, its in self.working.items() if its == place and id_ not in self.waiting]
+        if limit and len(busy) >= limit:
+            raise Violation(f"{assigned.task_id} is assigned while {busy} are, and the limit of {place} is {limit}")
+        self.working[assigned.task_id] = place
 
     def ended(self, root: str) -> bool:
         """Whether the outside was told the end of this run."""
@@ -170,6 +192,10 @@ class Outside:
     def _is_last(self, root: str, event: Any) -> bool:
         is_job = any(isinstance(fact, job_run.JobRunCreated) for fact in self.facts[root])
         return isinstance(event, JOB_ENDS) if is_job else isinstance(event, RUN_ENDS)
+
+
+def _place(request: TaskRequested) -> tuple[str, str, str]:
+    return (request.pool, request.organization_id, request.workflow.provider)
 
 
 def _artifacts(accepted: Any) -> Iterator[str]:

@@ -58,6 +58,10 @@ class Scenario:
     """What may go wrong, beside single appends."""
     fault_rate: float = 0.02
     """Chance of a fault before a move."""
+    concurrency: int = 0
+    """How many runs the one provider takes at once; 0: any number."""
+    retries: bool = False
+    """Every other run with two workflows repeats one that has ended, from its second workflow on."""
 
 
 @dataclass(eq=False)
@@ -124,9 +128,16 @@ class Simulation:
                 root, self.random.choice([1, 2]), connection=f"login-{number % self.scenario.logins}"
             )
             plan = tuple(
-                replace(workflow, name=self.random.choice(self.scenario.workflows)) for workflow in request.plan
+                replace(
+                    workflow,
+                    name=self.random.choice(self.scenario.workflows),
+                    concurrency=self.scenario.concurrency,
+                )
+                for workflow in request.plan
             )
             request = replace(request, plan=plan)
+            if self.scenario.retries and len(plan) > 1 and number % 2:
+                request = replace(request, first_position=1, retry_of="run-before")
             self.requests.append((root, request))
             self.asked.add(root)
             if self.random.random() < 0.4:

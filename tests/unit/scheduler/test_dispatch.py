@@ -7,9 +7,10 @@ from typing import Any
 
 import pytest
 
-from kernel.domain.ids import ConnectionId, OrganizationId, TaskId, WorkflowRunId
+from kernel.domain.ids import ConnectionId, OrganizationId, ProviderSlug, TaskId, WorkflowRunId
 from kernel.domain.task import (
     ConnectionReleased,
+    HeldTask,
     Journal,
     TaskAssigned,
     TaskLeaseLapsed,
@@ -29,9 +30,10 @@ KEY = "browser/0"
 
 
 def requested(
-    root: str, *, organization: str = "org-1", login: str = "", priority: int = 0, at_ms: int = 0, attempt: int = 1
-) -> TaskRequested:
-    workflow = planned(root, 0, connection=login)
+    root: str, *, organization: str = "org-1", login: str = "", priority: int = 0, at_ms: int = 0, attempt: int = 1,
+    provider: str = "", limit: int = 0,
+) -> TaskRequested:  # fmt: skip
+    workflow = replace(planned(root, 0, connection=login), provider=ProviderSlug(provider), concurrency=limit)
     return TaskRequested(
         task_id=TaskId(f"{root}/{attempt}"),
         root_run_id=root,
@@ -172,6 +174,48 @@ def test_a_thousand_runs_of_one_login_do_not_delay_another_customer(bench: Bench
         bench.when(KEY, requested(f"l-{number:04}", login="l", at_ms=number))
     bench.when(KEY, requested("other", login="m", at_ms=5000))
     assert assigned(bench.when(KEY, heartbeat(slots=3))) == ["l-0000", "other"]
+
+
+# ---------------------------------------------------------------- so many at once at one provider
+
+
+def of_bank(root: str, at_ms: int = 0, **more: Any) -> TaskRequested:
+    return requested(root, provider="bank", limit=1, at_ms=at_ms, **more)
+
+
+def test_a_provider_gets_no_more_runs_at_once_than_it_takes(bench: Bench) -> None:
+    bench.given((KEY, of_bank("a")), (KEY, of_bank("b", 1)))
+    assert assigned(bench.when(KEY, heartbeat(slots=5))) == ["a"]
+    assert assigned(bench.when(KEY, settled(of_bank("a")))) == ["b"]
+
+
+def test_a_full_provider_holds_nobody_else_back(bench: Bench) -> None:
+    for number in range(100):
+        bench.when(KEY, of_bank(f"b-{number:03}", number, priority=1))
+    bench.given((KEY, requested("shop", provider="shop", limit=1, at_ms=500)), (KEY, requested("free", at_ms=501)))
+    assert assigned(bench.when(KEY, heartbeat(slots=5))) == ["b-000", "shop", "free"]
+
+
+def test_each_organization_has_its_own_share_of_a_provider(bench: Bench) -> None:
+    bench.given((KEY, of_bank("a")), (KEY, of_bank("b", 1, organization="org-2")))
+    assert assigned(bench.when(KEY, heartbeat(slots=5))) == ["a", "b"]
+
+
+def test_who_waits_for_a_person_leaves_the_place_at_the_provider_to_others(bench: Bench) -> None:
+    bench.given((KEY, of_bank("a")), (KEY, of_bank("b", 1)), (KEY, heartbeat(slots=5)))
+    waiting = HeldTask(TaskId("a/1"), Token(1, "nonce-a-1"), waiting=True)
+    assert assigned(bench.when(KEY, heartbeat(slots=5, held=(waiting,)))) == ["b"]
+
+
+def test_a_lapse_gives_its_place_at_the_provider_back(bench: Bench) -> None:
+    bench.given((KEY, of_bank("a")), (KEY, of_bank("b", 1)), (KEY, heartbeat(slots=5)))
+    bench.passes(ECHO_MS)
+    assert assigned(bench.when(KEY, heartbeat(slots=5))) == ["b"]
+
+
+def test_a_limit_that_was_taken_away_frees_those_that_were_planned_later(bench: Bench) -> None:
+    bench.given((KEY, of_bank("a")), (KEY, of_bank("b", 1)), (KEY, requested("c", provider="bank", at_ms=2)))
+    assert assigned(bench.when(KEY, heartbeat(slots=5))) == ["a", "c"]
 
 
 # ---------------------------------------------------------------- leases

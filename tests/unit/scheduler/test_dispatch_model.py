@@ -5,13 +5,13 @@ The model keeps plain lists and scans them. It knows the rules and none of the i
 
 from __future__ import annotations
 
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from typing import Any
 
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from kernel.domain.ids import ConnectionId, OrganizationId, TaskId, WorkflowRunId
+from kernel.domain.ids import ConnectionId, OrganizationId, ProviderSlug, TaskId, WorkflowRunId
 from kernel.domain.task import (
     ConnectionReleased,
     HeldTask,
@@ -33,6 +33,7 @@ KEY = "browser/0"
 ROOTS = [f"r{number}" for number in range(8)]
 ORGANIZATIONS = ["org-1", "org-2", "org-3"]
 LOGINS = ["", "", "l1", "l2"]
+LIMITS = {"": 0, "bank": 1, "shop": 2}
 RUNNERS = ["runner-1", "runner-2", "runner-3"]
 
 
@@ -81,13 +82,23 @@ class Model:
         return min(ready, key=self._rank, default=None)
 
     def _may(self, task: Queued) -> bool:
-        """Its login is free, and it is the oldest that wants it; or its own run holds it."""
+        """Its provider takes one more; its login is free and it the oldest that wants it, or its own run holds it."""
+        if not self._has_room(task.request):
+            return False
         login = task.request.workflow.connection_id
         holder = self.logins.get(login)
         if not login or holder == task.request.root_run_id:
             return True
         rivals = [t for t in self.tasks.values() if t.request.workflow.connection_id == login and not t.runner]
         return holder is None and task is min(rivals, key=lambda t: _age(t.request))
+
+    def _has_room(self, request: TaskRequested) -> bool:
+        def place(of: TaskRequested) -> tuple[str, str, str]:
+            return (of.pool, of.organization_id, of.workflow.provider)
+
+        busy = [t for t in self.tasks.values() if t.runner and not t.waiting and place(t.request) == place(request)]
+        limit = request.workflow.concurrency
+        return not limit or len(busy) < limit
 
     def _rank(self, task: Queued) -> tuple[int, int, int, str]:
         request = task.request
@@ -152,6 +163,7 @@ class Play:
             return None
         self.attempts[root] = attempt = self.attempts.get(root, 0) + 1
         pool = Pool.LIGHT if a % 3 == 0 else Pool.BROWSER
+        provider = list(LIMITS)[(a + b) % 3]
         request = TaskRequested(
             task_id=TaskId(f"{root}/{attempt}"),
             root_run_id=root,
@@ -161,7 +173,11 @@ class Play:
             token=Token(attempt, f"n-{root}-{attempt}"),
             pool=pool,
             priority=b % 2,
-            workflow=planned(root, 0, connection="" if pool is Pool.LIGHT else LOGINS[a % 4], pool=pool),
+            workflow=replace(
+                planned(root, 0, connection="" if pool is Pool.LIGHT else LOGINS[a % 4], pool=pool),
+                provider=ProviderSlug(provider),
+                concurrency=LIMITS[provider],
+            ),
             journal=Journal(SealedBody(), (), ()),
             answers=(),
             deadline_ms=0,

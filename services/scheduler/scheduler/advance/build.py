@@ -101,9 +101,12 @@ class Pen:
                 external_id=planned.external_id,
                 test_mode=planned.test_mode,
                 created_by=planned.created_by,
-                retry_of="" if planned.job_run_id else planned.retry_of,
+                retry_of=workflow.retry_of or ("" if planned.job_run_id else planned.retry_of),
                 position=position,
                 request_id=planned.request_id,
+                inputs=workflow.inputs,
+                connection_id=workflow.connection_id,
+                pool=workflow.pool,
             )
         )
 
@@ -154,7 +157,8 @@ class Pen:
 
     def release_connection(self) -> None:
         """Free the logins of the workflow under way and of those before it, in every pool that holds one."""
-        begun = self.live.planned.plan[: self.live.position + 1]
+        planned = self.live.planned
+        begun = planned.plan[planned.first_position : self.live.position + 1]
         for connection_id, pool in dict.fromkeys((workflow.connection_id, workflow.pool) for workflow in begun):
             if connection_id:
                 self.note(ConnectionReleased(connection_id, self.key, pool))

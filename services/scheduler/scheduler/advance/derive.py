@@ -107,4 +107,5 @@ def step_finished(accepted: StepAccepted) -> WorkflowRunStepFinished:
         failure=report.failure,
         screenshot_artifact_id=report.screenshot_artifact_id,
         next_name=report.next_name,
+        diagnosis=report.diagnosis,
     )

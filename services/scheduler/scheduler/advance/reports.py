@@ -96,7 +96,7 @@ def on_lapsed(pen: Pen, lapsed: TaskLeaseLapsed) -> None:
     wait_until = now + waits.get(lapsed.proof, WAIT_MS)
     pen.write(AttemptLapsed(current.task_id, pen.key, current.workflow_run_id, current.token, wait_until))
     if current.status is WorkflowRunStatus.IN_PROGRESS:
-        pen.write(WorkflowRunRequeued(current.workflow_run_id, "lapsed"))
+        pen.write(WorkflowRunRequeued(current.workflow_run_id, "lapsed", wait_until))
     if wait_until == now:
         next_move(pen)
 
@@ -195,7 +195,8 @@ def _close_untrusted(pen: Pen) -> None:
     """Something this runner said is missing or out of place, so nothing it says can be trusted to be exact: a lapse."""
     pen.stop_runner()
     if pen.current.status is WorkflowRunStatus.IN_PROGRESS:
-        pen.write(WorkflowRunRequeued(pen.current.workflow_run_id, "lapsed"))
+        # W begins when `settled` was read back, so this is the earliest time.
+        pen.write(WorkflowRunRequeued(pen.current.workflow_run_id, "lapsed", pen.context.now_ms + WAIT_MS))
     pen.settle_without_word()
 
 
@@ -295,6 +296,7 @@ def _handed_back(pen: Pen, report: TaskParked | TaskReleased | TaskStopped) -> N
     """The attempt ended in good order: nothing of it can act, so nothing is waited for."""
     current = pen.current
     pen.settle()
+    _create_artifacts(pen, report.artifacts, "")
     if current.ending is not None:
         pen.end_as_asked()
         return
@@ -306,7 +308,7 @@ def _handed_back(pen: Pen, report: TaskParked | TaskReleased | TaskStopped) -> N
             if current.answers or current.question is None:
                 pen.request_attempt()
         case TaskReleased(not_before_ms=not_before) if not_before > pen.context.now_ms:
-            pen.write(WorkflowRunRequeued(current.workflow_run_id, "delayed"))
+            pen.write(WorkflowRunRequeued(current.workflow_run_id, "delayed", not_before))
             pen.park(not_before)
         case _:
             if current.question is not None and not current.answers:

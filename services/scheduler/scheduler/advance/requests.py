@@ -63,6 +63,9 @@ def _start_job_run(pen: Pen, request: JobRunRequested) -> None:
     if not request.plan:
         _reject(pen, request, "empty_job", "The job names no workflow.")
         return
+    if not 0 <= request.first_position < len(request.plan):
+        _reject(pen, request, "invalid_parameter", "The run would begin at a workflow that it does not have.")
+        return
     pen.write(
         RunPlanned(
             root_run_id=pen.key,
@@ -77,6 +80,7 @@ def _start_job_run(pen: Pen, request: JobRunRequested) -> None:
             retry_of=request.retry_of,
             priority=request.priority,
             created_ms=pen.context.now_ms,
+            first_position=request.first_position,
         )
     )
     pen.write(
@@ -92,10 +96,12 @@ def _start_job_run(pen: Pen, request: JobRunRequested) -> None:
             created_by=request.created_by,
             retry_of=request.retry_of,
             request_id=request.request_id,
+            first_position=request.first_position,
+            inputs=tuple(workflow.inputs for workflow in request.plan),
         )
     )
     pen.write(JobRunStarted(request.job_run_id))
-    pen.create_workflow_run(0)
+    pen.create_workflow_run(request.first_position)
     pen.request_attempt()
 
 

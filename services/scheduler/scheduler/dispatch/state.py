@@ -2,6 +2,7 @@
 
 The queues are indexes of the map. Of the tasks that want the same login at most one stands in its organization's queue:
 the oldest while the login is free, the holder's own otherwise. So a thousand runs of one customer block nobody.
+Tasks of a provider that takes only so many at once stand in a lane of their own, which is passed over while it is full.
 """
 
 from __future__ import annotations
@@ -146,11 +147,16 @@ Entry = tuple[int, int, str]
 """(-priority, requested, task id): what a queue is ordered by."""
 
 
+Lane = tuple[Pool, str, str]
+"""Pool, organization, provider: what works there at once is counted."""
+
+
 class Queue:
-    """Queued tasks of one pool: a heap per organization, served in turn."""
+    """Queued tasks of one pool: organizations are served in turn, each with a heap per limited provider and one."""
 
     def __init__(self) -> None:
-        self.by_organization: dict[str, list[Entry]] = {}
+        self.by_organization: dict[str, dict[str, list[Entry]]] = {}
+        """By provider below the organization; those that no limit concerns stand under the empty one."""
         self.served: dict[str, int] = {}
         self.turn = 0
         self._trial: list[tuple[str, int | None]] | None = None
@@ -193,6 +199,7 @@ class DispatchState:
         self._offered: dict[str, str] = {}
         self._runner_keys: dict[Pool, set[str]] = {}
         self._queued_of_root: dict[tuple[str, str], TaskId] = {}
+        self._working: dict[Lane, int] = {}
         self._is_trial = False
 
     # ------------------------------------------------------------ the map
@@ -262,10 +269,14 @@ class DispatchState:
         held = self.assigned.get((runner.incarnation, runner.pool), ())
         return runner.slots - sum(not self._values[task_key(id_)].waiting for id_ in held)
 
+    def working(self, pool: Pool, organization_id: str, provider: str) -> int:
+        """Assigned tasks of this organization at this provider, those that wait for a person not counted."""
+        return self._working.get((pool, organization_id, provider), 0)
+
     def next_task(self, pool: Pool) -> Task | None:
         """Who is served next: highest priority, then the organization that waited longest for its turn, then age.
 
-        Linear in the organizations that have something queued, not in their tasks.
+        Linear in the organizations and their limited providers that have something queued, not in their tasks.
         """
         queue = self.queues.get(pool)
         if queue is None:
@@ -303,13 +314,24 @@ class DispatchState:
         return queue
 
     def _head(self, queue: Queue, organization: str) -> Entry | None:
-        heap = queue.by_organization[organization]
-        while heap and not self._is_ready(heap[0][2]):
-            heapq.heappop(heap)
-        if not heap:
+        lanes = queue.by_organization[organization]
+        best: Entry | None = None
+        for provider in list(lanes):
+            heap = lanes[provider]
+            while heap and not self._is_ready(heap[0][2]):
+                heapq.heappop(heap)
+            if not heap:
+                del lanes[provider]
+            elif (best is None or heap[0] < best) and self._has_room(self._values[task_key(heap[0][2])].request):
+                best = heap[0]
+        if not lanes:
             del queue.by_organization[organization]
-            return None
-        return heap[0]
+        return best
+
+    def _has_room(self, request: TaskRequested) -> bool:
+        """Whether its provider takes one more; each task says the limit that it was planned under."""
+        limit = request.workflow.concurrency
+        return not limit or self.working(request.pool, request.organization_id, request.workflow.provider) < limit
 
     def _is_ready(self, task_id: str) -> bool:
         task = self._values.get(task_key(task_id))
@@ -322,6 +344,7 @@ class DispatchState:
         task = new or old
         assert task is not None
         request = task.request
+        self._count(request, _is_working(new) - _is_working(old))
         if old is not None and old.incarnation:
             held = self.assigned[old.incarnation, request.pool]
             held.discard(request.task_id)
@@ -345,9 +368,17 @@ class DispatchState:
             del self._queued_of_root[root]
         self._offer(connection)
 
+    def _count(self, request: TaskRequested, change: int) -> None:
+        if change:
+            lane = (request.pool, request.organization_id, request.workflow.provider)
+            self._working[lane] = self._working.get(lane, 0) + change
+            if not self._working[lane]:
+                del self._working[lane]
+
     def _enqueue(self, request: TaskRequested) -> None:
-        queue = self._queue(request.pool)
-        heapq.heappush(queue.by_organization.setdefault(request.organization_id, []), _entry(request))
+        lanes = self._queue(request.pool).by_organization.setdefault(request.organization_id, {})
+        provider = request.workflow.provider if request.workflow.concurrency else ""
+        heapq.heappush(lanes.setdefault(provider, []), _entry(request))
 
     def _offer(self, connection: str) -> None:
         """Put the one task that may use this login into its organization's queue."""
@@ -383,6 +414,10 @@ class DispatchState:
             for id_ in ids:
                 task = self._values[task_key(id_)]
                 self.due.put(task_key(id_), self.lease_until(task))
+
+
+def _is_working(task: Task | None) -> bool:
+    return task is not None and bool(task.incarnation) and not task.waiting
 
 
 def _entry(request: TaskRequested) -> Entry:
