@@ -39,6 +39,8 @@ class JobChangeRequested:
     workflow_ids: tuple[WorkflowId, ...]
     requested_by: UserId
     valid_until_ms: int
+    expected_sequence: int = 0
+    """The last fact about it must have this sequence; 0: any."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -51,6 +53,8 @@ class JobDeleteRequested:
     force: bool
     requested_by: UserId
     valid_until_ms: int
+    expected_sequence: int = 0
+    """The last fact about it must have this sequence; 0: any."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -62,6 +66,8 @@ class RegistryRequestRejected:
     code: str
     message: str
     path: str
+    in_use_by: tuple[str, ...] = ()
+    """Ids of the entities that stand in the way, such as the jobs that name a workflow; at most 20."""
 
 
 # ---------------------------------------------------------------- events

@@ -44,6 +44,10 @@ class ProviderRegisterRequested:
     concurrency: int = 0
     """How many of its workflow runs may work at once; 0: any number."""
     mode: RegisterMode = RegisterMode.PUT
+    expected_sequence: int = 0
+    """The last fact about it must have this sequence; 0: any."""
+    given: tuple[str, ...] = ()
+    """In mode CHANGE: names of the fields that are given; the others stay."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -55,6 +59,8 @@ class ProviderDeleteRequested:
     slug: ProviderSlug
     requested_by: UserId
     valid_until_ms: int
+    expected_sequence: int = 0
+    """The last fact about it must have this sequence; 0: any."""
 
 
 # ---------------------------------------------------------------- events

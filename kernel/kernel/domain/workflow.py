@@ -58,6 +58,8 @@ class WorkflowChangeRequested:
     expected_revision: int
     requested_by: UserId
     valid_until_ms: int
+    expected_sequence: int = 0
+    """The last fact about it must have this sequence; 0: any."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -70,6 +72,8 @@ class WorkflowDeleteRequested:
     force: bool
     requested_by: UserId
     valid_until_ms: int
+    expected_sequence: int = 0
+    """The last fact about it must have this sequence; 0: any."""
 
 
 # ---------------------------------------------------------------- events

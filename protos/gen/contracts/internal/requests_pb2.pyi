@@ -339,6 +339,7 @@ class WorkflowChangeRequested(_message.Message):
     EXPECTED_REVISION_FIELD_NUMBER: _builtins.int
     REQUESTED_BY_FIELD_NUMBER: _builtins.int
     VALID_UNTIL_MS_FIELD_NUMBER: _builtins.int
+    EXPECTED_SEQUENCE_FIELD_NUMBER: _builtins.int
     request_id: _builtins.str
     """The request that led here; its outcome is found by it."""
     organization_id: _builtins.str
@@ -353,6 +354,8 @@ class WorkflowChangeRequested(_message.Message):
     """The user who asked. Empty when an API key did."""
     valid_until_ms: _builtins.int
     """Read later than this (milliseconds since 1970 UTC), the request is rejected: it may be a late copy."""
+    expected_sequence: _builtins.int
+    """The last fact about it must have this sequence, or the request is rejected. 0: any."""
     @_builtins.property
     def document(self) -> _values_pb2.Document:
         """The steps. Empty in a change request when they stay as they are."""
@@ -368,10 +371,11 @@ class WorkflowChangeRequested(_message.Message):
         expected_revision: _builtins.int = ...,
         requested_by: _builtins.str = ...,
         valid_until_ms: _builtins.int = ...,
+        expected_sequence: _builtins.int = ...,
     ) -> None: ...
     _HasFieldArgType: _TypeAlias = _typing.Literal["document", b"document"]  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["document", b"document", "expected_revision", b"expected_revision", "name", b"name", "organization_id", b"organization_id", "request_id", b"request_id", "requested_by", b"requested_by", "valid_until_ms", b"valid_until_ms", "workflow_id", b"workflow_id"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["document", b"document", "expected_revision", b"expected_revision", "expected_sequence", b"expected_sequence", "name", b"name", "organization_id", b"organization_id", "request_id", b"request_id", "requested_by", b"requested_by", "valid_until_ms", b"valid_until_ms", "workflow_id", b"workflow_id"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 
@@ -389,6 +393,7 @@ class WorkflowDeleteRequested(_message.Message):
     FORCE_FIELD_NUMBER: _builtins.int
     REQUESTED_BY_FIELD_NUMBER: _builtins.int
     VALID_UNTIL_MS_FIELD_NUMBER: _builtins.int
+    EXPECTED_SEQUENCE_FIELD_NUMBER: _builtins.int
     request_id: _builtins.str
     """The request that led here; its outcome is found by it."""
     organization_id: _builtins.str
@@ -401,6 +406,8 @@ class WorkflowDeleteRequested(_message.Message):
     """The user who asked. Empty when an API key did."""
     valid_until_ms: _builtins.int
     """Read later than this (milliseconds since 1970 UTC), the request is rejected: it may be a late copy."""
+    expected_sequence: _builtins.int
+    """The last fact about it must have this sequence, or the request is rejected. 0: any."""
     def __init__(
         self,
         *,
@@ -410,10 +417,11 @@ class WorkflowDeleteRequested(_message.Message):
         force: _builtins.bool = ...,
         requested_by: _builtins.str = ...,
         valid_until_ms: _builtins.int = ...,
+        expected_sequence: _builtins.int = ...,
     ) -> None: ...
     _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["force", b"force", "organization_id", b"organization_id", "request_id", b"request_id", "requested_by", b"requested_by", "valid_until_ms", b"valid_until_ms", "workflow_id", b"workflow_id"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["expected_sequence", b"expected_sequence", "force", b"force", "organization_id", b"organization_id", "request_id", b"request_id", "requested_by", b"requested_by", "valid_until_ms", b"valid_until_ms", "workflow_id", b"workflow_id"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 
@@ -485,6 +493,7 @@ class JobChangeRequested(_message.Message):
     WORKFLOW_IDS_FIELD_NUMBER: _builtins.int
     REQUESTED_BY_FIELD_NUMBER: _builtins.int
     VALID_UNTIL_MS_FIELD_NUMBER: _builtins.int
+    EXPECTED_SEQUENCE_FIELD_NUMBER: _builtins.int
     request_id: _builtins.str
     """The request that led here; its outcome is found by it."""
     organization_id: _builtins.str
@@ -499,6 +508,8 @@ class JobChangeRequested(_message.Message):
     """The user who asked. Empty when an API key did."""
     valid_until_ms: _builtins.int
     """Read later than this (milliseconds since 1970 UTC), the request is rejected: it may be a late copy."""
+    expected_sequence: _builtins.int
+    """The last fact about it must have this sequence, or the request is rejected. 0: any."""
     @_builtins.property
     def workflow_ids(self) -> _containers.RepeatedScalarFieldContainer[_builtins.str]:
         """The new order. Empty when `order_given` is false."""
@@ -514,10 +525,11 @@ class JobChangeRequested(_message.Message):
         workflow_ids: _abc.Iterable[_builtins.str] | None = ...,
         requested_by: _builtins.str = ...,
         valid_until_ms: _builtins.int = ...,
+        expected_sequence: _builtins.int = ...,
     ) -> None: ...
     _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["job_id", b"job_id", "name", b"name", "order_given", b"order_given", "organization_id", b"organization_id", "request_id", b"request_id", "requested_by", b"requested_by", "valid_until_ms", b"valid_until_ms", "workflow_ids", b"workflow_ids"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["expected_sequence", b"expected_sequence", "job_id", b"job_id", "name", b"name", "order_given", b"order_given", "organization_id", b"organization_id", "request_id", b"request_id", "requested_by", b"requested_by", "valid_until_ms", b"valid_until_ms", "workflow_ids", b"workflow_ids"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 
@@ -535,6 +547,7 @@ class JobDeleteRequested(_message.Message):
     FORCE_FIELD_NUMBER: _builtins.int
     REQUESTED_BY_FIELD_NUMBER: _builtins.int
     VALID_UNTIL_MS_FIELD_NUMBER: _builtins.int
+    EXPECTED_SEQUENCE_FIELD_NUMBER: _builtins.int
     request_id: _builtins.str
     """The request that led here; its outcome is found by it."""
     organization_id: _builtins.str
@@ -547,6 +560,8 @@ class JobDeleteRequested(_message.Message):
     """The user who asked. Empty when an API key did."""
     valid_until_ms: _builtins.int
     """Read later than this (milliseconds since 1970 UTC), the request is rejected: it may be a late copy."""
+    expected_sequence: _builtins.int
+    """The last fact about it must have this sequence, or the request is rejected. 0: any."""
     def __init__(
         self,
         *,
@@ -556,10 +571,11 @@ class JobDeleteRequested(_message.Message):
         force: _builtins.bool = ...,
         requested_by: _builtins.str = ...,
         valid_until_ms: _builtins.int = ...,
+        expected_sequence: _builtins.int = ...,
     ) -> None: ...
     _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["force", b"force", "job_id", b"job_id", "organization_id", b"organization_id", "request_id", b"request_id", "requested_by", b"requested_by", "valid_until_ms", b"valid_until_ms"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["expected_sequence", b"expected_sequence", "force", b"force", "job_id", b"job_id", "organization_id", b"organization_id", "request_id", b"request_id", "requested_by", b"requested_by", "valid_until_ms", b"valid_until_ms"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 
@@ -583,6 +599,8 @@ class ProviderRegisterRequested(_message.Message):
     DEFAULT_JOB_ID_FIELD_NUMBER: _builtins.int
     CONCURRENCY_FIELD_NUMBER: _builtins.int
     MODE_FIELD_NUMBER: _builtins.int
+    EXPECTED_SEQUENCE_FIELD_NUMBER: _builtins.int
+    GIVEN_FIELD_NUMBER: _builtins.int
     request_id: _builtins.str
     """The request that led here; its outcome is found by it."""
     organization_id: _builtins.str
@@ -605,11 +623,17 @@ class ProviderRegisterRequested(_message.Message):
     """How many of its workflow runs may work at once. 0: any number."""
     mode: Global___RegisterMode.ValueType
     """Whether it must be new, or known."""
+    expected_sequence: _builtins.int
+    """The last fact about it must have this sequence, or the request is rejected. 0: any."""
     @_builtins.property
     def allowed_domains(self) -> _containers.RepeatedScalarFieldContainer[_builtins.str]:
         """Domains that workflows of this provider may reach; a leading dot allows sub-domains. Empty: only the host of
         `login_url`.
         """
+
+    @_builtins.property
+    def given(self) -> _containers.RepeatedScalarFieldContainer[_builtins.str]:
+        """Names of the fields that a change gives, the others stay. Unused unless the mode is change."""
 
     def __init__(
         self,
@@ -626,10 +650,12 @@ class ProviderRegisterRequested(_message.Message):
         default_job_id: _builtins.str = ...,
         concurrency: _builtins.int = ...,
         mode: Global___RegisterMode.ValueType = ...,
+        expected_sequence: _builtins.int = ...,
+        given: _abc.Iterable[_builtins.str] | None = ...,
     ) -> None: ...
     _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["allowed_domains", b"allowed_domains", "concurrency", b"concurrency", "default_job_id", b"default_job_id", "display_name", b"display_name", "login_url", b"login_url", "logo_url", b"logo_url", "mode", b"mode", "organization_id", b"organization_id", "request_id", b"request_id", "requested_by", b"requested_by", "slug", b"slug", "valid_until_ms", b"valid_until_ms"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["allowed_domains", b"allowed_domains", "concurrency", b"concurrency", "default_job_id", b"default_job_id", "display_name", b"display_name", "expected_sequence", b"expected_sequence", "given", b"given", "login_url", b"login_url", "logo_url", b"logo_url", "mode", b"mode", "organization_id", b"organization_id", "request_id", b"request_id", "requested_by", b"requested_by", "slug", b"slug", "valid_until_ms", b"valid_until_ms"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 
@@ -646,6 +672,7 @@ class ProviderDeleteRequested(_message.Message):
     SLUG_FIELD_NUMBER: _builtins.int
     REQUESTED_BY_FIELD_NUMBER: _builtins.int
     VALID_UNTIL_MS_FIELD_NUMBER: _builtins.int
+    EXPECTED_SEQUENCE_FIELD_NUMBER: _builtins.int
     request_id: _builtins.str
     """The request that led here; its outcome is found by it."""
     organization_id: _builtins.str
@@ -656,6 +683,8 @@ class ProviderDeleteRequested(_message.Message):
     """The user who asked. Empty when an API key did."""
     valid_until_ms: _builtins.int
     """Read later than this (milliseconds since 1970 UTC), the request is rejected: it may be a late copy."""
+    expected_sequence: _builtins.int
+    """The last fact about it must have this sequence, or the request is rejected. 0: any."""
     def __init__(
         self,
         *,
@@ -664,10 +693,11 @@ class ProviderDeleteRequested(_message.Message):
         slug: _builtins.str = ...,
         requested_by: _builtins.str = ...,
         valid_until_ms: _builtins.int = ...,
+        expected_sequence: _builtins.int = ...,
     ) -> None: ...
     _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["organization_id", b"organization_id", "request_id", b"request_id", "requested_by", b"requested_by", "slug", b"slug", "valid_until_ms", b"valid_until_ms"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["expected_sequence", b"expected_sequence", "organization_id", b"organization_id", "request_id", b"request_id", "requested_by", b"requested_by", "slug", b"slug", "valid_until_ms", b"valid_until_ms"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 

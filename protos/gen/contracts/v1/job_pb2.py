@@ -24,7 +24,7 @@ _sym_db = _symbol_database.Default()
 
 
 
-DESCRIPTOR = _descriptor_pool.Default().AddSerializedFile(b'\n\x16\x63ontracts/v1/job.proto\x12\x0c\x63ontracts.v1\"\x93\x01\n\nJobCreated\x12\x0e\n\x06job_id\x18\x01 \x01(\t\x12\x17\n\x0forganization_id\x18\x02 \x01(\t\x12\x0c\n\x04name\x18\x03 \x01(\t\x12\x10\n\x08provider\x18\x04 \x01(\t\x12\x14\n\x0cworkflow_ids\x18\x05 \x03(\t\x12\x12\n\ncreated_by\x18\x06 \x01(\t\x12\x12\n\nrequest_id\x18\x07 \x01(\t\"h\n\nJobChanged\x12\x0e\n\x06job_id\x18\x01 \x01(\t\x12\x0c\n\x04name\x18\x02 \x01(\t\x12\x14\n\x0cworkflow_ids\x18\x03 \x03(\t\x12\x12\n\nchanged_by\x18\x04 \x01(\t\x12\x12\n\nrequest_id\x18\x05 \x01(\t\"D\n\nJobDeleted\x12\x0e\n\x06job_id\x18\x01 \x01(\t\x12\x12\n\ndeleted_by\x18\x02 \x01(\t\x12\x12\n\nrequest_id\x18\x03 \x01(\t\"s\n\x17RegistryRequestRejected\x12\x12\n\nrequest_id\x18\x01 \x01(\t\x12\x17\n\x0forganization_id\x18\x02 \x01(\t\x12\x0c\n\x04\x63ode\x18\x03 \x01(\t\x12\x0f\n\x07message\x18\x04 \x01(\t\x12\x0c\n\x04path\x18\x05 \x01(\tb\x06proto3')
+DESCRIPTOR = _descriptor_pool.Default().AddSerializedFile(b'\n\x16\x63ontracts/v1/job.proto\x12\x0c\x63ontracts.v1\"\x93\x01\n\nJobCreated\x12\x0e\n\x06job_id\x18\x01 \x01(\t\x12\x17\n\x0forganization_id\x18\x02 \x01(\t\x12\x0c\n\x04name\x18\x03 \x01(\t\x12\x10\n\x08provider\x18\x04 \x01(\t\x12\x14\n\x0cworkflow_ids\x18\x05 \x03(\t\x12\x12\n\ncreated_by\x18\x06 \x01(\t\x12\x12\n\nrequest_id\x18\x07 \x01(\t\"h\n\nJobChanged\x12\x0e\n\x06job_id\x18\x01 \x01(\t\x12\x0c\n\x04name\x18\x02 \x01(\t\x12\x14\n\x0cworkflow_ids\x18\x03 \x03(\t\x12\x12\n\nchanged_by\x18\x04 \x01(\t\x12\x12\n\nrequest_id\x18\x05 \x01(\t\"D\n\nJobDeleted\x12\x0e\n\x06job_id\x18\x01 \x01(\t\x12\x12\n\ndeleted_by\x18\x02 \x01(\t\x12\x12\n\nrequest_id\x18\x03 \x01(\t\"\x86\x01\n\x17RegistryRequestRejected\x12\x12\n\nrequest_id\x18\x01 \x01(\t\x12\x17\n\x0forganization_id\x18\x02 \x01(\t\x12\x0c\n\x04\x63ode\x18\x03 \x01(\t\x12\x0f\n\x07message\x18\x04 \x01(\t\x12\x0c\n\x04path\x18\x05 \x01(\t\x12\x11\n\tin_use_by\x18\x06 \x03(\tb\x06proto3')
 
 _globals = globals()
 _builder.BuildMessageAndEnumDescriptors(DESCRIPTOR, _globals)
@@ -37,6 +37,6 @@ if not _descriptor._USE_C_DESCRIPTORS:
   _globals['_JOBCHANGED']._serialized_end=294
   _globals['_JOBDELETED']._serialized_start=296
   _globals['_JOBDELETED']._serialized_end=364
-  _globals['_REGISTRYREQUESTREJECTED']._serialized_start=366
-  _globals['_REGISTRYREQUESTREJECTED']._serialized_end=481
+  _globals['_REGISTRYREQUESTREJECTED']._serialized_start=367
+  _globals['_REGISTRYREQUESTREJECTED']._serialized_end=501
 # @@protoc_insertion_point(module_scope)

@@ -149,6 +149,7 @@ class RegistryRequestRejected(_message.Message):
     CODE_FIELD_NUMBER: _builtins.int
     MESSAGE_FIELD_NUMBER: _builtins.int
     PATH_FIELD_NUMBER: _builtins.int
+    IN_USE_BY_FIELD_NUMBER: _builtins.int
     request_id: _builtins.str
     """The request that led here; its outcome is found by it."""
     organization_id: _builtins.str
@@ -159,6 +160,10 @@ class RegistryRequestRejected(_message.Message):
     """Text for people; not stable."""
     path: _builtins.str
     """JSON Pointer to the spot in what was sent. Empty: the whole."""
+    @_builtins.property
+    def in_use_by(self) -> _containers.RepeatedScalarFieldContainer[_builtins.str]:
+        """Ids of the entities that stand in the way, such as the jobs that name a workflow. At most 20."""
+
     def __init__(
         self,
         *,
@@ -167,10 +172,11 @@ class RegistryRequestRejected(_message.Message):
         code: _builtins.str = ...,
         message: _builtins.str = ...,
         path: _builtins.str = ...,
+        in_use_by: _abc.Iterable[_builtins.str] | None = ...,
     ) -> None: ...
     _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["code", b"code", "message", b"message", "organization_id", b"organization_id", "path", b"path", "request_id", b"request_id"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["code", b"code", "in_use_by", b"in_use_by", "message", b"message", "organization_id", b"organization_id", "path", b"path", "request_id", b"request_id"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 
