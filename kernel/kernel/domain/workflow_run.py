@@ -124,6 +124,12 @@ class WorkflowRunCreated:
     """The login that it uses, one run at a time. Empty: none."""
     pool: str = ""
     """Kind of slot that it needs: `browser` or `light`. Empty in what an earlier version has written."""
+    stop_after_step: str = ""
+    """Id of the step after which the run ends, completed. Empty: it goes to its end."""
+    keep_open_seconds: int = 0
+    """How long the page stays open behind the end of the run."""
+    trace: bool = False
+    """A trace of the whole run is kept as an artifact."""
 
 
 @dataclass(frozen=True, slots=True)

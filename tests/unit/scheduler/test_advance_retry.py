@@ -9,6 +9,7 @@ import pytest
 from kernel.domain.artifact import ArtifactCreated
 from kernel.domain.ids import ConnectionId, WorkflowRunId
 from kernel.domain.job_run import JobRunCompleted, JobRunCreated, RunPlanned, RunRequestRejected
+from kernel.domain.plan import RunOptions
 from kernel.domain.task import ConnectionReleased, TaskRequested
 from kernel.domain.values import Failure, Sealed
 from kernel.domain.workflow_run import (
@@ -70,12 +71,14 @@ def test_a_run_cannot_begin_outside_its_order(position: int) -> None:
 
 def test_the_facts_of_a_run_keep_its_inputs_its_login_and_what_it_repeats() -> None:
     job = job_run_requested("r2", 2)
-    plan = tuple(replace(one, inputs=BODY, retry_of=WorkflowRunId("old")) for one in job.plan)
+    options = RunOptions(test_mode=True, stop_after_step="pay", keep_open_seconds=60, trace=True)
+    plan = tuple(replace(one, inputs=BODY, retry_of=WorkflowRunId("old"), options=options) for one in job.plan)
     events = Bench(Advance()).when("r2", replace(job, plan=plan))
     assert only(events, JobRunCreated).inputs == (BODY, BODY)
     created = only(events, WorkflowRunCreated)
     assert (created.inputs, created.connection_id, created.pool) == (BODY, "login-1", "browser")
     assert created.retry_of == "old"
+    assert (created.stop_after_step, created.keep_open_seconds, created.trace) == ("pay", 60, True)
 
 
 # ---------------------------------------------------------------- until when it waits

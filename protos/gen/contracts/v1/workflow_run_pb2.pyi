@@ -124,6 +124,9 @@ class WorkflowRunCreated(_message.Message):
     INPUTS_FIELD_NUMBER: _builtins.int
     CONNECTION_ID_FIELD_NUMBER: _builtins.int
     POOL_FIELD_NUMBER: _builtins.int
+    STOP_AFTER_STEP_FIELD_NUMBER: _builtins.int
+    KEEP_OPEN_SECONDS_FIELD_NUMBER: _builtins.int
+    TRACE_FIELD_NUMBER: _builtins.int
     workflow_run_id: _builtins.str
     """Identifies the workflow run."""
     job_run_id: _builtins.str
@@ -152,6 +155,12 @@ class WorkflowRunCreated(_message.Message):
     """The login that it uses, one run at a time. Empty: none."""
     pool: _builtins.str
     """Kind of slot that it needs: `browser` or `light`. Empty in what an earlier version has written."""
+    stop_after_step: _builtins.str
+    """Id of the step after which the run ends, completed. Empty: it goes to its end."""
+    keep_open_seconds: _builtins.int
+    """How long the page stays open behind the end of the run, in seconds. 0: not at all."""
+    trace: _builtins.bool
+    """True when a trace of the whole run is kept as an artifact."""
     @_builtins.property
     def external_id(self) -> _values_pb2.Sealed:
         """The caller's own id of the end customer, sealed. Empty box: none given."""
@@ -179,10 +188,13 @@ class WorkflowRunCreated(_message.Message):
         inputs: _values_pb2.SealedBody | None = ...,
         connection_id: _builtins.str = ...,
         pool: _builtins.str = ...,
+        stop_after_step: _builtins.str = ...,
+        keep_open_seconds: _builtins.int = ...,
+        trace: _builtins.bool = ...,
     ) -> None: ...
     _HasFieldArgType: _TypeAlias = _typing.Literal["external_id", b"external_id", "inputs", b"inputs"]  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["connection_id", b"connection_id", "created_by", b"created_by", "external_id", b"external_id", "inputs", b"inputs", "job_run_id", b"job_run_id", "organization_id", b"organization_id", "pool", b"pool", "position", b"position", "provider", b"provider", "request_id", b"request_id", "retry_of", b"retry_of", "revision", b"revision", "subject_id", b"subject_id", "test_mode", b"test_mode", "workflow_id", b"workflow_id", "workflow_run_id", b"workflow_run_id"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["connection_id", b"connection_id", "created_by", b"created_by", "external_id", b"external_id", "inputs", b"inputs", "job_run_id", b"job_run_id", "keep_open_seconds", b"keep_open_seconds", "organization_id", b"organization_id", "pool", b"pool", "position", b"position", "provider", b"provider", "request_id", b"request_id", "retry_of", b"retry_of", "revision", b"revision", "stop_after_step", b"stop_after_step", "subject_id", b"subject_id", "test_mode", b"test_mode", "trace", b"trace", "workflow_id", b"workflow_id", "workflow_run_id", b"workflow_run_id"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 

@@ -107,6 +107,9 @@ class Pen:
                 inputs=workflow.inputs,
                 connection_id=workflow.connection_id,
                 pool=workflow.pool,
+                stop_after_step=workflow.options.stop_after_step,
+                keep_open_seconds=workflow.options.keep_open_seconds,
+                trace=workflow.options.trace,
             )
         )
 
