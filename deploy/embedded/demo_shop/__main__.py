@@ -10,9 +10,18 @@ from pathlib import Path
 
 from demo_shop.shop import ShopSettings, start_shop
 
+MANAGER, MANAGER_PASSWORD = "manager", "corner-manager"
+MANAGER_SEED = "MNXXE3TFOIWWO33PMRZS2ZDFNVXS2MBR"
+"""The second account has an authenticator app, for the examples; it is no secret."""
+
 
 async def _run(arguments: argparse.Namespace) -> None:
-    settings = ShopSettings(accounts={arguments.user: arguments.password}, mfa=arguments.mfa, admin=arguments.admin)
+    settings = ShopSettings(
+        accounts={arguments.user: arguments.password, MANAGER: MANAGER_PASSWORD},
+        seeds={MANAGER: MANAGER_SEED},
+        mfa=arguments.mfa,
+        admin=arguments.admin,
+    )
     shop = await start_shop(arguments.host, arguments.port, settings, arguments.log)
     ended = asyncio.Event()
     for number in (signal.SIGTERM, signal.SIGINT):

@@ -13,10 +13,11 @@ _CUSTOMERS = (
     "Adler & Sons", "Beacon Bakery", "Café Marmot", "Dune Surf Hire", "Elm Street Books", "Fern Florists",
     "Grünwald Optics", "Harbour Diner", "Iris Ceramics", "Juniper Bar", "Kite & Co.", "Larkspur School",
 )  # fmt: skip
-_GOODS = (
+GOODS = (
     ("Paper bags, 100", 1290), ("Olive oil, 5 l", 4850), ("Candles, 24", 2199), ("Tea towels, 6", 1745),
     ("Storage jars, 12", 3360), ("Hand soap, 1 l", 895), ("Coffee beans, 2 kg", 3990),
 )  # fmt: skip
+"""Name and price in cents."""
 _STATUSES = ("Delivered", "Delivered", "Shipped", "Delivered", "Processing", "Delivered", "Returned")
 _NEWEST = date(2026, 9, 30)
 
@@ -50,7 +51,7 @@ class Order:
 
 
 def _order(index: int) -> Order:
-    goods = [_GOODS[(index + step * 2) % len(_GOODS)] for step in range(1 + index * 5 % 3)]
+    goods = [GOODS[(index + step * 2) % len(GOODS)] for step in range(1 + index * 5 % 3)]
     lines = tuple(Line(name, 1 + (index * 7 + step) % 5, price) for step, (name, price) in enumerate(goods))
     return Order(
         id=f"CG-{1060 - index}",

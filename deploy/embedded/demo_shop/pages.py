@@ -32,8 +32,8 @@ a { color: var(--accent); text-underline-offset: .2em; }
 main:has(.narrow) h1 { max-width: 24rem; margin: 2rem auto 1rem; }
 @media (max-width: 40rem) { .card { padding: 1rem; } }
 label { display: block; font-weight: 600; margin: 1rem 0 .25rem; }
-input { width: 100%; font: inherit; padding: .55rem .7rem; border: 1px solid var(--line); border-radius: .5rem;
-  background: var(--paper); color: inherit; }
+input, textarea { width: 100%; font: inherit; padding: .55rem .7rem; border: 1px solid var(--line);
+  border-radius: .5rem; background: var(--paper); color: inherit; }
 button, .button { display: inline-block; font: inherit; font-weight: 600; padding: .55rem 1.1rem; border: 0;
   border-radius: .5rem; background: var(--accent); color: var(--on-accent); text-decoration: none; cursor: pointer; }
 button.quiet { background: none; color: var(--accent); padding: .25rem 0; font-weight: 400;
@@ -41,6 +41,8 @@ button.quiet { background: none; color: var(--accent); padding: .25rem 0; font-w
 :focus-visible { outline: 3px solid var(--accent); outline-offset: 2px; }
 form .button-row { margin-top: 1.5rem; }
 .note { padding: .7rem 1rem; border-radius: .5rem; background: var(--good-paper); }
+small { color: var(--soft); }
+.fault { color: var(--bad); margin: .25rem 0 0; }
 .note.bad { background: var(--bad-paper); color: var(--bad); }
 .tools { display: flex; flex-wrap: wrap; gap: .75rem 1rem; align-items: center; margin-bottom: 1rem; }
 .tools p { margin: 0; color: var(--soft); flex: 1 1 14rem; }
@@ -56,13 +58,14 @@ dt { color: var(--soft); } dd { margin: 0; }
 """
 
 
-def _page(title: str, body: str, account: str = "") -> bytes:
+def page(title: str, body: str, account: str = "") -> bytes:
+    """A whole page around `body`, with the menu of `account` if there is one."""
     menu = (
         '<nav aria-label="Main"><a href="/orders">Orders</a><a href="/exports/new">Export</a></nav>'
         f'<form method="post" action="/logout"><span>{escape(account)}</span>'
         '<button class="quiet">Log out</button></form>'
         if account
-        else ""
+        else '<nav aria-label="Main"><a href="/prices">Prices</a><a href="/messages/new">Write to us</a></nav>'
     )
     return (
         '<!doctype html><html lang="en"><head><meta charset="utf-8">'
@@ -76,7 +79,7 @@ def _page(title: str, body: str, account: str = "") -> bytes:
 
 def login_page(problem: str = "", username: str = "", following: str = "") -> bytes:
     """User and password."""
-    return _page(
+    return page(
         "Log in",
         f'<div class="card narrow">{_problem(problem)}<form method="post" action="/login">'
         f'<input type="hidden" name="next" value="{escape(following)}">'
@@ -88,11 +91,16 @@ def login_page(problem: str = "", username: str = "", following: str = "") -> by
     )
 
 
-def code_page(problem: str = "") -> bytes:
+def code_page(problem: str = "", *, by_app: bool = False) -> bytes:
     """The one-time code after the password."""
-    return _page(
+    hint = (
+        "Your authenticator app shows a code of six digits."
+        if by_app
+        else "We sent a code of six digits to your phone."
+    )
+    return page(
         "Check your phone",
-        f'<div class="card narrow">{_problem(problem)}<p>We sent a code of six digits to your phone.</p>'
+        f'<div class="card narrow">{_problem(problem)}<p>{hint}: a code of six digits.</p>'
         '<form method="post" action="/login/code"><label for="code">One-time code</label>'
         '<input id="code" name="code" inputmode="numeric" autocomplete="one-time-code" required maxlength="6">'
         '<div class="button-row"><button>Confirm</button></div></form></div>',
@@ -106,7 +114,7 @@ def orders_page(account: str, number: int, page_size: int) -> bytes:
     rows = "".join(_order_row(order) for order in ORDERS[first : first + page_size])
     previous = f'<a rel="prev" href="/orders?page={number - 1}">Previous</a>' if number > 1 else "<span></span>"
     following = f'<a rel="next" href="/orders?page={number + 1}">Next</a>' if number < pages else "<span></span>"
-    return _page(
+    return page(
         "Orders",
         f'<div class="tools"><p>{len(ORDERS)} orders, newest first</p>'
         '<a class="button" href="/orders/export.csv" download>Download CSV</a></div>'
@@ -135,7 +143,7 @@ def order_page(account: str, order: Order) -> bytes:
         f'<td class="number">{money(line.price_cents)}</td><td class="number">{money(line.total_cents)}</td></tr>'
         for line in order.lines
     )
-    return _page(
+    return page(
         f"Order {order.id}",
         f'<div class="card"><dl><dt>Customer</dt><dd>{escape(order.customer)}</dd><dt>Date</dt>'
         f"<dd>{order.day.isoformat()}</dd><dt>Status</dt><dd>{order.status}</dd><dt>Total</dt>"
@@ -161,7 +169,7 @@ def export_page(account: str, export: Export, *, is_confirmation: bool = False) 
         moment = datetime.fromtimestamp(export.collected_at, UTC).strftime("%Y-%m-%d %H:%M:%S UTC")
         action = f'<p class="note" role="status">This export was collected on {moment}.</p>'
     thanks = "<p>Thank you. Your books are up to date.</p>" if is_confirmation else ""
-    return _page(
+    return page(
         f"Export {export.id}",
         f'{thanks}<div class="card"><dl><dt>Reference</dt><dd>{escape(export.run_ref)}</dd><dt>Orders</dt>'
         f"<dd>{len(ORDERS)}</dd><dt>State</dt><dd>{state}</dd></dl>{action}</div>",
@@ -171,7 +179,7 @@ def export_page(account: str, export: Export, *, is_confirmation: bool = False) 
 
 def error_page(title: str, text: str, account: str = "") -> bytes:
     """Something is not there, or went wrong."""
-    return _page(title, f'<div class="card"><p>{escape(text)}</p><p><a href="/">To the shop</a></p></div>', account)
+    return page(title, f'<div class="card"><p>{escape(text)}</p><p><a href="/">To the shop</a></p></div>', account)
 
 
 def _problem(text: str) -> str:

@@ -1,6 +1,8 @@
 """The shop itself: its routes, its switches, and starting it beside whatever else runs on the loop.
 
-    /login, /login/code      password, and a one-time code where that is switched on
+    /prices, /messages/new   for anybody: a price list, and a form for a message
+    /messages?reference=REF  what was received under a reference
+    /login, /login/code      password, and a one-time code where that is switched on or the account has an app for it
     /orders, /orders/ID      a table of three pages; details; an invoice as PDF; everything as CSV
     /exports/new?ref=REF     makes or shows the account's export for REF; without REF the one not yet collected
     /exports/latest, /exports/ID     its state, and the button that marks it as collected
@@ -21,11 +23,13 @@ from dataclasses import dataclass, field, fields, replace
 from pathlib import Path
 from urllib.parse import quote
 
-from demo_shop import pages
+from demo_shop import front, pages
 from demo_shop.exports import ExportBook
 from demo_shop.invoice_pdf import invoice_pdf
+from demo_shop.messages import MessageBook, faults
 from demo_shop.orders import ORDERS, orders_csv
 from demo_shop.session import COOKIE, Session, one_time_code, read_key, seal, unseal
+from demo_shop.totp import Codes
 from demo_shop.web import Dropped, Request, Response, redirect, serve_connection
 
 _ORDERS_BY_ID = {order.id: order for order in ORDERS}
@@ -38,6 +42,8 @@ class ShopSettings:
 
     accounts: Mapping[str, str] = field(default_factory=lambda: {"demo": "corner-goods"})
     """User name to password."""
+    seeds: Mapping[str, str] = field(default_factory=dict)
+    """User name to the base32 seed of its authenticator app."""
     page_size: int = 20
     delay_ms: int = 0
     """Added to every answer."""
@@ -61,6 +67,9 @@ class Shop:
         self._now = now
         self._book = ExportBook(log_path)
         self._book.read()
+        self._messages = MessageBook(log_path.with_suffix(".messages.jsonl"))
+        self._messages.read()
+        self._codes = Codes()
         self._key = read_key(log_path.with_suffix(".key"))
         self._turns: Counter[str] = Counter()
         self._requests = 0
@@ -104,7 +113,15 @@ class Shop:
         failure = await self._misbehave()
         if failure is not None:
             return failure
-        session = self._session(request)
+        match request.method, request.path:
+            case "GET", "/prices":
+                return Response(front.prices_page())
+            case _, "/messages" | "/messages/new":
+                return await self._serve_messages(request)
+            case _:
+                return await self._serve_customer(request, self._session(request))
+
+    async def _serve_customer(self, request: Request, session: Session | None) -> Response:
         match request.method, request.path:
             case "GET", "/login":
                 return Response(pages.login_page(following=request.query.get("next", "")))
@@ -113,7 +130,9 @@ class Shop:
             case "POST", "/logout":
                 return redirect("/login", _cookie("", 0))
             case method, "/login/code" if session is not None:
-                return self._confirm(request, session) if method == "POST" else Response(pages.code_page())
+                if method == "POST":
+                    return self._confirm(request, session)
+                return Response(pages.code_page(by_app=session.account in self.settings.seeds))
             case _ if session is None or not session.is_complete:
                 return redirect(f"/login?next={quote(request.path, safe='')}")
             case _:
@@ -142,18 +161,39 @@ class Shop:
         if expected is None or not hmac.compare_digest(expected.encode(), given.encode()):
             page = pages.login_page("User name or password is wrong.", account, following)
             return Response(page, status=401)
-        session = Session(account, self._now(), is_complete=not self.settings.mfa)
-        where = "/login/code" if self.settings.mfa else _inside(following)
+        wants_code = self.settings.mfa or account in self.settings.seeds
+        session = Session(account, self._now(), is_complete=not wants_code)
+        where = "/login/code" if wants_code else _inside(following)
         return redirect(where, self._cookie_of(session))
 
     def _confirm(self, request: Request, session: Session) -> Response:
-        if not hmac.compare_digest(self.code(session.account), request.form.get("code", "").strip()):
-            return Response(pages.code_page("This code is wrong or was used before."), status=401)
+        seed = self.settings.seeds.get(session.account, "")
+        if not self._takes(session.account, seed, request.form.get("code", "").strip()):
+            page = pages.code_page("This code is wrong or was used before.", by_app=bool(seed))
+            return Response(page, status=401)
         self._turns[session.account] += 1
         return redirect("/orders", self._cookie_of(replace(session, is_complete=True)))
 
+    def _takes(self, account: str, seed: str, code: str) -> bool:
+        if seed:
+            return self._codes.take(account, seed, code, self._now())
+        return hmac.compare_digest(self.code(account), code)
+
     def _cookie_of(self, session: Session) -> tuple[str, str]:
         return _cookie(seal(session, self._key), int(self.settings.session_seconds))
+
+    async def _serve_messages(self, request: Request) -> Response:
+        if request.path == "/messages":
+            reference = request.query.get("reference", "")
+            is_thanks = "thanks" in request.query
+            return Response(front.messages_page(reference, self._messages.of(reference), is_thanks=is_thanks))
+        if request.method == "GET":
+            return Response(front.message_form({}, {}))
+        wrong = faults(request.form)
+        if wrong:
+            return Response(front.message_form(request.form, wrong), status=422)
+        message = await self._messages.leave(request.form, self._now())
+        return redirect(f"/messages?reference={quote(message.reference, safe='')}&thanks=1")
 
     async def _serve_account(self, request: Request, account: str) -> Response:
         match request.method, request.path.strip("/").split("/"):
@@ -200,7 +240,7 @@ class Shop:
 
     def _administer(self, request: Request) -> Response:
         if request.method == "POST":
-            numbers = {f.name for f in fields(ShopSettings)} - {"accounts", "admin"}
+            numbers = {f.name for f in fields(ShopSettings)} - {"accounts", "admin", "seeds"}
             changes = {name: float(value) for name, value in request.form.items() if name in numbers}
             exact = {name: value if name == "session_seconds" else int(value) for name, value in changes.items()}
             self.settings = replace(self.settings, **exact)  # type: ignore[arg-type]  # checked by name above

@@ -18,9 +18,11 @@ import httpx
 import pypdf
 import pytest
 
-from demo_shop.orders import ORDERS, money
+from demo_shop.messages import MessageBook
+from demo_shop.orders import GOODS, ORDERS, money
 from demo_shop.session import Session, unseal
 from demo_shop.shop import Shop, ShopSettings, start_shop
+from demo_shop.totp import totp_code
 from kernel.domain.plan import WorkflowType
 from kernel.steps.check import check_document
 
@@ -274,3 +276,40 @@ def test_it_runs_alone_and_starts_fast(tmp_path: Path) -> None:
 def test_the_shipped_workflows_may_be_saved(name: str, type_: WorkflowType) -> None:
     document = json.loads(files("demo_shop").joinpath("workflows", f"{name}.json").read_text())
     assert check_document(document, workflow_type=type_) == []
+
+
+async def test_an_account_with_an_app_takes_the_code_of_a_window_once(visit: Visit, time: list[float]) -> None:
+    seed = "GEZDGNBVGY3TQOJQGEZDGNBVGY3TQOJQ"  # the seed of RFC 6238, appendix B
+    visit.shop.settings = ShopSettings(seeds={"demo": seed})
+    time[0] = 1_111_111_109.0
+    assert totp_code(seed, int(time[0] // 30)) == "081804"
+    assert (await visit.log_in()).url.path == "/login/code"
+    assert (await visit.client.post("/login/code", data={"code": "000000"})).status_code == 401
+    assert (await visit.client.post("/login/code", data={"code": "081804"})).url.path == "/orders"
+    await visit.log_in()
+    assert (await visit.client.post("/login/code", data={"code": "081804"})).status_code == 401
+    time[0] += 30
+    later = totp_code(seed, int(time[0] // 30))
+    assert (await visit.client.post("/login/code", data={"code": later})).url.path == "/orders"
+
+
+async def test_anybody_sees_the_prices(visit: Visit) -> None:
+    page = await visit.client.get("/prices")
+    assert (page.url.path, page.status_code) == ("/prices", 200)
+    assert page.text.count("<tr>") == 1 + len(GOODS)
+
+
+async def test_a_message_says_what_is_wrong_with_it_and_is_then_received_once(visit: Visit, tmp_path: Path) -> None:
+    refused = await visit.client.post("/messages/new", data={"name": "", "order": "CG-1", "text": ""})
+    assert refused.status_code == 422
+    for said in ("Please tell us your name.", "We do not know this order.", "Please write a message"):
+        assert said in refused.text
+    good = {"reference": "r <1>", "name": "Ada", "order": "CG-1042", "text": "Where is <it>?"}
+    received = await visit.client.post("/messages/new", data=good)
+    assert "Thank you. Your message was received." in received.text
+    found = await visit.client.get("/messages", params={"reference": "r <1>"})
+    assert "1 received under reference r &lt;1&gt;." in found.text
+    assert "Where is &lt;it&gt;?" in found.text
+    book = MessageBook(visit.log.with_suffix(".messages.jsonl"))
+    book.read()
+    assert [message.text for message in book.of("r <1>")] == ["Where is <it>?"]
