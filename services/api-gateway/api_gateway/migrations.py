@@ -7,8 +7,10 @@ columns.
 
 from __future__ import annotations
 
+from itertools import chain
 from typing import Literal
 
+from api_gateway.counting import COUNTED, statements
 from kernel.sql.port import Migration
 
 _READ_MODELS = """
@@ -110,6 +112,27 @@ ALTER TABLE providers ADD COLUMN deleted_ms BIGINT NOT NULL DEFAULT 0;
 UPDATE providers SET created_ms = updated_ms
 """
 
+_LISTS = """
+DROP INDEX job_runs_newest;
+CREATE INDEX job_runs_listed ON job_runs (organization_id, test_mode, status, created_ms DESC, id DESC);
+CREATE INDEX job_runs_of_job ON job_runs (organization_id, job_id, test_mode, status, created_ms DESC, id DESC);
+CREATE INDEX job_runs_of_customer ON job_runs (organization_id, subject_id, created_ms DESC, id DESC)
+  WHERE length(external_id) > 0;
+DROP INDEX workflow_runs_newest;
+CREATE INDEX workflow_runs_listed ON workflow_runs (organization_id, test_mode, status, created_ms DESC, id DESC);
+CREATE INDEX workflow_runs_of_workflow ON workflow_runs (
+  organization_id, workflow_id, test_mode, status, created_ms DESC, id DESC);
+CREATE INDEX workflow_runs_of_customer ON workflow_runs (organization_id, subject_id, created_ms DESC, id DESC)
+  WHERE length(external_id) > 0;
+DROP INDEX artifacts_newest;
+CREATE INDEX artifacts_listed ON artifacts (organization_id, type, created_ms DESC, id DESC);
+CREATE INDEX artifacts_of_workflow ON artifacts (organization_id, workflow_id, type, created_ms DESC, id DESC);
+CREATE INDEX artifacts_of_job_run ON artifacts (job_run_id, created_ms DESC, id DESC) WHERE job_run_id <> '';
+DROP INDEX input_requests_newest;
+CREATE INDEX input_requests_listed ON input_requests (organization_id, status, created_ms DESC, id DESC)
+"""
+"""What each list is found and merged by; see `api_gateway.listing`."""
+
 
 def migrations(dialect: Literal["sqlite", "postgres"]) -> tuple[Migration, ...]:
     """The numbered migrations of component `api_gateway`, for `kernel.sql.port.migrate`."""
@@ -117,9 +140,12 @@ def migrations(dialect: Literal["sqlite", "postgres"]) -> tuple[Migration, ...]:
         ("read_models", _READ_MODELS),
         ("own_records", _OWN_RECORDS),
         ("deleted_definitions", _DELETED_DEFINITIONS),
+        ("lists", _LISTS),
     )
     words = {"blob": "BLOB", "keyed": "WITHOUT ROWID"} if dialect == "sqlite" else {"blob": "BYTEA", "keyed": ""}
+    parts = [(name, tuple(part.strip() for part in text.format(**words).split(";\n"))) for name, text in texts]
+    counts = tuple(chain.from_iterable(statements(counted, dialect) for counted in COUNTED))
     return tuple(
-        Migration("api_gateway", number, name, tuple(part.strip() for part in text.format(**words).split(";\n")))
-        for number, (name, text) in enumerate(texts, start=1)
+        Migration("api_gateway", number, name, its)
+        for number, (name, its) in enumerate([*parts, ("list_counts", counts)], start=1)
     )

@@ -15,6 +15,7 @@ from itertools import chain
 
 import structlog
 
+from api_gateway.counting import COUNTED
 from api_gateway.projections import catalog
 from api_gateway.projections.change import Cell, Change, Fact, Kind, Table
 from api_gateway.waiting import Waiters
@@ -31,7 +32,8 @@ REMEMBERED_STREAMS_MAX = 20_000
 READ_WAIT_SECONDS = 30.0
 RETRY_SECONDS = 0.2
 _IN_CLAUSE_MAX = 500
-_BUILD_TABLES = ("projected_streams", "projection_positions")
+_BUILD_TABLES = ("projected_streams", "projection_positions", *(counted.cells for counted in COUNTED))
+"""Emptied after the rows, whose going moves the cells."""
 _ROWS_PER_STATEMENT = (32, 16, 8, 4, 2, 1)
 """Few sizes, so that few texts are to be prepared; a statement of many rows spares many trips to the database."""
 _STREAMS = Table("projected_streams", ("topic", "stream"))

@@ -8,12 +8,13 @@ from __future__ import annotations
 
 import hashlib
 import json
-from collections.abc import Awaitable, Callable, Mapping
+from collections.abc import Awaitable, Callable
 from dataclasses import dataclass
 from typing import Any, Generic, TypeVar
 
 import msgspec
 
+from api_gateway import listing
 from api_gateway.answers import (
     ArtifactAnswer,
     EventAnswer,
@@ -26,6 +27,7 @@ from api_gateway.answers import (
     WorkflowRunAnswer,
 )
 from api_gateway.event_data import failure_of, public_data
+from api_gateway.listing import LIKE, Where, Window
 from api_gateway.projections import workflow_runs
 from api_gateway.projections.change import Fact
 from kernel.domain.ids import OrganizationId, SubjectId
@@ -97,17 +99,10 @@ _STEP = (
     "attempt, path, step_id, name, kind, effect, status, tries, started_ms, finished_ms, error_code, error_message,"
     " screenshot_artifact_id"
 )
+_RUNS_OF_JOB_RUN = "SELECT id FROM workflow_runs WHERE job_run_id = ? AND job_run_id <> '' ORDER BY position"
+"""The second condition is that of the index, which is not used without it."""
 EVENTS_MAX = 100
-_LIKE = "LIKE"
 _CROCKFORD = "0123456789ABCDEFGHJKMNPQRSTVWXYZ"
-
-
-@dataclass(frozen=True, slots=True)
-class Window:
-    """Which part of a list: `limit` rows behind the first `offset`, newest first."""
-
-    limit: int
-    offset: int
 
 
 @dataclass(frozen=True, slots=True)
@@ -125,10 +120,6 @@ class RunPlace:
     root_run_id: str
     subject_id: str
     status: WorkflowRunStatus
-
-
-Where = Mapping[str, str | int | tuple[str, ...] | None]
-"""Column to wanted value, or to any of several; None leaves the column open."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -160,7 +151,7 @@ class Queries:
     ) -> Listing[JobAnswer]:
         """Jobs, newest first; `workflow_id` (a checked UUID) picks those that list it."""
         like = None if workflow_id is None else f'%"{workflow_id}"%'
-        where: Where = {"provider": provider, f"workflow_ids {_LIKE}": like}
+        where: Where = {"provider": provider, f"workflow_ids {LIKE}": like}
         return await self._list(_JOB, organization, where, window, _plainly(_job))
 
     # ---------------------------------------------------------------- runs
@@ -256,17 +247,16 @@ class Queries:
     async def _list(
         self, source: _Source, organization: OrganizationId, where: Where, window: Window, answer: Answer[T]
     ) -> Listing[T]:
-        conditions, params = _conditions({"organization_id": organization, **where})
-        total = await self.db.fetch_one(
-            f"SELECT count(*) FROM {source.table} WHERE {conditions}",  # noqa: S608 (our own names)
-            params,
-        )
-        rows = await self.db.fetch_all(
-            f"SELECT {source.columns} FROM {source.table} WHERE {conditions}"  # noqa: S608 (our own names)
-            " ORDER BY created_ms DESC, id DESC LIMIT ? OFFSET ?",
-            (*params, window.limit, window.offset),
-        )
-        return Listing([await answer(row) for row in rows], total[0] if total else 0)
+        listed = listing.LISTED[source.table]
+        where = {"organization_id": organization, **where}
+        counted = await self.db.fetch_one(*listing.total(listed, where))
+        total = int(counted[0]) if counted else 0
+        if window.offset >= total:
+            return Listing([], total)
+        ask = listing.seen_values(listed, where)
+        seen = [] if ask is None else [row[0] for row in await self.db.fetch_all(*ask)]
+        rows = await self.db.fetch_all(*listing.page(listed, source.columns, where, window, count=total, seen=seen))
+        return Listing([await answer(row) for row in rows], total)
 
     # ---------------------------------------------------------------- answers
 
@@ -276,7 +266,7 @@ class Queries:
             created_by, created_ms, updated_ms, started_ms, completed_ms, code, message, step_id, step_name, failed_run,
         ) = row  # fmt: skip
         order: list[str] = json.loads(workflow_ids)
-        runs = await self.db.fetch_all("SELECT id FROM workflow_runs WHERE job_run_id = ? ORDER BY position", (id_,))
+        runs = await self.db.fetch_all(_RUNS_OF_JOB_RUN, (id_,))
         return JobRunAnswer(
             id=id_,
             job_id=job_id,
@@ -382,20 +372,6 @@ class Queries:
             return await sealer.open_text(Sealed(SubjectId(subject), bytes(box)))
         except SecretUnavailable:
             return ""
-
-
-def _conditions(where: Where) -> tuple[str, tuple[str | int, ...]]:
-    """SQL and its parameters."""
-    texts: list[str] = []
-    params: list[str | int] = []
-    for column, wanted in where.items():
-        if isinstance(wanted, tuple):
-            texts.append(f"{column} IN ({', '.join('?' * len(wanted))})")
-            params.extend(wanted)
-        elif wanted is not None:
-            texts.append(f"{column} ?" if column.endswith(_LIKE) else f"{column} = ?")
-            params.append(wanted)
-    return " AND ".join(texts), tuple(params)
 
 
 def _plainly(make: Callable[[Row], T]) -> Answer[T]:

@@ -16,7 +16,7 @@ from litestar.response import Stream
 
 from api_gateway import signed_url
 from api_gateway.answers import ArtifactAnswer
-from api_gateway.queries import Where
+from api_gateway.listing import Where
 from api_gateway.signed_url import Grant
 from api_gateway.surfaces.access import AnyRequest, gateway_of, needs_read, principal_of
 from api_gateway.surfaces.api_v2.about import About, Param, uuid_query

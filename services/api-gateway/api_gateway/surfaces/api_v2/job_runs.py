@@ -6,7 +6,7 @@ from litestar import Response, get, post
 from litestar.params import FromPath
 
 from api_gateway.commands import StartInputs
-from api_gateway.queries import Where
+from api_gateway.listing import Where
 from api_gateway.surfaces.access import AnyRequest, gateway_of, needs_read, needs_write, principal_of
 from api_gateway.surfaces.api_v2.about import FLAG_SCHEMA, About, Param, uuid_query
 from api_gateway.surfaces.api_v2.reading import (

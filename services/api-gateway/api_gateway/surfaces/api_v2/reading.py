@@ -12,7 +12,8 @@ import msgspec
 from litestar import Response
 
 from api_gateway.idempotency import Claim, StoredAnswer, claim_of
-from api_gateway.queries import Listing, Window
+from api_gateway.listing import Window
+from api_gateway.queries import Listing
 from api_gateway.surfaces.access import AnyRequest, gateway_of, principal_of
 from api_gateway.surfaces.api_v2 import errors
 from api_gateway.surfaces.api_v2.views import UUID_PATTERN, Page

@@ -7,7 +7,7 @@ from litestar.params import FromPath
 from msgspec import UNSET
 
 from api_gateway.definition_commands import NewWorkflow, WorkflowChange
-from api_gateway.queries import Where
+from api_gateway.listing import Where
 from api_gateway.surfaces.access import AnyRequest, gateway_of, needs_read, needs_write, principal_of
 from api_gateway.surfaces.api_v2.about import About, Param
 from api_gateway.surfaces.api_v2.reading import (

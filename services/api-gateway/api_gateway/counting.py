@@ -1,0 +1,84 @@
+"""How many rows a list has, kept beside the rows: what `total` of a list is added up from.
+
+A counted table has a table of cells, one for each combination of the columns that its list is filtered by. Triggers of
+the rows move the cells in the same statement, so whoever writes or deletes rows (projection, rebuild, retention) need
+not know of them, and a cell is never another number than that of its rows. A cell that has become zero stays.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Literal
+
+
+@dataclass(frozen=True, slots=True)
+class Counted:
+    """Rows of `table` are counted in `cells`, by organization and `columns`."""
+
+    table: str
+    cells: str
+    columns: tuple[str, ...]
+
+    @property
+    def keys(self) -> tuple[str, ...]:
+        """The primary key of `cells`."""
+        return ("organization_id", *self.columns)
+
+
+WORKFLOW_RUNS = Counted("workflow_runs", "workflow_run_counts", ("workflow_id", "test_mode", "status"))
+JOB_RUNS = Counted("job_runs", "job_run_counts", ("job_id", "test_mode", "status"))
+ARTIFACTS = Counted("artifacts", "artifact_counts", ("workflow_id", "type"))
+INPUT_REQUESTS = Counted("input_requests", "input_request_counts", ("status",))
+COUNTED = (WORKFLOW_RUNS, JOB_RUNS, ARTIFACTS, INPUT_REQUESTS)
+
+_NUMBERS = frozenset({"test_mode"})
+
+
+def statements(counted: Counted, dialect: Literal["sqlite", "postgres"]) -> tuple[str, ...]:
+    """What makes cells and triggers, and counts the rows that are there."""
+    keys = ", ".join(counted.keys)
+    columns = ", ".join(f"{key} {'BIGINT' if key in _NUMBERS else 'TEXT'} NOT NULL" for key in counted.keys)
+    layout = " WITHOUT ROWID" if dialect == "sqlite" else ""
+    return (
+        f"CREATE TABLE {counted.cells} ({columns}, number BIGINT NOT NULL, PRIMARY KEY ({keys})){layout}",
+        f"INSERT INTO {counted.cells} ({keys}, number) SELECT {keys}, count(*) FROM {counted.table} GROUP BY {keys}",  # noqa: S608 (our own names)
+        *(_sqlite_triggers(counted) if dialect == "sqlite" else _postgres_trigger(counted)),
+    )
+
+
+def _row(counted: Counted, of: str) -> str:
+    return ", ".join(f"{of}.{key}" for key in counted.keys)
+
+
+def _add(counted: Counted) -> str:
+    keys = ", ".join(counted.keys)
+    return (
+        f"INSERT INTO {counted.cells} ({keys}, number) VALUES ({_row(counted, 'new')}, 1)"  # noqa: S608 (our own names)
+        f" ON CONFLICT ({keys}) DO UPDATE SET number = {counted.cells}.number + 1;"
+    )
+
+
+def _take(counted: Counted) -> str:
+    found = " AND ".join(f"{key} = old.{key}" for key in counted.keys)
+    return f"UPDATE {counted.cells} SET number = number - 1 WHERE {found};"  # noqa: S608 (our own names)
+
+
+def _sqlite_triggers(counted: Counted) -> tuple[str, ...]:
+    table, add, take = counted.table, _add(counted), _take(counted)
+    moved = f"({_row(counted, 'old')}) <> ({_row(counted, 'new')})"
+    of = ", ".join(counted.keys)
+    return (
+        f"CREATE TRIGGER {table}_come AFTER INSERT ON {table} BEGIN {add} END",
+        f"CREATE TRIGGER {table}_move AFTER UPDATE OF {of} ON {table} WHEN {moved} BEGIN {take} {add} END",
+        f"CREATE TRIGGER {table}_go AFTER DELETE ON {table} BEGIN {take} END",
+    )
+
+
+def _postgres_trigger(counted: Counted) -> tuple[str, ...]:
+    table, add, take = counted.table, _add(counted), _take(counted)
+    body = f"IF tg_op <> 'INSERT' THEN {take} END IF; IF tg_op <> 'DELETE' THEN {add} END IF; RETURN NULL;"
+    moments = f"AFTER INSERT OR DELETE OR UPDATE OF {', '.join(counted.keys)}"
+    return (
+        f"CREATE FUNCTION count_{table}() RETURNS trigger LANGUAGE plpgsql AS $$ BEGIN {body} END $$",
+        f"CREATE TRIGGER {table}_counted {moments} ON {table} FOR EACH ROW EXECUTE FUNCTION count_{table}()",
+    )
