@@ -2,14 +2,13 @@
 
 from __future__ import annotations
 
-from pathlib import Path
+from typing import Unpack
 
 import click
 
-from towpath.commands.run import follow, print_run
 from towpath.commands.shared import App, json_option, pass_app, print_fields, print_json, print_rows, waiting
-from towpath.inputs import collect
-from towpath.resources import Job
+from towpath.commands.starting import StartOptions, begin, start_options
+from towpath.resources import Job, JobRun, Json
 
 
 @click.group()
@@ -62,40 +61,16 @@ def show(app: App, *, job_id: object, as_json: bool) -> None:
 
 @job.command("run")
 @click.argument("job_id", type=click.UUID)
-@click.option("--input", "pairs", metavar="NAME=VALUE", multiple=True, help="An input; NAME=@FILE reads the value.")
-@click.option(
-    "--inputs", "file", metavar="FILE", type=click.Path(exists=True, dir_okay=False, path_type=Path),
-    help="A JSON object of inputs.",
-)  # fmt: skip
-@click.option("--secret", "secrets", metavar="NAME", multiple=True, help="An input that is asked for, hidden.")
-@click.option("--external-id", help="Your id of the end customer this run is for.")
-@click.option("--test", "test_mode", is_flag=True, help="Run in test mode: marked, and without webhooks.")
-@click.option("--watch", is_flag=True, help="Show the progress until the run has ended.")
+@start_options
 @json_option
 @pass_app
-def run_job(
-    app: App,
-    *,
-    job_id: object,
-    pairs: tuple[str, ...],
-    file: Path | None,
-    secrets: tuple[str, ...],
-    external_id: str | None,
-    test_mode: bool,
-    watch: bool,
-    as_json: bool,
-) -> None:
+def run_job(app: App, *, job_id: object, **options: Unpack[StartOptions]) -> None:
     """Start a run of a job. With --watch the exit code is 1 when the run fails."""
-    inputs = collect(pairs, file, secrets, lambda name: click.prompt(name, hide_input=True, err=True))
-    with waiting("Starting the run"):
-        started = app.client.jobs.run(str(job_id), external_id=external_id, inputs=inputs or None, test_mode=test_mode)
-    if watch:
-        follow(app, started.id, as_json=as_json)
-    elif as_json:
-        print_json(started)
-    else:
-        print_run(started)
-        click.echo(f"Watch it with: towpath run watch {started.id}", err=True)
+
+    def start(inputs: Json | None, external_id: str | None, test_mode: bool) -> JobRun:  # noqa: FBT001 (a callback)
+        return app.client.jobs.run(str(job_id), external_id=external_id, inputs=inputs, test_mode=test_mode)
+
+    begin(app, start, **options)
 
 
 def _print(found: Job, *, as_json: bool) -> None:

@@ -3,12 +3,14 @@
 from __future__ import annotations
 
 from pathlib import Path
+from typing import Unpack
 
 import click
 
 from towpath.commands.shared import App, json_option, pass_app, print_fields, print_json, print_rows, waiting
+from towpath.commands.starting import StartOptions, begin, start_options
 from towpath.definition import read_definition
-from towpath.resources import Workflow, WorkflowType
+from towpath.resources import Json, Workflow, WorkflowRun, WorkflowType
 
 
 @click.group()
@@ -75,6 +77,22 @@ def show(app: App, *, workflow_id: object, as_json: bool) -> None:
     if not as_json and steps:
         rows = [(step.get("id"), step.get("type"), step.get("name")) for step in steps]
         print_rows(("step", "type", "name"), rows, empty="")
+
+
+@workflow.command("run")
+@click.argument("workflow_id", type=click.UUID)
+@start_options
+@json_option
+@pass_app
+def run_workflow(app: App, *, workflow_id: object, **options: Unpack[StartOptions]) -> None:
+    """Run one workflow alone. With --watch the exit code is 1 when the run fails."""
+
+    def start(inputs: Json | None, external_id: str | None, test_mode: bool) -> WorkflowRun:  # noqa: FBT001 (a callback)
+        return app.client.workflow_runs.create(
+            workflow_id=str(workflow_id), external_id=external_id, inputs=inputs, test_mode=test_mode
+        )
+
+    begin(app, start, **options)
 
 
 def _print(found: Workflow, *, as_json: bool) -> None:
