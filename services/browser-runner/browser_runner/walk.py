@@ -23,13 +23,13 @@ from browser_runner.journal import (
     step_path,
     tries_spent,
 )
+from browser_runner.outcome import Outcome, Question
 from browser_runner.ports import StepFailed
-from browser_runner.prepared import Prepared
 from browser_runner.reporting import Ticket
 from browser_runner.settling import has_happened
 from browser_runner.steps import EXECUTORS
 from browser_runner.steps.trying import Desk, Trying, rendered
-from browser_runner.timing import within
+from browser_runner.timing import before
 from kernel.domain.artifact import StagedArtifact
 from kernel.domain.input_request import InputField
 from kernel.domain.task import JournalEntry
@@ -50,51 +50,13 @@ from kernel.steps.effects import check_of, effect_of
 from kernel.steps.expressions import ExpressionError, compile_expression, evaluate, evaluate_bool
 from kernel.steps.templates import TemplateError, render_text, render_value
 
-_GRACE_SECONDS = 1.0
+_GRACE_MS = 1000.0
 
 _END = {
     "done": WorkflowRunStatus.COMPLETED,
     "nothing_to_do": WorkflowRunStatus.COMPLETED_WITH_NO_ACTION_TAKEN,
     "terminated": WorkflowRunStatus.TERMINATED,
 }
-
-
-class Outcome:
-    """What is said about one finished step; built up while it runs."""
-
-    __slots__ = (
-        "artifacts",
-        "consumed",
-        "failure",
-        "output",
-        "resolved",
-        "screenshot",
-        "started_ms",
-        "status",
-        "tries",
-    )
-
-    def __init__(self, started_ms: int) -> None:
-        self.started_ms = started_ms
-        self.status = StepStatus.COMPLETED
-        self.output: Any = None
-        self.failure: StepFailed | None = None
-        self.artifacts: list[StagedArtifact] = []
-        self.screenshot = ""
-        self.tries = 0
-        self.consumed = False
-        self.resolved = False
-
-
-@dataclass(frozen=True, slots=True)
-class Question:
-    """What a person is asked."""
-
-    kind: str
-    prompt: str
-    fields: tuple[InputField, ...]
-    hold_seconds: int
-    answer_seconds: int
 
 
 @dataclass(frozen=True, slots=True)
@@ -111,8 +73,6 @@ class Place:
 
 class WalkDesk(Desk, Protocol):
     """What a walk needs of its attempt, beside what its steps need."""
-
-    prepared: Prepared
 
     def check_orders(self) -> None:
         """At the border of two steps: raises `HandBack` when the attempt must end, `StepFailed` past the deadline."""
@@ -364,7 +324,7 @@ class Walk:
             return await execute(trying, step)  # It waits for nothing.
         try:
             # Steps keep their own time and say what they waited for; this ends one that does not.
-            return await within(self._desk.clock, step.timeout_ms / 1000 + _GRACE_SECONDS, _call(execute, trying, step))
+            return await before(self._desk.clock, lambda: trying.until_ms + _GRACE_MS, _call(execute, trying, step))
         except TimeoutError:
             message = f"took longer than {step.timeout_ms} ms"
             raise StepFailed("step_timeout", message, FailureKind.TEMPORARY) from None

@@ -1,0 +1,61 @@
+"""Bytes of an attempt on their way to becoming artifacts: staged now, facts when the report that names them counts."""
+
+from __future__ import annotations
+
+from contextlib import suppress
+
+from browser_runner.assignment import Assignment
+from browser_runner.ends import Fenced
+from browser_runner.pages import PageDesk
+from browser_runner.ports import StepFailed
+from browser_runner.secret_desk import SecretDesk
+from browser_runner.steps.trying import Kept
+from kernel.domain.artifact import StagedArtifact
+from kernel.domain.ids import ArtifactId
+from kernel.domain.values import FailureKind
+from kernel.errors import Permanent, Rejected, SecretUnavailable, Temporary
+from kernel.ids import derived_id
+from kernel.steps.document import Step
+from kernel.store.port import PutHeader
+
+_NAME_CHARS_MAX = 200
+
+
+class Staging:
+    """Of one attempt."""
+
+    def __init__(self, assignment: Assignment, secrets: SecretDesk, pages: PageDesk) -> None:
+        self._assignment = assignment
+        self._secrets = secrets
+        self._pages = pages
+
+    async def stage(self, path: str, index: int, what: Kept) -> StagedArtifact:
+        """Stage `what`, the `index`th of its kind at `path`. `StepFailed("artifact_failed")`, `Fenced`."""
+        assignment = self._assignment
+        header = PutHeader(assignment.subject_id, assignment.opener, name=what.name, mime_hint=what.mime_hint)
+        store, content = assignment.services.store, what.content
+        if what.kind == "extracted_data" and isinstance(content, bytes):
+            content = self._secrets.echoes.scrub_bytes(content)
+        try:
+            put = store.put_bytes(content, header) if isinstance(content, bytes) else store.put(content, header)
+            staged = await put
+        except Temporary as error:
+            raise StepFailed("artifact_failed", error.message, FailureKind.TEMPORARY) from None
+        except (Rejected, Permanent) as error:
+            raise StepFailed("artifact_failed", error.message) from None
+        except SecretUnavailable:
+            raise Fenced from None
+        run_id = assignment.assigned.workflow_run_id
+        artifact_id = ArtifactId(derived_id("artifact", run_id, path, what.kind, str(index)))
+        name = self._secrets.echoes.scrub_text(what.name)[:_NAME_CHARS_MAX]
+        title = await assignment.sealer.seal_text(assignment.subject_id, name)
+        return StagedArtifact(artifact_id, what.kind, title, staged.mime_type, staged.size, staged.sha256)
+
+    async def picture(self, path: str, step: Step) -> StagedArtifact | None:
+        """A picture of an open page. Evidence never fails a run."""
+        content = await self._pages.picture()
+        if content is None:
+            return None
+        with suppress(StepFailed):
+            return await self.stage(path, 0, Kept("screenshot", content, f"{step.id}-seen.jpg", "image/jpeg"))
+        return None
