@@ -29,7 +29,7 @@ from kernel.domain.ids import (
 from kernel.domain.plan import PlannedWorkflow, WorkflowType
 from kernel.domain.task import Answer, Journal, JournalEntry, StepFinished, StepStarted, TaskAssigned, TaskRequested
 from kernel.domain.values import Document, Pool, SealedBody, Token
-from kernel.errors import Rejected, SecretUnavailable
+from kernel.errors import Rejected, SecretUnavailable, Temporary
 from kernel.ids import SystemEntropy, derived_id
 from kernel.log.codec import decode, encode
 from kernel.log.envelope import Envelope
@@ -78,6 +78,7 @@ class MemoryVault:
     """Keys, secrets and sessions in dictionaries."""
 
     secrets: dict[str, bytes] = field(default_factory=dict)
+    codes: list[str | float] = field(default_factory=list)
     session: Session | None = None
     proven: int = 0
 
@@ -88,6 +89,13 @@ class MemoryVault:
         if ref not in self.secrets:
             raise SecretUnavailable("no such secret")
         return Secret(self.secrets[ref])
+
+    async def totp_code(self, ref: str, opener: object, connection_id: str = "") -> Secret:
+        """The next of `codes`; a number among them is a wait, in seconds, as between two windows of time."""
+        code = self.codes.pop(0)
+        if isinstance(code, str):
+            return Secret(code.encode())
+        raise Temporary("totp_window_used", "the next window of time makes the next code", code)
 
     async def load_session(self, connection_id: str, opener: object) -> Session | None:
         return self.session

@@ -347,3 +347,5 @@ class _Checker:
 def _says_something(expect: Expect) -> bool:
     given = (expect.url, expect.appears, expect.gone, expect.text, expect.value is not None, expect.count)
     return any(given)
+            if compiled.totp and not (path[0] == "inputs" and self._is_secret(path)):
+                self.say(at, "secret_misplaced", f"`totp` takes a secret input, and `{'.'.join(path)}` is none")

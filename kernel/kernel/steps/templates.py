@@ -1,8 +1,9 @@
 """Templates: `{{inputs.x}}`, `{{steps.<id>.y}}` and loop variables inside strings. Strict, and output only.
 
-The engine is Liquid without tags and with five filters. An unknown name is an error, never an empty text. Values that
+The engine is Liquid without tags and with a few filters. An unknown name is an error, never an empty text. Values that
 come from pages are inserted as text and are never read as templates. A secret has no text: only a template that is
-nothing but its name may stand for it, and it gives the reference, which the runner opens where it is typed.
+nothing but its name may stand for it, and it gives the reference, which the runner opens where it is typed. With the
+filter `totp` it stands for the code of the moment that its seed makes.
 """
 
 from __future__ import annotations
@@ -19,9 +20,10 @@ from liquid.exceptions import LiquidError
 LENGTH_MAX = 8192
 OUTPUT_BYTES_MAX = 64 * 1024
 FILTERS = ("default", "downcase", "upcase", "strip", "url_encode")
+TOTP = "totp"
 
 _TAGS = ("content", "output", "illegal")
-_SINGLE = re.compile(r"\{\{\s*[A-Za-z_][\w.\-\[\]'\"]*\s*\}\}")
+_SINGLE = re.compile(r"\{\{\s*[A-Za-z_][\w.\-\[\]'\"]*\s*(\|\s*totp\s*)?\}\}")
 
 
 class TemplateError(ValueError):
@@ -33,6 +35,8 @@ class SecretValue:
     """A secret by reference; it resolves only where it is typed."""
 
     ref: str
+    totp: bool = False
+    """It is a seed, and what is typed is its code of the moment."""
 
 
 class _Environment(Environment):
@@ -44,7 +48,11 @@ class _Environment(Environment):
     def setup_tags_and_filters(self, *, extra: bool = False) -> None:
         super().setup_tags_and_filters(extra=extra)
         self.tags = {name: self.tags[name] for name in _TAGS}
-        self.filters = {name: self.filters[name] for name in FILTERS}
+        self.filters = {name: self.filters[name] for name in FILTERS} | {TOTP: _no_text}
+
+
+def _no_text(_value: object) -> str:
+    raise TemplateError(f"`{TOTP}` makes no text")
 
 
 _ENVIRONMENT = _Environment(undefined=StrictUndefined)
@@ -59,6 +67,8 @@ class Compiled:
     """The path when the template is nothing but one name, else empty."""
     paths: tuple[tuple[str, ...], ...]
     """Every name it reads; a part that is itself looked up is `*`."""
+    totp: bool
+    """It stands for the code that the secret `single` makes."""
     _template: BoundTemplate | None
 
     def render(self, scope: Mapping[str, Any]) -> str:
@@ -78,23 +88,22 @@ class Compiled:
 def compile_template(source: str) -> Compiled:
     """Parse `source`; `TemplateError` says what is wrong. Cached."""
     if "{{" not in source and "{%" not in source:
-        return Compiled(source, (), (), None)
+        return Compiled(source, (), (), totp=False, _template=None)
     if len(source) > LENGTH_MAX:
         raise TemplateError(f"longer than {LENGTH_MAX} characters")
     try:
         template = _ENVIRONMENT.from_string(source)
     except LiquidError as error:
         raise TemplateError(_first_line(error)) from None
-    _check_filters(template)
+    filters = template.analyze().filters
+    for name in filters:
+        if name not in {*FILTERS, TOTP}:
+            raise TemplateError(f"unknown filter `{name}`; there are {', '.join((*FILTERS, TOTP))}")
     paths = _paths_of(template)
     single = paths[0] if len(paths) == 1 and _SINGLE.fullmatch(source) else ()
-    return Compiled(source, single, paths, template)
-
-
-def _check_filters(template: BoundTemplate) -> None:
-    for name in template.analyze().filters:
-        if name not in FILTERS:
-            raise TemplateError(f"unknown filter `{name}`; there are {', '.join(FILTERS)}")
+    if TOTP in filters and not single:
+        raise TemplateError(f"`{TOTP}` stands alone behind the name of a secret input, and nothing beside it")
+    return Compiled(source, single, paths, totp=TOTP in filters, _template=template)
 
 
 def _paths_of(template: BoundTemplate) -> tuple[tuple[str, ...], ...]:
@@ -125,7 +134,11 @@ def render_value(source: str, scope: Mapping[str, Any]) -> Any:
     value = _look_up(compiled.single, scope)
     if value is _MISSING:
         raise TemplateError(f"`{'.'.join(compiled.single)}` is undefined")
-    return SecretValue(value["$secret"]) if is_secret(value) else value
+    if is_secret(value):
+        return SecretValue(value["$secret"], compiled.totp)
+    if compiled.totp:
+        raise TemplateError(f"`{'.'.join(compiled.single)}` is no secret, and `{TOTP}` takes nothing else")
+    return value
 
 
 _MISSING = object()

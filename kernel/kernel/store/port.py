@@ -200,6 +200,15 @@ class Vault(Protocol):
         """
         ...
 
+    async def totp_code(self, ref: SecretRef, opener: Opener, connection_id: ConnectionId = NO_CONNECTION) -> Secret:
+        """The code that a TOTP seed makes now (RFC 6238). The code of one window of time is given out once, ever.
+
+        The seed is a base32 text or an `otpauth://totp/` URI, and does not leave the vault. Opens and counts as
+        `open_secret`. `Temporary("totp_window_used")` with the wait until the next window, when this one's code was
+        given out before or is about to end: nothing is counted. `Rejected("totp_seed_malformed")`.
+        """
+        ...
+
     async def credentials_proven(self, connection_id: ConnectionId, opener: Opener) -> None:
         """The login worked (runner), or a person repaired the connection (gateway): counting begins anew."""
         ...

@@ -249,6 +249,10 @@ class RemoteVault:
         request = pb.OpenSecretRequest(ref=ref, opener=opener_to_wire(opener), connection_id=connection_id)
         return Secret((await _answer(self._stub.OpenSecret(request, **self._calls.unary))).value)
 
+    async def totp_code(self, ref: SecretRef, opener: Opener, connection_id: ConnectionId = NO_CONNECTION) -> Secret:
+        request = pb.OpenSecretRequest(ref=ref, opener=opener_to_wire(opener), connection_id=connection_id)
+        return Secret((await _answer(self._stub.OpenTotpCode(request, **self._calls.unary))).value)
+
     async def credentials_proven(self, connection_id: ConnectionId, opener: Opener) -> None:
         request = pb.ProveCredentialsRequest(connection_id=connection_id, opener=opener_to_wire(opener))
         await _answer(self._stub.ProveCredentials(request, **self._calls.unary))

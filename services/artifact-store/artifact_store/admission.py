@@ -28,7 +28,7 @@ class Opening:
 
     opener: Opener
     action: str
-    """`open`, `save`, `load`, `forget`, `prove`."""
+    """`open`, `code`, `save`, `load`, `forget`, `prove`."""
     kind: str
     """`credential`, `input`, `answer`, `webhook`, `session`, `subject_key`."""
     ref: str

@@ -211,6 +211,11 @@ class VaultService(ArtifactVaultServicer):
         secret = await self._vault.open_secret(SecretRef(request.ref), opener, ConnectionId(request.connection_id))
         return pb.OpenSecretResponse(value=secret.reveal())
 
+    async def OpenTotpCode(self, request: pb.OpenSecretRequest, context: Context) -> pb.OpenSecretResponse:
+        opener = self._keys.opener(context, request.opener)
+        code = await self._vault.totp_code(SecretRef(request.ref), opener, ConnectionId(request.connection_id))
+        return pb.OpenSecretResponse(value=code.reveal())
+
     async def DeleteSecret(self, request: pb.DeleteSecretRequest, context: Context) -> pb.DeleteSecretResponse:
         await self._vault.delete_secret(SecretRef(request.ref))
         return pb.DeleteSecretResponse()

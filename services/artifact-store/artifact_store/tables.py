@@ -89,11 +89,26 @@ _FIRST = (
     "CREATE INDEX blob_owners_unnamed ON blob_owners (created_ms) WHERE named = 0",
 )
 
+_CODE_WINDOWS = (
+    """
+    CREATE TABLE code_windows (
+        seed {bytes} PRIMARY KEY,
+        last_window BIGINT NOT NULL,
+        used_ms BIGINT NOT NULL
+    )
+    """,
+    "CREATE INDEX code_windows_by_time ON code_windows (used_ms)",
+)
+
 
 def migrations(dialect: Literal["sqlite", "postgres"]) -> tuple[Migration, ...]:
     """All migrations of this component, for `kernel.sql.port.migrate`."""
     binary = {"sqlite": "BLOB", "postgres": "BYTEA"}[dialect]
-    return (Migration("artifact_store", 1, "vault_and_owners", tuple(_typed(sql, binary) for sql in _FIRST)),)
+    named = (("vault_and_owners", _FIRST), ("code_windows", _CODE_WINDOWS))
+    return tuple(
+        Migration("artifact_store", number, name, tuple(_typed(sql, binary) for sql in statements))
+        for number, (name, statements) in enumerate(named, 1)
+    )
 
 
 def _typed(sql: str, binary: str) -> str:

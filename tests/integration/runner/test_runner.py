@@ -438,6 +438,21 @@ async def test_a_login_whose_session_still_holds_does_nothing() -> None:
         assert kinds(await world.reports()) == ["TaskStarted", "TaskEnded"]
 
 
+async def test_a_used_window_is_waited_out_on_the_clocks_time_and_not_on_the_steps() -> None:
+    site = a_shop()
+    async with a_world(site) as world:
+        world.vault.codes = [29.0, "482913"]
+        code = {**fill("code", "Password", "{{inputs.seed | totp}}"), "timeoutMs": 100, "retry": {"maxAttempts": 1}}
+        doc = document(OPEN, code, inputSchema={"properties": {"seed": {"secret": True}}})
+        await world.assign(doc, type=WorkflowType.LOGIN, connection=CONNECTION, inputs={"seed": {"$secret": "ref"}})
+        await until(lambda: world.vault.codes == ["482913"])
+        assert site.typed == []
+        await world.tick(1000, times=30)
+        ended = await world.until_report(TaskEnded)
+        assert ended.status is WorkflowRunStatus.COMPLETED
+        assert site.typed == ["482913"]
+
+
 async def test_a_secret_is_not_typed_into_a_foreign_page() -> None:
     site = a_shop()
     async with a_world(site) as world:

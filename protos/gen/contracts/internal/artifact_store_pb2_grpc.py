@@ -312,6 +312,11 @@ class ArtifactVaultStub:
                 request_serializer=contracts_dot_internal_dot_artifact__store__pb2.OpenSecretRequest.SerializeToString,
                 response_deserializer=contracts_dot_internal_dot_artifact__store__pb2.OpenSecretResponse.FromString,
                 _registered_method=True)
+        self.OpenTotpCode = channel.unary_unary(
+                '/contracts.internal.ArtifactVault/OpenTotpCode',
+                request_serializer=contracts_dot_internal_dot_artifact__store__pb2.OpenSecretRequest.SerializeToString,
+                response_deserializer=contracts_dot_internal_dot_artifact__store__pb2.OpenSecretResponse.FromString,
+                _registered_method=True)
         self.DeleteSecret = channel.unary_unary(
                 '/contracts.internal.ArtifactVault/DeleteSecret',
                 request_serializer=contracts_dot_internal_dot_artifact__store__pb2.DeleteSecretRequest.SerializeToString,
@@ -378,6 +383,13 @@ class ArtifactVaultServicer:
         context.set_details('Method not implemented!')
         raise NotImplementedError('Method not implemented!')
 
+    def OpenTotpCode(self, request, context):
+        """The code that a TOTP seed makes now; the code of one window of time is given out once.
+        """
+        context.set_code(grpc.StatusCode.UNIMPLEMENTED)
+        context.set_details('Method not implemented!')
+        raise NotImplementedError('Method not implemented!')
+
     def DeleteSecret(self, request, context):
         """Forgets a secret; the gateway only.
         """
@@ -438,6 +450,11 @@ def add_ArtifactVaultServicer_to_server(servicer, server):
             ),
             'OpenSecret': grpc.unary_unary_rpc_method_handler(
                     servicer.OpenSecret,
+                    request_deserializer=contracts_dot_internal_dot_artifact__store__pb2.OpenSecretRequest.FromString,
+                    response_serializer=contracts_dot_internal_dot_artifact__store__pb2.OpenSecretResponse.SerializeToString,
+            ),
+            'OpenTotpCode': grpc.unary_unary_rpc_method_handler(
+                    servicer.OpenTotpCode,
                     request_deserializer=contracts_dot_internal_dot_artifact__store__pb2.OpenSecretRequest.FromString,
                     response_serializer=contracts_dot_internal_dot_artifact__store__pb2.OpenSecretResponse.SerializeToString,
             ),
@@ -601,6 +618,33 @@ class ArtifactVault:
             request,
             target,
             '/contracts.internal.ArtifactVault/OpenSecret',
+            contracts_dot_internal_dot_artifact__store__pb2.OpenSecretRequest.SerializeToString,
+            contracts_dot_internal_dot_artifact__store__pb2.OpenSecretResponse.FromString,
+            options,
+            channel_credentials,
+            insecure,
+            call_credentials,
+            compression,
+            wait_for_ready,
+            timeout,
+            metadata,
+            _registered_method=True)
+
+    @staticmethod
+    def OpenTotpCode(request,
+            target,
+            options=(),
+            channel_credentials=None,
+            call_credentials=None,
+            insecure=False,
+            compression=None,
+            wait_for_ready=None,
+            timeout=None,
+            metadata=None):
+        return grpc.experimental.unary_unary(
+            request,
+            target,
+            '/contracts.internal.ArtifactVault/OpenTotpCode',
             contracts_dot_internal_dot_artifact__store__pb2.OpenSecretRequest.SerializeToString,
             contracts_dot_internal_dot_artifact__store__pb2.OpenSecretResponse.FromString,
             options,

@@ -122,6 +122,8 @@ class ArtifactVaultStub:
     """Keeps a secret."""
     OpenSecret: _grpc.UnaryUnaryMultiCallable[_artifact_store_pb2.OpenSecretRequest, _artifact_store_pb2.OpenSecretResponse]
     """Opens a secret."""
+    OpenTotpCode: _grpc.UnaryUnaryMultiCallable[_artifact_store_pb2.OpenSecretRequest, _artifact_store_pb2.OpenSecretResponse]
+    """The code that a TOTP seed makes now; the code of one window of time is given out once."""
     DeleteSecret: _grpc.UnaryUnaryMultiCallable[_artifact_store_pb2.DeleteSecretRequest, _artifact_store_pb2.DeleteSecretResponse]
     """Forgets a secret; the gateway only."""
     ProveCredentials: _grpc.UnaryUnaryMultiCallable[_artifact_store_pb2.ProveCredentialsRequest, _artifact_store_pb2.ProveCredentialsResponse]
@@ -148,6 +150,8 @@ class ArtifactVaultAsyncStub(ArtifactVaultStub):
     """Keeps a secret."""
     OpenSecret: _aio.UnaryUnaryMultiCallable[_artifact_store_pb2.OpenSecretRequest, _artifact_store_pb2.OpenSecretResponse]  # type: ignore[assignment]
     """Opens a secret."""
+    OpenTotpCode: _aio.UnaryUnaryMultiCallable[_artifact_store_pb2.OpenSecretRequest, _artifact_store_pb2.OpenSecretResponse]  # type: ignore[assignment]
+    """The code that a TOTP seed makes now; the code of one window of time is given out once."""
     DeleteSecret: _aio.UnaryUnaryMultiCallable[_artifact_store_pb2.DeleteSecretRequest, _artifact_store_pb2.DeleteSecretResponse]  # type: ignore[assignment]
     """Forgets a secret; the gateway only."""
     ProveCredentials: _aio.UnaryUnaryMultiCallable[_artifact_store_pb2.ProveCredentialsRequest, _artifact_store_pb2.ProveCredentialsResponse]  # type: ignore[assignment]
@@ -201,6 +205,14 @@ class ArtifactVaultServicer(metaclass=_abc_1.ABCMeta):
         context: _ServicerContext,
     ) -> _typing.Union[_artifact_store_pb2.OpenSecretResponse, _abc.Awaitable[_artifact_store_pb2.OpenSecretResponse]]:
         """Opens a secret."""
+
+    @_abc_1.abstractmethod
+    def OpenTotpCode(
+        self,
+        request: _artifact_store_pb2.OpenSecretRequest,
+        context: _ServicerContext,
+    ) -> _typing.Union[_artifact_store_pb2.OpenSecretResponse, _abc.Awaitable[_artifact_store_pb2.OpenSecretResponse]]:
+        """The code that a TOTP seed makes now; the code of one window of time is given out once."""
 
     @_abc_1.abstractmethod
     def DeleteSecret(

@@ -8,10 +8,12 @@ from __future__ import annotations
 from typing import Protocol
 
 from artifact_store.admission import Admission, Opening
+from artifact_store.vault.code_windows import KEPT_MS, CodeWindows
 from artifact_store.vault.envelope import Envelope, Place, WrappedKey, decrypt, encrypt
 from artifact_store.vault.guard import CredentialGuard
 from artifact_store.vault.keyring import Keyring
 from artifact_store.vault.subjects import Subjects, erase_statements
+from artifact_store.vault.totp import read_seed
 from kernel.clock import Clock
 from kernel.domain.ids import ConnectionId, OrganizationId, SubjectId
 from kernel.errors import Rejected, SecretUnavailable
@@ -66,6 +68,7 @@ class SqlVault:
         self._entropy = entropy
         self._subjects = Subjects(db, keyring, clock, entropy)
         self._guard = CredentialGuard(db)
+        self._windows = CodeWindows(db, keyring)
 
     # ---------------------------------------------------------------- subjects
 
@@ -111,16 +114,38 @@ class SqlVault:
         return ref
 
     async def open_secret(self, ref: SecretRef, opener: Opener, connection_id: ConnectionId = NO_CONNECTION) -> Secret:
+        opening, kind, envelope = await self._found(ref, "open", opener)
+        await self._admit_kind(opening, kind, ref, connection_id)
+        await self._take(opening, kind, ref)
+        return Secret(self._decrypted(opening, kind, envelope))
+
+    async def totp_code(self, ref: SecretRef, opener: Opener, connection_id: ConnectionId = NO_CONNECTION) -> Secret:
+        opening, kind, envelope = await self._found(ref, "code", opener)
+        if kind is SecretKind.ANSWER:
+            raise await self._admission.refused(opening, "a one-time answer is no seed")
+        seed = read_seed(self._decrypted(opening, kind, envelope).decode(errors="replace"))
+        # Whoever only has to wait has not tried yet, and is not counted.
+        now_ms, organization_id = self._clock.now_ms(), opener.organization_id
+        window = await self._windows.find_free(organization_id, seed, now_ms)
+        await self._admit_kind(opening, kind, ref, connection_id)
+        use = self._windows.use(organization_id, seed, window, now_ms)
+        used = await self._db.transaction([use, self._admission.audit_row(opening)], guarded=True)
+        if used[0] == 0:
+            raise self._windows.lost(seed, window, now_ms)
+        return Secret(seed.code(window).encode())
+
+    async def _found(self, ref: SecretRef, action: str, opener: Opener) -> tuple[Opening, SecretKind, Envelope]:
+        """A secret that exists in the opener's organization, still shut."""
         row = await self._db.fetch_one(_READ, (ref, self._clock.now_ms()))
-        opening = Opening(opener, "open", "unknown" if row is None else row[1], ref)
+        opening = Opening(opener, action, "unknown" if row is None else row[1], ref)
         await self._admission.admit_opening(opening, None if row is None else row[0])
         if row is None:
             raise SecretUnavailable("no such secret")
-        kind = SecretKind(row[1])
-        await self._admit_kind(opening, kind, ref, connection_id)
-        await self._take(opening, kind, ref)
-        envelope = Envelope(WrappedKey(row[2], bytes(row[3])), bytes(row[4]))
-        return Secret(decrypt(self._keyring, envelope, Place(row[0], kind, ref)))
+        return opening, SecretKind(row[1]), Envelope(WrappedKey(row[2], bytes(row[3])), bytes(row[4]))
+
+    def _decrypted(self, opening: Opening, kind: SecretKind, envelope: Envelope) -> bytes:
+        # `_found` has proven that the secret belongs to the opener's organization.
+        return decrypt(self._keyring, envelope, Place(opening.opener.organization_id, kind, opening.ref))
 
     async def _admit_kind(
         self, opening: Opening, kind: SecretKind, ref: SecretRef, connection_id: ConnectionId
@@ -207,11 +232,12 @@ class SqlVault:
         )
 
     async def sweep(self, now_ms: int) -> int:
-        """Delete secrets and sessions that have expired; returns how many."""
+        """Delete secrets and sessions that have expired, and windows long gone; returns how many."""
         counts = await self._db.transaction(
             [
                 ("DELETE FROM secrets WHERE expires_ms <= ?", (now_ms,)),
                 ("DELETE FROM sessions WHERE expires_ms <= ?", (now_ms,)),
+                ("DELETE FROM code_windows WHERE used_ms <= ?", (now_ms - KEPT_MS,)),
             ]
         )
         return sum(counts)

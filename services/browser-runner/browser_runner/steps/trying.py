@@ -8,16 +8,20 @@ from __future__ import annotations
 
 from collections.abc import AsyncIterator, Mapping
 from dataclasses import dataclass, field
+from pathlib import Path
 from typing import Any, Protocol, TypeVar
 
 import msgspec
 
 from browser_runner.conditions import expect_page
+from browser_runner.files import FileRef
 from browser_runner.locators import resolve
 from browser_runner.ports import Element, Page, StepFailed
+from browser_runner.prepared import Prepared
 from kernel.clock import Clock
 from kernel.domain.artifact import StagedArtifact
 from kernel.domain.values import Effect
+from kernel.errors import Temporary
 from kernel.steps import visit
 from kernel.steps.document import Expect, Step, Target
 from kernel.steps.expressions import ExpressionError, compile_expression, evaluate
@@ -41,6 +45,7 @@ class Desk(Protocol):
     """What a try needs of its attempt."""
 
     clock: Clock
+    prepared: Prepared
 
     async def page(self) -> Page:
         """The run's page, opened and entered on first use."""
@@ -58,8 +63,16 @@ class Desk(Protocol):
         """Open a secret, once per attempt."""
         ...
 
+    async def totp_code(self, ref: str) -> Secret:
+        """The code that a seed makes now; `Temporary("totp_window_used")` says how long to wait for the next one."""
+        ...
+
     async def stage(self, path: str, index: int, what: Kept) -> StagedArtifact:
         """Put bytes into the artifact store; the id follows from run, path and index."""
+        ...
+
+    async def fetch(self, file: FileRef) -> Path:
+        """The bytes of an artifact as a private file of its name; it goes when the run's page is closed."""
         ...
 
     def may_type_secret(self, host: str) -> bool:
@@ -77,7 +90,7 @@ class Trying:
     effect: Effect
     scope: Mapping[str, Any]
     until_ms: float
-    """`boot_ms` at which the step is over."""
+    """`boot_ms` at which the try is over."""
     started: bool = False
     has_acted: bool = False
     artifacts: list[StagedArtifact] = field(default_factory=list)
@@ -121,18 +134,27 @@ class Trying:
     async def typed(self, template: str) -> str | Secret:
         """What a field is filled with: text, or a secret that is opened only now."""
         value = self.value(template)
-        if isinstance(value, SecretValue):
-            return await self.desk.secret(value.ref)
-        return render_text(template, self.scope)
+        if not isinstance(value, SecretValue):
+            return render_text(template, self.scope)
+        return await (self._code(value.ref) if value.totp else self.desk.secret(value.ref))
+
+    async def _code(self, ref: str) -> Secret:
+        """A code that was never used before. Up to a window of time is waited for it, which is not the page's time."""
+        while True:
+            try:
+                return await self.desk.totp_code(ref)
+            except Temporary as used:
+                self.until_ms += used.delay_seconds * 1000
+                await self.clock.sleep(used.delay_seconds)
 
     async def page(self) -> Page:
         return await self.desk.page()
 
-    async def resolve(self, target: Target, *, for_act: bool = True) -> Element:
-        """The element that `target` means; a `once` step wants its name equal."""
+    async def resolve(self, target: Target, *, for_act: bool = True, hidden: bool = False) -> Element:
+        """The element that `target` means; a `once` step wants its name equal. `hidden`: one out of sight will do."""
         page = await self.page()
         exact = self.effect is Effect.ONCE
-        return await resolve(page, target, self.clock, self.until_ms, for_act=for_act, exact_name=exact)
+        return await resolve(page, target, self.clock, self.until_ms, for_act=for_act, exact_name=exact, hidden=hidden)
 
     async def expect(self, expect: Expect | None, own: Element | None = None) -> None:
         """Wait for the step's post-condition, if it has one."""

@@ -14,6 +14,7 @@ from kernel.steps.document import needs_page, parse_document, steps_json_schema
 from kernel.steps.effects import effect_of
 from kernel.steps.hosts import hosts_of
 from kernel.steps.schemas import compile_schema, violations
+from kernel.steps.templates import SecretValue, TemplateError, render_text, render_value
 
 BUTTON = {"locators": [{"role": "button", "name": "Save"}]}
 
@@ -132,7 +133,10 @@ def test_the_schema_for_editors_accepts_what_the_check_accepts() -> None:
         ),
         (document(step("wait_for", {})), ("/steps/0/params", "validation_failed")),
         (document(step("click", {"target": BUTTON, "check": {}})), ("/steps/0/params/check", "validation_failed")),
-        (document(step("download", {})), ("/steps/0/params", "validation_failed")),
+        (
+            document(step("download", {"target": BUTTON, "url": "https://shop.example/x"})),
+            ("/steps/0/params", "validation_failed"),
+        ),
         (document(step("finish", {}), metadata={"x": "y" * 600_000}), ("", "document_too_large")),
         (document(), ("/steps", "validation_failed")),
         (document(step("finish", {}), extra=1), ("", "validation_failed")),
@@ -177,6 +181,35 @@ def test_a_one_time_answer_may_only_be_typed() -> None:
     told = step("finish", {"message": "{{steps.ask.code}}"}, id="c")
     assert faults(document(ask, typed)) == []
     assert faults(document(ask, told)) == [("/steps/1/params/message", "secret_misplaced")]
+
+
+TOKEN = {"locators": [{"placeholder": "Token"}]}
+SEEDED = {"type": "object", "properties": {"seed": {"type": "string", "secret": True}, "user": {"type": "string"}}}
+
+
+def filled(value: str) -> dict[str, Any]:
+    return document(step("fill", {"target": TOKEN, "value": value}), inputSchema=SEEDED)
+
+
+def test_a_code_of_the_moment_is_made_of_a_secret_input_and_stands_alone() -> None:
+    assert faults(filled("{{inputs.seed | totp}}")) == []
+    assert faults(filled("{{ inputs.seed|totp }}")) == []
+    assert faults(filled("{{inputs.user | totp}}")) == [("/steps/0/params/value", "secret_misplaced")]
+    for beside in ("code {{inputs.seed | totp}}", "{{inputs.seed | totp | upcase}}", "{{inputs.seed | upcase | totp}}"):
+        assert ("/steps/0/params/value", "invalid_template") in faults(filled(beside))
+    told = step("finish", {"message": "{{inputs.seed | totp}}"})
+    assert faults(document(told, inputSchema=SEEDED)) == [("/steps/0/params/message", "secret_misplaced")]
+
+
+def test_a_code_of_the_moment_has_no_text() -> None:
+    scope = {"inputs": {"seed": {"$secret": "ref"}, "user": "ann"}}
+    assert render_value("{{inputs.seed | totp}}", scope) == SecretValue("ref", totp=True)
+    assert render_value("{{inputs.seed}}", scope) == SecretValue("ref")
+    for template in ("{{inputs.user | totp}}", "{{inputs.none | totp}}"):
+        with pytest.raises(TemplateError):
+            render_value(template, scope)
+        with pytest.raises(TemplateError):
+            render_text(template, scope)
 
 
 def test_a_document_of_constants_needs_no_page() -> None:
