@@ -42,6 +42,9 @@ class JournalEntry:
     """The output was a one-time answer that is gone; the step asks again."""
     failure_code: str = ""
     """Why the step failed, as later steps may read it."""
+    asks_again: str = ""
+    """Path of the `ask_user` step whose answer was rejected here and which is asked again: what stands from there up to
+    this entry counts no more."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -447,6 +450,9 @@ class StepFinished:
     """For a `once` step that was unknown: a check settled it (status COMPLETED: it had happened; it is not run)."""
     diagnosis: Sealed = field(default_factory=Sealed)
     """JSON for people about a failure: address, locators tried, nearest candidates; absent when it did not fail."""
+    asks_again: str = ""
+    """Path of the `ask_user` step whose answer the source has rejected, by name, in this step: the outcome is known, the
+    question is asked again, and the steps from there up to this one are repeated."""
 
 
 @dataclass(frozen=True, slots=True)

@@ -36,7 +36,8 @@ def weight_of(request: TaskRequested) -> int:
 
 
 def _entry(entry: JournalEntry) -> int:
-    return _ENTRY_BYTES + _text(entry.path) + _text(entry.failure_code) + _body(entry.output) + len(entry.url.box)
+    texts = _text(entry.path) + _text(entry.failure_code) + _text(entry.asks_again)
+    return _ENTRY_BYTES + texts + _body(entry.output) + len(entry.url.box)
 
 
 def _body(body: SealedBody) -> int:

@@ -161,7 +161,7 @@ def test_fields_that_an_old_record_lacks_read_as_their_defaults() -> None:
 
 
 def test_a_builder_makes_what_the_class_itself_makes() -> None:
-    built = builder_of(JournalEntry)("p", None, Effect.ONCE, SealedBody(), True, "u", False, "")
+    built = builder_of(JournalEntry)("p", None, Effect.ONCE, SealedBody(), True, "u", False, "", "")
     made = JournalEntry("p", None, Effect.ONCE, SealedBody(), safe_point=True, url="u", consumed=False)  # type: ignore[arg-type]
     assert built == made
     assert type(built) is JournalEntry

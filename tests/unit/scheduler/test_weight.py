@@ -38,6 +38,7 @@ entries = st.builds(
     url=st.builds(Sealed, st.just(SUBJECT), boxes),
     consumed=st.booleans(),
     failure_code=texts,
+    asks_again=texts,
 )
 
 

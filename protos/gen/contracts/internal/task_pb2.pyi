@@ -106,6 +106,7 @@ class JournalEntry(_message.Message):
     URL_FIELD_NUMBER: _builtins.int
     CONSUMED_FIELD_NUMBER: _builtins.int
     FAILURE_CODE_FIELD_NUMBER: _builtins.int
+    ASKS_AGAIN_FIELD_NUMBER: _builtins.int
     path: _builtins.str
     """Address of the step inside the document, such as `finish` or `orders[2].open`."""
     status: _workflow_run_pb2.StepStatus.ValueType
@@ -118,6 +119,10 @@ class JournalEntry(_message.Message):
     """True when the output was a one-time answer that is gone: the step asks again in a later attempt."""
     failure_code: _builtins.str
     """Why the step failed, as later steps may read it. Empty when it did not."""
+    asks_again: _builtins.str
+    """Path of the `ask_user` step whose answer was rejected here and which is asked again: what stands from there up to
+    this entry counts no more. Empty: nothing was rejected.
+    """
     @_builtins.property
     def output(self) -> _values_pb2.SealedBody:
         """The output as a sealed JSON value. Empty when there is none."""
@@ -139,10 +144,11 @@ class JournalEntry(_message.Message):
         url: _values_pb2.Sealed | None = ...,
         consumed: _builtins.bool = ...,
         failure_code: _builtins.str = ...,
+        asks_again: _builtins.str = ...,
     ) -> None: ...
     _HasFieldArgType: _TypeAlias = _typing.Literal["output", b"output", "url", b"url"]  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["consumed", b"consumed", "effect", b"effect", "failure_code", b"failure_code", "output", b"output", "path", b"path", "safe_point", b"safe_point", "status", b"status", "url", b"url"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["asks_again", b"asks_again", "consumed", b"consumed", "effect", b"effect", "failure_code", b"failure_code", "output", b"output", "path", b"path", "safe_point", b"safe_point", "status", b"status", "url", b"url"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 
@@ -977,6 +983,7 @@ class StepFinished(_message.Message):
     JOURNAL_STAGED_FIELD_NUMBER: _builtins.int
     RESOLVED_FIELD_NUMBER: _builtins.int
     DIAGNOSIS_FIELD_NUMBER: _builtins.int
+    ASKS_AGAIN_FIELD_NUMBER: _builtins.int
     task_id: _builtins.str
     """The task: one attempt of one workflow run."""
     root_run_id: _builtins.str
@@ -1013,6 +1020,10 @@ class StepFinished(_message.Message):
     """Name of the step that comes next, for people. Empty after the last."""
     resolved: _builtins.bool
     """For a `once` step of unknown outcome: true when a check settled it."""
+    asks_again: _builtins.str
+    """Path of the `ask_user` step whose answer the source has rejected in this step: the question is asked again and the
+    steps from there up to this one are repeated. Empty: nothing was rejected, or nothing more can be asked.
+    """
     @_builtins.property
     def token(self) -> Global___Token:
         """What fences the attempt."""
@@ -1071,10 +1082,11 @@ class StepFinished(_message.Message):
         journal_staged: _values_pb2.SealedBody | None = ...,
         resolved: _builtins.bool = ...,
         diagnosis: _values_pb2.Sealed | None = ...,
+        asks_again: _builtins.str = ...,
     ) -> None: ...
     _HasFieldArgType: _TypeAlias = _typing.Literal["diagnosis", b"diagnosis", "failure", b"failure", "journal_staged", b"journal_staged", "output", b"output", "token", b"token", "url", b"url"]  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["artifacts", b"artifacts", "consumed", b"consumed", "diagnosis", b"diagnosis", "effect", b"effect", "failure", b"failure", "finished_ms", b"finished_ms", "journal_staged", b"journal_staged", "kind", b"kind", "name", b"name", "next_name", b"next_name", "number", b"number", "output", b"output", "path", b"path", "resolved", b"resolved", "root_run_id", b"root_run_id", "safe_point", b"safe_point", "screenshot_artifact_id", b"screenshot_artifact_id", "started_ms", b"started_ms", "status", b"status", "step_id", b"step_id", "task_id", b"task_id", "token", b"token", "tries", b"tries", "url", b"url", "workflow_run_id", b"workflow_run_id"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["artifacts", b"artifacts", "asks_again", b"asks_again", "consumed", b"consumed", "diagnosis", b"diagnosis", "effect", b"effect", "failure", b"failure", "finished_ms", b"finished_ms", "journal_staged", b"journal_staged", "kind", b"kind", "name", b"name", "next_name", b"next_name", "number", b"number", "output", b"output", "path", b"path", "resolved", b"resolved", "root_run_id", b"root_run_id", "safe_point", b"safe_point", "screenshot_artifact_id", b"screenshot_artifact_id", "started_ms", b"started_ms", "status", b"status", "step_id", b"step_id", "task_id", b"task_id", "token", b"token", "tries", b"tries", "url", b"url", "workflow_run_id", b"workflow_run_id"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 

@@ -312,6 +312,7 @@ def _evolve_journal(current: Current, event: StepAccepted | WorkflowRunStepStart
                 url=report.url,
                 consumed=report.consumed,
                 failure_code=report.failure.code,
+                asks_again=report.asks_again,
             )
             staged = report.journal_staged
             is_staged = bool(staged.box or staged.blob)
