@@ -213,6 +213,10 @@ class Vault(Protocol):
         """The login worked (runner), or a person repaired the connection (gateway): counting begins anew."""
         ...
 
+    async def keep_secret(self, ref: SecretRef, organization_id: OrganizationId, ttl_ms: int) -> bool:
+        """Keep it for at least `ttl_ms` from now on; False when it is gone or another tenant's. Repeatable."""
+        ...
+
     async def delete_secret(self, ref: SecretRef) -> None:
         """Forget a secret. Repeatable."""
         ...

@@ -257,6 +257,10 @@ class RemoteVault:
         request = pb.ProveCredentialsRequest(connection_id=connection_id, opener=opener_to_wire(opener))
         await _answer(self._stub.ProveCredentials(request, **self._calls.unary))
 
+    async def keep_secret(self, ref: SecretRef, organization_id: OrganizationId, ttl_ms: int) -> bool:
+        request = pb.KeepSecretRequest(ref=ref, organization_id=organization_id, ttl_ms=ttl_ms)
+        return (await _answer(self._stub.KeepSecret(request, **self._calls.unary))).kept
+
     async def delete_secret(self, ref: SecretRef) -> None:
         await _answer(self._stub.DeleteSecret(pb.DeleteSecretRequest(ref=ref), **self._calls.unary))
 

@@ -48,7 +48,7 @@ _STATUS = {
 }
 _HEALTH = "/grpc.health.v1.Health/"
 _SERVICES = ("", "contracts.internal.ArtifactBytes", "contracts.internal.ArtifactVault")
-_GATEWAY_ONLY = frozenset({"MarkNamed", "FindSubject", "EraseSubject", "DeleteSecret"})
+_GATEWAY_ONLY = frozenset({"MarkNamed", "FindSubject", "EraseSubject", "KeepSecret", "DeleteSecret"})
 
 
 @dataclass(frozen=True, slots=True)
@@ -215,6 +215,12 @@ class VaultService(ArtifactVaultServicer):
         opener = self._keys.opener(context, request.opener)
         code = await self._vault.totp_code(SecretRef(request.ref), opener, ConnectionId(request.connection_id))
         return pb.OpenSecretResponse(value=code.reveal())
+
+    async def KeepSecret(self, request: pb.KeepSecretRequest, context: Context) -> pb.KeepSecretResponse:
+        organization = OrganizationId(request.organization_id)
+        return pb.KeepSecretResponse(
+            kept=await self._vault.keep_secret(SecretRef(request.ref), organization, request.ttl_ms)
+        )
 
     async def DeleteSecret(self, request: pb.DeleteSecretRequest, context: Context) -> pb.DeleteSecretResponse:
         await self._vault.delete_secret(SecretRef(request.ref))

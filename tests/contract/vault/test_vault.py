@@ -160,6 +160,18 @@ async def test_a_secret_expires_and_is_deleted(store: OpenedStore, subject: Subj
         await store.runner_vault.open_secret(kept, run_opener())
 
 
+async def test_a_secret_is_kept_for_longer_while_it_is_there(store: OpenedStore, subject: SubjectId) -> None:
+    ref = await store.vault.put_secret(ACME, subject, SecretKind.INPUT, b"short lived", ttl_ms=1000)
+    assert await store.vault.keep_secret(ref, ACME, 5000)
+    assert await store.vault.keep_secret(ref, ACME, 10)
+    assert not await store.vault.keep_secret(ref, OTHER, 5000)
+    store.clock.ms += 4999
+    assert (await store.runner_vault.open_secret(ref, run_opener())).reveal() == b"short lived"
+    store.clock.ms += 1
+    assert not await store.vault.keep_secret(ref, ACME, 5000)
+    assert not await store.vault.keep_secret(SecretRef("none"), ACME, 5000)
+
+
 async def test_a_secret_belongs_to_a_subject_of_the_organization(store: OpenedStore, subject: SubjectId) -> None:
     with pytest.raises(SecretUnavailable):
         await store.vault.put_secret(OTHER, subject, SecretKind.INPUT, b"x")

@@ -113,6 +113,7 @@ async def test_a_runner_cannot_pass_for_the_gateway(store: OpenedStore) -> None:
             runner.vault.subject_for(ACME, "customer 7"),
             runner.vault.erase_subject(subject),
             runner.vault.delete_secret(webhook),
+            runner.vault.keep_secret(webhook, ACME, 1000),
             runner.vault.credentials_proven(ConnectionId("c"), GATEWAY),
             runner.bytes.mark_named(["0" * 64]),
             runner.bytes.put_bytes(b"x", PutHeader(subject, GATEWAY)),

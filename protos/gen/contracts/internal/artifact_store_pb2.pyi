@@ -705,6 +705,58 @@ class OpenSecretResponse(_message.Message):
 Global___OpenSecretResponse: _TypeAlias = OpenSecretResponse  # noqa: Y015
 
 @_typing.final
+class KeepSecretRequest(_message.Message):
+    """Says how long a secret is to be kept at least."""
+
+    DESCRIPTOR: _descriptor.Descriptor
+
+    REF_FIELD_NUMBER: _builtins.int
+    ORGANIZATION_ID_FIELD_NUMBER: _builtins.int
+    TTL_MS_FIELD_NUMBER: _builtins.int
+    ref: _builtins.str
+    """The secret."""
+    organization_id: _builtins.str
+    """Whose it must be."""
+    ttl_ms: _builtins.int
+    """From now on, in milliseconds."""
+    def __init__(
+        self,
+        *,
+        ref: _builtins.str = ...,
+        organization_id: _builtins.str = ...,
+        ttl_ms: _builtins.int = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["organization_id", b"organization_id", "ref", b"ref", "ttl_ms", b"ttl_ms"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+Global___KeepSecretRequest: _TypeAlias = KeepSecretRequest  # noqa: Y015
+
+@_typing.final
+class KeepSecretResponse(_message.Message):
+    """Whether it is still there."""
+
+    DESCRIPTOR: _descriptor.Descriptor
+
+    KEPT_FIELD_NUMBER: _builtins.int
+    kept: _builtins.bool
+    """False when it is gone, or another organization's."""
+    def __init__(
+        self,
+        *,
+        kept: _builtins.bool = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["kept", b"kept"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+Global___KeepSecretResponse: _TypeAlias = KeepSecretResponse  # noqa: Y015
+
+@_typing.final
 class DeleteSecretRequest(_message.Message):
     """Asks to forget a secret."""
 

@@ -317,6 +317,11 @@ class ArtifactVaultStub:
                 request_serializer=contracts_dot_internal_dot_artifact__store__pb2.OpenSecretRequest.SerializeToString,
                 response_deserializer=contracts_dot_internal_dot_artifact__store__pb2.OpenSecretResponse.FromString,
                 _registered_method=True)
+        self.KeepSecret = channel.unary_unary(
+                '/contracts.internal.ArtifactVault/KeepSecret',
+                request_serializer=contracts_dot_internal_dot_artifact__store__pb2.KeepSecretRequest.SerializeToString,
+                response_deserializer=contracts_dot_internal_dot_artifact__store__pb2.KeepSecretResponse.FromString,
+                _registered_method=True)
         self.DeleteSecret = channel.unary_unary(
                 '/contracts.internal.ArtifactVault/DeleteSecret',
                 request_serializer=contracts_dot_internal_dot_artifact__store__pb2.DeleteSecretRequest.SerializeToString,
@@ -390,6 +395,13 @@ class ArtifactVaultServicer:
         context.set_details('Method not implemented!')
         raise NotImplementedError('Method not implemented!')
 
+    def KeepSecret(self, request, context):
+        """Keeps a secret for longer without opening it; the gateway only.
+        """
+        context.set_code(grpc.StatusCode.UNIMPLEMENTED)
+        context.set_details('Method not implemented!')
+        raise NotImplementedError('Method not implemented!')
+
     def DeleteSecret(self, request, context):
         """Forgets a secret; the gateway only.
         """
@@ -457,6 +469,11 @@ def add_ArtifactVaultServicer_to_server(servicer, server):
                     servicer.OpenTotpCode,
                     request_deserializer=contracts_dot_internal_dot_artifact__store__pb2.OpenSecretRequest.FromString,
                     response_serializer=contracts_dot_internal_dot_artifact__store__pb2.OpenSecretResponse.SerializeToString,
+            ),
+            'KeepSecret': grpc.unary_unary_rpc_method_handler(
+                    servicer.KeepSecret,
+                    request_deserializer=contracts_dot_internal_dot_artifact__store__pb2.KeepSecretRequest.FromString,
+                    response_serializer=contracts_dot_internal_dot_artifact__store__pb2.KeepSecretResponse.SerializeToString,
             ),
             'DeleteSecret': grpc.unary_unary_rpc_method_handler(
                     servicer.DeleteSecret,
@@ -647,6 +664,33 @@ class ArtifactVault:
             '/contracts.internal.ArtifactVault/OpenTotpCode',
             contracts_dot_internal_dot_artifact__store__pb2.OpenSecretRequest.SerializeToString,
             contracts_dot_internal_dot_artifact__store__pb2.OpenSecretResponse.FromString,
+            options,
+            channel_credentials,
+            insecure,
+            call_credentials,
+            compression,
+            wait_for_ready,
+            timeout,
+            metadata,
+            _registered_method=True)
+
+    @staticmethod
+    def KeepSecret(request,
+            target,
+            options=(),
+            channel_credentials=None,
+            call_credentials=None,
+            insecure=False,
+            compression=None,
+            wait_for_ready=None,
+            timeout=None,
+            metadata=None):
+        return grpc.experimental.unary_unary(
+            request,
+            target,
+            '/contracts.internal.ArtifactVault/KeepSecret',
+            contracts_dot_internal_dot_artifact__store__pb2.KeepSecretRequest.SerializeToString,
+            contracts_dot_internal_dot_artifact__store__pb2.KeepSecretResponse.FromString,
             options,
             channel_credentials,
             insecure,

@@ -124,6 +124,8 @@ class ArtifactVaultStub:
     """Opens a secret."""
     OpenTotpCode: _grpc.UnaryUnaryMultiCallable[_artifact_store_pb2.OpenSecretRequest, _artifact_store_pb2.OpenSecretResponse]
     """The code that a TOTP seed makes now; the code of one window of time is given out once."""
+    KeepSecret: _grpc.UnaryUnaryMultiCallable[_artifact_store_pb2.KeepSecretRequest, _artifact_store_pb2.KeepSecretResponse]
+    """Keeps a secret for longer without opening it; the gateway only."""
     DeleteSecret: _grpc.UnaryUnaryMultiCallable[_artifact_store_pb2.DeleteSecretRequest, _artifact_store_pb2.DeleteSecretResponse]
     """Forgets a secret; the gateway only."""
     ProveCredentials: _grpc.UnaryUnaryMultiCallable[_artifact_store_pb2.ProveCredentialsRequest, _artifact_store_pb2.ProveCredentialsResponse]
@@ -152,6 +154,8 @@ class ArtifactVaultAsyncStub(ArtifactVaultStub):
     """Opens a secret."""
     OpenTotpCode: _aio.UnaryUnaryMultiCallable[_artifact_store_pb2.OpenSecretRequest, _artifact_store_pb2.OpenSecretResponse]  # type: ignore[assignment]
     """The code that a TOTP seed makes now; the code of one window of time is given out once."""
+    KeepSecret: _aio.UnaryUnaryMultiCallable[_artifact_store_pb2.KeepSecretRequest, _artifact_store_pb2.KeepSecretResponse]  # type: ignore[assignment]
+    """Keeps a secret for longer without opening it; the gateway only."""
     DeleteSecret: _aio.UnaryUnaryMultiCallable[_artifact_store_pb2.DeleteSecretRequest, _artifact_store_pb2.DeleteSecretResponse]  # type: ignore[assignment]
     """Forgets a secret; the gateway only."""
     ProveCredentials: _aio.UnaryUnaryMultiCallable[_artifact_store_pb2.ProveCredentialsRequest, _artifact_store_pb2.ProveCredentialsResponse]  # type: ignore[assignment]
@@ -213,6 +217,14 @@ class ArtifactVaultServicer(metaclass=_abc_1.ABCMeta):
         context: _ServicerContext,
     ) -> _typing.Union[_artifact_store_pb2.OpenSecretResponse, _abc.Awaitable[_artifact_store_pb2.OpenSecretResponse]]:
         """The code that a TOTP seed makes now; the code of one window of time is given out once."""
+
+    @_abc_1.abstractmethod
+    def KeepSecret(
+        self,
+        request: _artifact_store_pb2.KeepSecretRequest,
+        context: _ServicerContext,
+    ) -> _typing.Union[_artifact_store_pb2.KeepSecretResponse, _abc.Awaitable[_artifact_store_pb2.KeepSecretResponse]]:
+        """Keeps a secret for longer without opening it; the gateway only."""
 
     @_abc_1.abstractmethod
     def DeleteSecret(

@@ -30,6 +30,10 @@ _READ = """
 SELECT organization_id, kind, kek_id, wrapped_key, box FROM secrets
 WHERE secret_id = ? AND (expires_ms IS NULL OR expires_ms > ?)
 """
+_KEEP = """
+UPDATE secrets SET expires_ms = CASE WHEN expires_ms < ? THEN ? ELSE expires_ms END
+WHERE secret_id = ? AND organization_id = ? AND expires_ms > ?
+"""
 _DELETE = "DELETE FROM secrets WHERE secret_id = ?"
 _FIRST_SESSION = """
 INSERT INTO sessions
@@ -175,6 +179,11 @@ class SqlVault:
         await self._admission.admit_opening(opening, opener.organization_id)
         await self._audit(opening)
         await self._guard.reset(connection_id, opener.organization_id)
+
+    async def keep_secret(self, ref: SecretRef, organization_id: OrganizationId, ttl_ms: int) -> bool:
+        now_ms = self._clock.now_ms()
+        until = now_ms + ttl_ms
+        return await self._db.execute(_KEEP, (until, until, ref, organization_id, now_ms)) == 1
 
     async def delete_secret(self, ref: SecretRef) -> None:
         await self._db.execute(_DELETE, (ref,))
