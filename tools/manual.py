@@ -27,14 +27,15 @@ from tools.api_reference import api_reference
 ROOT = Path(__file__).resolve().parent.parent
 PAGES = ("ARCHITECTURE.md", "README.md", "docs/api.md", "docs/configuration.md", "docs/writing-workflows.md")
 PART = re.compile(r"<!-- generated: (?P<name>[a-z-]+) -->\n.*?<!-- end of (?P=name) -->", re.DOTALL)
-DOCUMENT = "kernel/kernel/steps/document.py"
+DOCUMENTS = ("kernel/kernel/steps/document.py", "kernel/kernel/steps/targets.py")
 SETTINGS = "deploy/embedded/embedded/settings.py"
 VARIABLE = re.compile(r"^`(TOWPATH_[A-Z_]+)`:\s*")
 DEFAULTS_SAID = {"data": "`.towpath`", "browser": "what `make run` finds"}
 """Defaults that are made elsewhere than in the class."""
 
 SHAPES = (
-    *("Target", "Locator", "Identity", "Expect", "Check", "CountIs", "Retry", "FieldOf", "NextButton", "AskField"),
+    *("Target", "Locator", "Identity", "Expect", "ResponseIs", "DownloadIs", "Check", "CountIs", "Retry"),
+    *("FieldOf", "ColumnOf", "NextButton", "PageNumber", "InfiniteScroll", "VirtualList", "AskField"),
 )
 """What parameters are made of, in the order of the manual."""
 STEP_LIST = "NavigateStep"
@@ -69,6 +70,12 @@ def said_in(path: str, class_name: str) -> list[Said]:
     tree = ast.parse((ROOT / path).read_text())
     found = next(node for node in tree.body if isinstance(node, ast.ClassDef) and node.name == class_name)
     return list(_said(found))
+
+
+def said_in_document(class_name: str) -> list[Said]:
+    """The attributes of a shape of `stepsJson`, wherever it is written down."""
+    where = next(path for path in DOCUMENTS if f"\nclass {class_name}(" in (ROOT / path).read_text())
+    return said_in(where, class_name)
 
 
 def _said(found: ast.ClassDef) -> Iterator[Said]:
@@ -139,7 +146,7 @@ def shapes_text() -> str:
 
 def members_table(name: str, *, said: str = "", inherited: tuple[str, ...] = (), without: tuple[str, ...] = ()) -> str:
     """The members of one definition of the JSON Schema, with the texts that stand below them in the code."""
-    texts = {_camel(a.name): a.text for source in (*inherited, said or name) for a in said_in(DOCUMENT, source)}
+    texts = {_camel(a.name): a.text for source in (*inherited, said or name) for a in said_in_document(source)}
     schema = _definitions()[name]
     rows: Rows = [
         (f"`{member}`", type_of(found), _default(member, found, schema["required"]), _in_camel(texts.get(member, "")))

@@ -6,11 +6,12 @@ import asyncio
 from collections import Counter
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
+from pathlib import Path
 
 from browser_runner.egress_proxy import EgressGrant
 from browser_runner.ports import BrowserLost, Downloaded, Element, Facts, Landed, LoadState, Page, StepFailed
 from kernel.domain.values import FailureKind
-from kernel.steps.document import Locator
+from kernel.steps.targets import Locator
 from kernel.store.secret import Secret
 
 HOST = "shop.example"
@@ -116,6 +117,12 @@ class ModelElement:
     async def press(self, keys: str, timeout_ms: float) -> None:
         await self._page.site.do(f"press {keys}")
 
+    async def put_files(self, files: Sequence[Path], timeout_ms: float) -> None:
+        await self._page.site.do(f"put files {self._control.name}")
+
+    async def drop_files(self, files: Sequence[Path], timeout_ms: float) -> None:
+        await self._page.site.do(f"drop files {self._control.name}")
+
 
 class ModelPage:
     """A page of the site."""
@@ -169,6 +176,14 @@ class ModelPage:
 
     async def table(self, element: Element) -> tuple[list[str], list[list[str]]]:
         return ["Number"], [["1"], ["2"]]
+
+    async def aria(self, element: Element | None) -> str:
+        controls = self.site.pages.get(self._path, [])
+        return "\n".join(f'- {control.role} "{control.name}"' for control in controls)
+
+    async def scroll(self, element: Element | None, to: str, settle_ms: float) -> bool:
+        await self.site.do(f"scroll {to}")
+        return False
 
     async def picture(self, *, full_page: bool, element: Element | None, masks: Sequence[Locator]) -> bytes:
         return b"\xff\xd8\xff\xe0picture"

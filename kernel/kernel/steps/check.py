@@ -24,17 +24,24 @@ from kernel.steps.document import (
     STEPS_MAX,
     AskUserStep,
     Assert,
-    Check,
+    Click,
     Download,
-    Expect,
     Extract,
+    ExtractStep,
+    FieldOf,
+    Fill,
     FillStep,
     ForEachStep,
     IfStep,
-    Locator,
     Navigate,
+    NextButton,
+    PageNumber,
+    Press,
+    Select,
     Step,
     StepsDocument,
+    Upload,
+    VirtualList,
     WaitFor,
     input_properties,
     parse_document,
@@ -43,10 +50,14 @@ from kernel.steps.document import (
 from kernel.steps.effects import check_of, default_effect, is_weaker
 from kernel.steps.expressions import ExpressionError, compile_expression
 from kernel.steps.hosts import url_problem
+from kernel.steps.locating import generated_part, too_wide
 from kernel.steps.schemas import SchemaError, compile_schema
+from kernel.steps.targets import Check, Expect, Locator, Target
 from kernel.steps.templates import TemplateError, compile_template
 
 DETAILS_MAX = 50
+_ACTS = (Click, Fill, Select, Press, Upload, Download, NextButton)
+"""What is done to an element must not be done to another one."""
 _LISTS = ("steps", "sessionCheck", "finally")
 _INNER = {"if": ("then", "else"), "for_each": ("body",)}
 _SPOT = re.compile(r" - at `\$(.*)`$", re.DOTALL)
@@ -59,8 +70,9 @@ def check_document(
     """What is wrong with a `stepsJson` as decoded from JSON; empty when it may be saved. At most 50 faults.
 
     Codes: `validation_failed`, `unknown_step_type`, `duplicate_id`, `unknown_reference`, `invalid_expression`,
-    `invalid_template`, `invalid_schema`, `url_not_allowed`, `secret_misplaced`, `effect_lowered`, `not_allowed_here`,
-    `document_too_large`. `open_hosts` are private hosts that this installation lets runs reach.
+    `invalid_template`, `invalid_schema`, `locator_too_wide`, `locator_unstable`, `url_not_allowed`,
+    `secret_misplaced`, `effect_lowered`, `not_allowed_here`, `document_too_large`. `open_hosts` are private hosts
+    that this installation lets runs reach.
     """
     if not isinstance(raw, Mapping):
         return [Detail("", "validation_failed", "must be an object")]
@@ -199,8 +211,11 @@ class _Checker:
         params = f"{at}/params"
         for spot, struct in visit.structs(step.params, params):
             self._check_struct(spot, struct)
+            if isinstance(struct, _ACTS) and struct.target is not None:
+                self._check_acted_on(f"{spot}/target", struct.target)
+        told = _Names(names.inputs, names.steps, names.variables | {"row"}) if isinstance(step, ExtractStep) else names
         for spot, expression in visit.expressions(step.params, params):
-            self._check_expression(spot, expression, names)
+            self._check_expression(spot, expression, told)
         for spot, schema in visit.schemas(step.params, params):
             self._check_schema(spot, schema)
         # The page conditions of a step may name its own result's forerunners only; the step itself is not known yet.
@@ -247,47 +262,114 @@ class _Checker:
         match struct:
             case Locator():
                 self._check_locator(at, struct)
-            case Check() if struct.open:
-                self._check_url(f"{at}/open", struct.open)
+            case Check():
+                if struct.open:
+                    self._check_url(f"{at}/open", struct.open)
                 self._need(at, _says_something(struct), "says nothing to look for")
+                self._need_no_act(at, struct)
             case Expect():
                 self._need(at, _says_something(struct), "says nothing to look for")
             case Navigate():
                 self._check_url(f"{at}/url", struct.url)
             case WaitFor():
-                given = struct.target or struct.url or struct.text or struct.count
-                self._need(at, bool(given), "needs `target`, `url`, `text` or `count`")
+                given = struct.target or struct.url or struct.text or struct.count or struct.response
+                self._need(at, bool(given), "needs `target`, `url`, `text`, `count` or `response`")
             case Extract():
                 self._check_extract(at, struct)
             case Assert():
                 proves = bool(struct.that) or struct.page is not None or struct.schema is not None
                 self._need(at, proves, "needs `that`, `schema` or `page`")
                 self._need(at, (struct.schema is None) == (struct.value is None), "`schema` and `value` go together")
+                if struct.page is not None:
+                    self._need_no_act(f"{at}/page", struct.page)
             case Download():
-                self._need(at, (struct.target is None) == bool(struct.url), "needs either `target` or `url`")
+                self._need(at, struct.target is None or not struct.url, "takes `target` or `url`, not both")
+                self._need(at, not struct.url or struct.count == 1, "a `url` is one file")
                 if struct.url:
                     self._check_url(f"{at}/url", struct.url)
+            case Upload():
+                self._check_files(f"{at}/files", struct)
+            case PageNumber():
+                self._check_page_number(at, struct)
             case _:
                 pass
+
+    def _need_no_act(self, at: str, expect: Expect) -> None:
+        acts = expect.response is not None or expect.download is not None
+        self._need(at, not acts, "only looks: `response` and `download` belong into the `expect` of a step that acts")
 
     def _need(self, at: str, holds: bool, message: str) -> None:  # noqa: FBT001 (the one question of an assertion)
         if not holds:
             self.say(at, "validation_failed", message)
 
     def _check_locator(self, at: str, locator: Locator) -> None:
-        ways = (locator.test_id, locator.role, locator.label, locator.placeholder, locator.text, locator.css)
-        self._need(at, sum(map(bool, ways)) == 1, "needs exactly one of testId, role, label, placeholder, text, css")
+        ways = (
+            *(locator.test_id, locator.role, locator.label, locator.placeholder),
+            *(locator.alt, locator.title, locator.text, locator.css),
+        )
+        one = "needs exactly one of testId, role, label, placeholder, alt, title, text, css"
+        self._need(at, sum(map(bool, ways)) == 1, one)
         self._need(at, not locator.name or bool(locator.role), "`name` goes with `role`")
+        self._need(at, not locator.test_id_attribute or bool(locator.test_id), "`testIdAttribute` goes with `testId`")
+
+    def _check_acted_on(self, at: str, target: Target) -> None:
+        spots = [(visit.pointer(at, "locators", index), locator) for index, locator in enumerate(target.locators)]
+        for spot, locator in spots:
+            if problem := too_wide(target, locator):
+                self.say(spot, "locator_too_wide", problem)
+        for spot, locator in [*spots, *([(f"{at}/within", target.within)] if target.within is not None else [])]:
+            if made_up := generated_part(locator):
+                hint = "looks generated and will not last: use testId, role and name, label, or another attribute"
+                self.say(spot, "locator_unstable", f"`{made_up}` {hint}")
 
     def _check_extract(self, at: str, extract: Extract) -> None:
-        if extract.engine == "table":
+        engine = extract.engine
+        if engine == "table":
             self._need(at, extract.scope is not None, "engine `table` needs `scope`")
             self._need(at, not extract.fields and extract.rows is None, "engine `table` takes `columns`")
         else:
+            given = extract.rows is not None and bool(extract.fields)
+            self._need(at, given, f"engine `{engine}` needs `rows` and `fields`")
+            self._need(at, not extract.columns, f"engine `{engine}` takes no `columns`")
+        if engine == "aria" and extract.rows is not None:
+            self._need(f"{at}/rows", bool(extract.rows.role), "engine `aria` finds by `role`")
+        for name, wanted in extract.fields.items():
+            self._check_field(visit.pointer(at, "fields", name), engine, wanted)
+        known = extract.fields or extract.columns
+        if isinstance(extract.paging, VirtualList) and known:
+            for index, name in enumerate(extract.paging.key):
+                self._need(f"{at}/paging/key/{index}", name in known, "names no field of the row")
+
+    def _check_field(self, at: str, engine: str, wanted: FieldOf) -> None:
+        by_role = wanted.locator is None or bool(wanted.locator.role)
+        self._need(at, engine != "aria" or by_role, "engine `aria` finds by `role`")
+        self._need(at, engine == "aria" or not wanted.nth, "`nth` goes with engine `aria`")
+
+    def _check_page_number(self, at: str, paging: PageNumber) -> None:
+        self._need(at, bool(paging.url) != (paging.link is not None), "needs either `url` or `link`")
+        link = paging.link
+        texts = [paging.url] if link is None else [link.name, link.label, link.text, link.css, link.test_id]
+        self._need(at, any("{page}" in text for text in texts), "needs `{page}` where the number stands")
+        if paging.url:
+            self._check_url(f"{at}/url", paging.url)
+            host, _, _ = paging.url.removeprefix("https://").removeprefix("http://").partition("/")
+            written_out = "{page}" not in host or host.startswith("{{")
+            self._need(f"{at}/url", written_out, "the host must be written out")
+
+    def _check_files(self, at: str, upload: Upload) -> None:
+        inputs = input_properties(self.document)
+        for index, text in enumerate(upload.files):
+            try:
+                path = compile_template(text).single
+            except TemplateError:
+                continue  # Told with the other texts.
+            spot = f"{at}/{index}"
             self._need(
-                at, extract.rows is not None and bool(extract.fields), "engine `fields` needs `rows` and `fields`"
+                spot, bool(path), "must be one template that names artifacts, such as `{{steps.export.files[0]}}`"
             )
-            self._need(at, not extract.columns, "engine `fields` takes no `columns`")
+            if path[:1] == ("inputs",) and path[1:2] and path[1] in inputs:
+                is_artifact = inputs[path[1]].get("kind") == "artifact"
+                self._need(spot, is_artifact, f"the input `{path[1]}` must be marked `kind: artifact`")
 
     def _check_url(self, at: str, url: str) -> None:
         problem = url_problem(url, self.open_hosts)
@@ -327,6 +409,8 @@ class _Checker:
                 self.say(
                     at, "secret_misplaced", f"the secret `{'.'.join(path)}` may only be the whole value of a `fill`"
                 )
+            if compiled.totp and not (path[0] == "inputs" and self._is_secret(path)):
+                self.say(at, "secret_misplaced", f"`totp` takes a secret input, and `{'.'.join(path)}` is none")
 
     def _is_secret(self, path: tuple[str, ...]) -> bool:
         return any(path[: len(secret)] == secret for secret in self.secrets)
@@ -346,6 +430,4 @@ class _Checker:
 
 def _says_something(expect: Expect) -> bool:
     given = (expect.url, expect.appears, expect.gone, expect.text, expect.value is not None, expect.count)
-    return any(given)
-            if compiled.totp and not (path[0] == "inputs" and self._is_secret(path)):
-                self.say(at, "secret_misplaced", f"`totp` takes a secret input, and `{'.'.join(path)}` is none")
+    return any((*given, expect.response, expect.download))

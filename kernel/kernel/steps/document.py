@@ -11,9 +11,10 @@ from enum import StrEnum
 from typing import Annotated, Any, Literal, get_args
 
 import msgspec
-from msgspec import Meta, Struct
+from msgspec import Meta
 
 from kernel.domain.values import Effect
+from kernel.steps.targets import Check, CountIs, Expect, Locator, ResponseIs, Shape, Short, Target, Text
 
 DOCUMENT_BYTES_MAX = 512 * 1024
 STEPS_MAX = 1000
@@ -25,85 +26,18 @@ SLUG = r"^[A-Za-z][A-Za-z0-9_-]{0,62}$"
 VARIABLE = r"^[a-z][a-z0-9_]{0,62}$"
 
 Slug = Annotated[str, Meta(pattern=SLUG, description="Letters, digits, `-` and `_`, beginning with a letter.")]
-Text = Annotated[str, Meta(max_length=8192)]
-Short = Annotated[str, Meta(max_length=256)]
 Expression = Annotated[str, Meta(min_length=1, max_length=1024, description="A CEL expression.")]
-Count = Annotated[int, Meta(ge=0, le=1_000_000)]
 
 
-class _Shape(Struct, frozen=True, rename="camel", forbid_unknown_fields=True, omit_defaults=True):
-    pass
+class Rejection(Shape, frozen=True):
+    """How the page shows that the source refuses what was typed. Looked for beside `expect`: whichever comes first."""
 
-
-# ---------------------------------------------------------------- targets
-
-
-class Locator(_Shape, frozen=True):
-    """One way to find an element; exactly one of `test_id`, `role`, `label`, `placeholder`, `text`, `css` is set."""
-
-    test_id: Short = ""
-    role: Short = ""
-    name: Short = ""
-    """Accessible name, only beside `role`."""
-    label: Short = ""
-    placeholder: Short = ""
-    text: Short = ""
-    css: Short = ""
-    exact: bool = True
-    """Whether names and texts must be equal (after normalising space) or only contained, whatever the case."""
-
-
-class Identity(_Shape, frozen=True):
-    """What the found element must be before it is touched; empty fields are not compared."""
-
-    role: Short = ""
-    name: Short = ""
-    tag: Short = ""
-    type: Short = ""
-
-
-class Target(_Shape, frozen=True):
-    """An element: ranked locators, what it must be, and words for people. All locators that match must agree."""
-
-    locators: Annotated[tuple[Locator, ...], Meta(min_length=1, max_length=8)]
-    identity: Identity | None = None
-    within: Locator | None = None
-    """Container that the locators are looked up in; must match exactly once."""
-    frame: Short = ""
-    """css of the `iframe` that holds it; empty for the page itself."""
-    description: Short = ""
-
-
-# ---------------------------------------------------------------- conditions of a page
-
-
-class CountIs(_Shape, frozen=True):
-    """How many elements a locator must find."""
-
-    locator: Locator
-    at_least: Count = 0
-    at_most: Count | None = None
-
-
-class Expect(_Shape, frozen=True):
-    """What must be true of the page; all that are given must hold. A URL pattern may hold `*`."""
-
-    url: Text = ""
-    appears: Target | None = None
-    gone: Target | None = None
-    text: Text = ""
-    """Text that the page shows."""
-    value: Text | None = None
-    """Value of the step's own target."""
-    count: CountIs | None = None
-
-
-class Check(Expect, frozen=True):
-    """Settles a `once` step of unknown outcome: when it holds, the step had happened. Looks only."""
-
-    open: Text = ""
-    """URL that is opened before looking; empty: the page of the last safe point."""
-    timeout_ms: Annotated[int, Meta(ge=0, le=60_000)] = 5_000
+    when: Expect
+    ask: Annotated[str, Meta(pattern=rf"{SLUG}|^$")] = ""
+    """Id of an earlier `ask_user`, in this list of steps or in one around it, that is asked again, twice at most; the
+    steps from there on are repeated. Empty: the run ends with `login_rejected` at once."""
+    message: Target | None = None
+    """Element that tells why, in the source's words; empty: the one that `when.appears` finds."""
 
 
 # ---------------------------------------------------------------- fields common to all steps
@@ -117,7 +51,7 @@ class Backoff(StrEnum):
     EXPONENTIAL = "exponential"
 
 
-class Retry(_Shape, frozen=True):
+class Retry(Shape, frozen=True):
     """How often a step is tried; the delay stands between two tries."""
 
     max_attempts: Annotated[int, Meta(ge=1, le=10)] = 3
@@ -140,7 +74,7 @@ class Evidence(StrEnum):
     ALWAYS = "always"
 
 
-class _Common(_Shape, frozen=True, tag_field="type"):
+class _Common(Shape, frozen=True, tag_field="type"):
     id: Slug
     name: Short = ""
     """Shown as the current state; the id when empty."""
@@ -157,7 +91,7 @@ class _Common(_Shape, frozen=True, tag_field="type"):
 # ---------------------------------------------------------------- navigation
 
 
-class Navigate(_Shape, frozen=True):
+class Navigate(Shape, frozen=True):
     url: Annotated[str, Meta(min_length=1, max_length=8192)]
     wait: Literal["commit", "domcontentloaded", "load"] | Target = "domcontentloaded"
     expect: Expect | None = None
@@ -170,7 +104,7 @@ class NavigateStep(_Common, frozen=True, tag="navigate", kw_only=True):
     params: Navigate
 
 
-class WaitFor(_Shape, frozen=True):
+class WaitFor(Shape, frozen=True):
     """All that are given must come true."""
 
     target: Target | None = None
@@ -178,6 +112,8 @@ class WaitFor(_Shape, frozen=True):
     url: Text = ""
     text: Text = ""
     count: CountIs | None = None
+    response: ResponseIs | None = None
+    """Answer that comes while this step waits; one that an earlier step brings about belongs into its `expect`."""
     check: Check | None = None
 
 
@@ -190,12 +126,13 @@ class WaitForStep(_Common, frozen=True, tag="wait_for", kw_only=True):
 # ---------------------------------------------------------------- interaction
 
 
-class Click(_Shape, frozen=True):
+class Click(Shape, frozen=True):
     target: Target
     button: Literal["left", "right", "middle"] = "left"
     count: Annotated[int, Meta(ge=1, le=3)] = 1
     modifiers: tuple[Literal["Alt", "Control", "Meta", "Shift"], ...] = ()
     expect: Expect | None = None
+    rejected: Rejection | None = None
     check: Check | None = None
 
 
@@ -205,12 +142,13 @@ class ClickStep(_Common, frozen=True, tag="click", kw_only=True):
     params: Click
 
 
-class Fill(_Shape, frozen=True):
+class Fill(Shape, frozen=True):
     target: Target
     value: Text
     """A secret is given as a template that is nothing but its name: `{{inputs.password}}`."""
     verify: bool = True
     expect: Expect | None = None
+    rejected: Rejection | None = None
     check: Check | None = None
 
 
@@ -220,7 +158,7 @@ class FillStep(_Common, frozen=True, tag="fill", kw_only=True):
     params: Fill
 
 
-class Select(_Shape, frozen=True):
+class Select(Shape, frozen=True):
     target: Target
     value: Text | tuple[Text, ...]
     by: Literal["label", "value", "index"] = "label"
@@ -234,11 +172,12 @@ class SelectStep(_Common, frozen=True, tag="select", kw_only=True):
     params: Select
 
 
-class Press(_Shape, frozen=True):
+class Press(Shape, frozen=True):
     keys: Annotated[str, Meta(min_length=1, max_length=64)]
     """A key or a chord, such as `Enter` or `Control+A`."""
     target: Target | None = None
     expect: Expect | None = None
+    rejected: Rejection | None = None
     check: Check | None = None
 
 
@@ -248,39 +187,117 @@ class PressStep(_Common, frozen=True, tag="press", kw_only=True):
     params: Press
 
 
+class Upload(Shape, frozen=True):
+    """`target` is a file input, visible or not; with `drop` it is a zone that files are dropped on."""
+
+    target: Target
+    files: Annotated[tuple[Text, ...], Meta(min_length=1, max_length=20)]
+    """Each one template that names artifacts of this run, or an input of kind `artifact`."""
+    drop: bool = False
+    max_bytes: Annotated[int, Meta(ge=1, le=1024**3)] = 50 * 1024**2
+    """Of all files together."""
+    expect: Expect | None = None
+    check: Check | None = None
+
+
+class UploadStep(_Common, frozen=True, tag="upload", kw_only=True):
+    """Hand files to the page: artifacts of this run or of its inputs, never paths."""
+
+    params: Upload
+
+
 # ---------------------------------------------------------------- data and files
 
+ValueType = Literal["string", "number", "integer", "boolean"]
+MaxPages = Annotated[int, Meta(ge=1, le=1000)]
 
-class FieldOf(_Shape, frozen=True):
+
+class FieldOf(Shape, frozen=True):
     """One value inside a row."""
 
     locator: Locator | None = None
     """None: the row itself."""
     attribute: Short = ""
     """Empty: the visible text, or the value of an input."""
-    type: Literal["string", "number", "integer", "boolean"] = "string"
+    nth: Annotated[int, Meta(ge=0, le=1000)] = 0
+    """Engine `aria`: which of several that match, from 0."""
+    type: ValueType = "string"
     required: bool = False
 
 
-class NextButton(_Shape, frozen=True, tag_field="kind", tag="next-button"):
+class ColumnOf(Shape, frozen=True):
+    """One column of a table, by its header."""
+
+    header: Short
+    type: ValueType = "string"
+    required: bool = False
+
+
+class NextButton(Shape, frozen=True, tag_field="kind", tag="next-button"):
     """Press `target` until it is missing or disabled, or brings no new row."""
 
     target: Target
-    max_pages: Annotated[int, Meta(ge=1, le=1000)] = 100
+    max_pages: MaxPages = 100
 
 
-class Extract(_Shape, frozen=True):
-    """`fields`: `rows` and `fields` are given. `table`: `scope` is a table; `columns` maps our names to its headers."""
+class PageNumber(Shape, frozen=True, tag_field="kind", tag="page-number"):
+    """Go from page to page by number: open `url`, or press `link`; `{page}` stands for the number in either."""
 
-    engine: Literal["fields", "table"] = "fields"
+    url: Text = ""
+    link: Locator | None = None
+    """Such as `{"role": "link", "name": "{page}"}`; the last page is the one without such a link."""
+    first: Annotated[int, Meta(ge=0, le=1_000_000)] = 1
+    """Number of the page that is open when the step begins."""
+    max_pages: MaxPages = 100
+
+
+class InfiniteScroll(Shape, frozen=True, tag_field="kind", tag="infinite-scroll"):
+    """Scroll to the end until that brings no new row; rows that were shown stay in the page."""
+
+    container: Target | None = None
+    """What scrolls; None: the page."""
+    settle_ms: Annotated[int, Meta(ge=50, le=30_000)] = 2_000
+    """How long new rows may take to come."""
+    max_pages: MaxPages = 100
+
+
+class VirtualList(Shape, frozen=True, tag_field="kind", tag="virtual-list"):
+    """Read while scrolling down a list that holds only the rows in view."""
+
+    container: Target | None = None
+    """What scrolls; None: the page."""
+    key: Annotated[tuple[Slug, ...], Meta(max_length=20)] = ()
+    """Fields that tell rows apart; empty: all of them."""
+    settle_ms: Annotated[int, Meta(ge=50, le=30_000)] = 500
+    """How long rows may take to be drawn."""
+    max_pages: MaxPages = 1000
+    """How often it is scrolled."""
+
+
+Paging = NextButton | PageNumber | InfiniteScroll | VirtualList
+
+
+class Extract(Shape, frozen=True):
+    """`fields`: `rows` and `fields` are given. `table`: `scope` is a table; `columns` maps our names to its headers.
+
+    `aria`: as `fields`, by role and name only, read from what a screen reader is told of `scope`, or of the page.
+    """
+
+    engine: Literal["fields", "table", "aria"] = "fields"
     scope: Target | None = None
     rows: Locator | None = None
     fields: Annotated[dict[Slug, FieldOf], Meta(max_length=200)] = {}
-    columns: Annotated[dict[Slug, Short], Meta(max_length=200)] = {}
+    columns: Annotated[dict[Slug, Short | ColumnOf], Meta(max_length=200)] = {}
     schema: dict[str, Any] | None = None
     """JSON Schema of the list of rows."""
+    on_invalid: Literal["fail", "branch"] = "fail"
+    """What rows that break the schema, their type or `required` do. `branch`: the result says `ok: false`."""
     max_items: Annotated[int, Meta(ge=1, le=100_000)] = 10_000
-    paging: NextButton | None = None
+    until: Expression | None = None
+    """About `row`: the first row for which it holds ends the reading, and is not taken."""
+    paging: Paging | None = None
+    format: Literal["json", "csv"] = "json"
+    """Of the artifact."""
     check: Check | None = None
 
 
@@ -290,7 +307,7 @@ class ExtractStep(_Common, frozen=True, tag="extract", kw_only=True):
     params: Extract
 
 
-class Assert(_Shape, frozen=True):
+class Assert(Shape, frozen=True):
     """At least one of `that`, `schema` (about `value`) and `page` is given."""
 
     that: Annotated[tuple[Expression, ...], Meta(max_length=50)] = ()
@@ -309,7 +326,7 @@ class AssertStep(_Common, frozen=True, tag="assert", kw_only=True):
     params: Assert
 
 
-class Download(_Shape, frozen=True):
+class Download(Shape, frozen=True):
     """`target` starts it, or `url` is it."""
 
     target: Target | None = None
@@ -329,7 +346,7 @@ class DownloadStep(_Common, frozen=True, tag="download", kw_only=True):
     params: Download
 
 
-class Screenshot(_Shape, frozen=True):
+class Screenshot(Shape, frozen=True):
     target: Target | None = None
     full_page: bool = False
     masks: Annotated[tuple[Locator, ...], Meta(max_length=50)] = ()
@@ -347,7 +364,7 @@ class ScreenshotStep(_Common, frozen=True, tag="screenshot", kw_only=True):
 FieldKind = Literal["credentials", "mfa_code", "security_answer", "phone", "choice", "confirm", "text"]
 
 
-class AskField(_Shape, frozen=True):
+class AskField(Shape, frozen=True):
     """One thing that is asked for."""
 
     name: Annotated[str, Meta(pattern=VARIABLE)]
@@ -358,7 +375,7 @@ class AskField(_Shape, frozen=True):
     pattern: Short = ""
 
 
-class AskUser(_Shape, frozen=True):
+class AskUser(Shape, frozen=True):
     fields: Annotated[tuple[AskField, ...], Meta(min_length=1, max_length=20)]
     kind: FieldKind = "text"
     prompt: Text = ""
@@ -376,7 +393,7 @@ class AskUserStep(_Common, frozen=True, tag="ask_user", kw_only=True):
 # ---------------------------------------------------------------- control
 
 
-class If(_Shape, frozen=True):
+class If(Shape, frozen=True):
     condition: Expression
     then: Annotated[tuple[Step, ...], Meta(max_length=STEPS_MAX)] = ()
     else_: Annotated[tuple[Step, ...], Meta(max_length=STEPS_MAX)] = msgspec.field(default=(), name="else")
@@ -388,7 +405,7 @@ class IfStep(_Common, frozen=True, tag="if", kw_only=True):
     params: If
 
 
-class ForEach(_Shape, frozen=True):
+class ForEach(Shape, frozen=True):
     items: Expression
     body: Annotated[tuple[Step, ...], Meta(min_length=1, max_length=STEPS_MAX)]
     variable: Annotated[str, Meta(pattern=VARIABLE)] = "item"
@@ -403,7 +420,7 @@ class ForEachStep(_Common, frozen=True, tag="for_each", kw_only=True):
     params: ForEach
 
 
-class Finish(_Shape, frozen=True):
+class Finish(Shape, frozen=True):
     outcome: Literal["done", "nothing_to_do", "terminated"] = "done"
     code: Short = ""
     message: Text = ""
@@ -424,6 +441,7 @@ Step = (
     | FillStep
     | SelectStep
     | PressStep
+    | UploadStep
     | ExtractStep
     | AssertStep
     | DownloadStep
@@ -439,7 +457,7 @@ STEP_TYPES: tuple[type[Step], ...] = get_args(Step)
 KINDS: dict[str, type[Step]] = {str(step_type.__struct_config__.tag): step_type for step_type in STEP_TYPES}
 
 
-class StepsDocument(_Shape, frozen=True):
+class StepsDocument(Shape, frozen=True):
     """One workflow as it is written down."""
 
     version: Literal[1]
@@ -448,6 +466,8 @@ class StepsDocument(_Shape, frozen=True):
     session_check: tuple[Step, ...] = ()
     finally_: tuple[Step, ...] = msgspec.field(default=(), name="finally")
     start_origins: Annotated[tuple[str, ...], Meta(max_length=50)] = ()
+    test_id_attribute: Annotated[str, Meta(pattern=r"^[a-z][a-z0-9-]{0,62}$")] = "data-testid"
+    """Attribute that `test_id` locators look at."""
     output_schema: dict[str, Any] | None = None
     metadata: dict[str, Any] = {}
     analysis: dict[str, Any] = {}

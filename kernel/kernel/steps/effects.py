@@ -4,7 +4,6 @@ from __future__ import annotations
 
 from kernel.domain.values import Effect
 from kernel.steps.document import (
-    Check,
     ClickStep,
     FillStep,
     ForEachStep,
@@ -12,9 +11,10 @@ from kernel.steps.document import (
     PressStep,
     SelectStep,
     Step,
-    Target,
+    UploadStep,
     children_of,
 )
+from kernel.steps.targets import Check, Target
 
 _STRENGTH = {Effect.READ: 0, Effect.IDEMPOTENT: 1, Effect.ONCE: 2}
 _VIEW_ROLES = frozenset({"link"})
@@ -40,6 +40,9 @@ def default_effect(step: Step) -> Effect:
             return Effect.ONCE if "Enter" in step.params.keys else Effect.IDEMPOTENT
         case FillStep() | SelectStep():
             return Effect.IDEMPOTENT
+        case UploadStep():
+            # A file input holds what was put in last; a zone takes whatever is dropped, each time.
+            return Effect.ONCE if step.params.drop else Effect.IDEMPOTENT
         case IfStep() | ForEachStep():
             return strongest([effect_of(child) for child in children_of(step)])
         case _:

@@ -9,7 +9,7 @@ from collections.abc import Collection
 from urllib.parse import urlsplit
 
 from kernel.egress import policy
-from kernel.steps.document import Download, Navigate, StepsDocument, all_steps
+from kernel.steps.document import Download, Extract, Navigate, PageNumber, StepsDocument, all_steps
 from kernel.steps.effects import check_of
 
 _LOCAL_NAMES = ("localhost", "local", "internal")
@@ -65,6 +65,8 @@ def urls_of(document: StepsDocument) -> list[str]:
         params = step.params
         if isinstance(params, Navigate | Download) and params.url:
             urls.append(params.url)
+        if isinstance(params, Extract) and isinstance(params.paging, PageNumber) and params.paging.url:
+            urls.append(params.paging.url)
         check = check_of(step)
         if check is not None and check.open:
             urls.append(check.open)

@@ -14,6 +14,7 @@ _EXPRESSIONS: dict[type[Struct], frozenset[str]] = {
     If: frozenset({"condition"}),
     ForEach: frozenset({"items"}),
     Assert: frozenset({"that", "value"}),
+    Extract: frozenset({"until"}),
 }
 _SCHEMAS: dict[type[Struct], frozenset[str]] = {Assert: frozenset({"schema"}), Extract: frozenset({"schema"})}
 _STEPS: dict[type[Struct], frozenset[str]] = {If: frozenset({"then", "else_"}), ForEach: frozenset({"body"})}

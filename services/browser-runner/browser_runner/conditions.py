@@ -9,7 +9,7 @@ from browser_runner.locators import describe, normal, resolve
 from browser_runner.ports import Element, Page, StepFailed
 from kernel.clock import Clock
 from kernel.domain.values import FailureKind
-from kernel.steps.document import CountIs, Expect, Target
+from kernel.steps.targets import CountIs, Expect, Target
 
 _LOOK_AGAIN_MS = 500
 

@@ -13,7 +13,7 @@ from dataclasses import dataclass
 from browser_runner.ports import Element, Facts, Page, StepFailed
 from kernel.clock import Clock
 from kernel.domain.values import FailureKind
-from kernel.steps.document import Identity, Locator, Target
+from kernel.steps.targets import Identity, Locator, Target
 
 _LOOK_AGAIN_MS = 500
 _CONFLICT_LOOKS = 2
@@ -83,15 +83,22 @@ def describe(locator: Locator) -> str:
 
 
 async def resolve(
-    page: Page, target: Target, clock: Clock, until_ms: float, *, for_act: bool = True, exact_name: bool = False
+    page: Page,
+    target: Target,
+    clock: Clock,
+    until_ms: float,
+    *,
+    for_act: bool = True,
+    exact_name: bool = False,
+    hidden: bool = False,
 ) -> Element:
-    """The element that `target` means, waited for until `until_ms` (of `boot_ms`).
+    """The element that `target` means, waited for until `until_ms` (of `boot_ms`); `hidden`: one out of sight counts.
 
     `StepFailed`: `target_missing` (temporary), `target_conflict`, `target_changed`; nothing was touched.
     """
     conflicts = 0
     while True:
-        elements, hits = await _look(page, target, for_act=for_act)
+        elements, hits = await _look(page, target, for_act=for_act, hidden=hidden)
         verdict = judge(hits)
         if verdict.key is not None:
             await _prove(target, elements[verdict.key], exact_name=exact_name)
@@ -107,12 +114,13 @@ async def resolve(
         await page.changed(min(left_ms, _LOOK_AGAIN_MS))
 
 
-async def _look(page: Page, target: Target, *, for_act: bool) -> tuple[dict[int, Element], list[Hit]]:
+async def _look(page: Page, target: Target, *, for_act: bool, hidden: bool) -> tuple[dict[int, Element], list[Hit]]:
     elements: dict[int, Element] = {}
     hits = []
     for locator in target.locators:
         found = await page.find(locator, within=target.within, frame=target.frame)
-        usable = [element for element in found if element.facts.visible and (element.facts.enabled or not for_act)]
+        shown = [element for element in found if element.facts.visible or hidden]
+        usable = [element for element in shown if element.facts.enabled or not for_act]
         for element in usable:
             elements.setdefault(element.facts.key, element)
         hits.append(Hit(locator, len(found), tuple(element.facts.key for element in usable)))

@@ -2,7 +2,10 @@
 
 from __future__ import annotations
 
+import asyncio
+import tempfile
 from collections.abc import Sequence
+from pathlib import Path
 
 from browser_runner.arriving import arrive
 from browser_runner.egress_proxy import EgressGrant
@@ -11,7 +14,7 @@ from browser_runner.services import Services
 from kernel.domain.task import TaskAssigned
 from kernel.domain.values import FailureKind
 from kernel.errors import Temporary
-from kernel.steps.document import Locator
+from kernel.steps.targets import Locator
 
 URL_CHARS_MAX = 4096
 """A longer one is no address to come back to: it would make reports and journals too long for the log."""
@@ -29,6 +32,7 @@ class PageDesk:
         self._grant: EgressGrant | None = None
         self._enter_url = ""
         self._state: bytes | None = None
+        self._folder: tempfile.TemporaryDirectory[str] | None = None
         self.url_at_last_step = ""
 
     @property
@@ -116,11 +120,20 @@ class PageDesk:
             return False
         return any(element.facts.visible for element in found)
 
+    def folder(self) -> Path:
+        """A private folder for files that the page is given; it goes when the page is closed."""
+        if self._folder is None:
+            self._folder = tempfile.TemporaryDirectory(prefix="towpath-", ignore_cleanup_errors=True)
+        return Path(self._folder.name)
+
     async def close(self) -> None:
-        """Close the context and end its way out."""
+        """Close the context, end its way out, delete the files that it was given."""
         context, self._context = self._context, None
         if context is not None:
             await context.close()
+        folder, self._folder = self._folder, None
+        if folder is not None:
+            await asyncio.to_thread(folder.cleanup)
         grant, self._grant = self._grant, None
         if grant is not None and self._services.egress is not None:
             await self._services.egress.revoke(grant)

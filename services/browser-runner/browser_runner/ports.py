@@ -9,12 +9,12 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from enum import StrEnum
 from pathlib import Path
-from typing import Protocol
+from typing import Literal, Protocol
 
 from browser_runner.egress_proxy import EgressGrant
 from kernel.domain.values import FailureKind, Token
 from kernel.errors import TowpathError
-from kernel.steps.document import Locator
+from kernel.steps.targets import Locator
 from kernel.store.secret import Secret
 
 
@@ -112,6 +112,14 @@ class Element(Protocol):
 
     async def press(self, keys: str, timeout_ms: float) -> None: ...
 
+    async def put_files(self, files: Sequence[Path], timeout_ms: float) -> None:
+        """Make these the files of a file input. The page may read them until it is closed."""
+        ...
+
+    async def drop_files(self, files: Sequence[Path], timeout_ms: float) -> None:
+        """Drop files on it, as a person would from the desktop. `StepFailed("drop_refused")` when it takes none."""
+        ...
+
 
 class Page(Protocol):
     """One page (tab) of a run."""
@@ -151,6 +159,17 @@ class Page(Protocol):
 
     async def table(self, element: Element) -> tuple[list[str], list[list[str]]]:
         """Header texts and cell texts of an HTML table or grid."""
+        ...
+
+    async def aria(self, element: Element | None) -> str:
+        """What a screen reader is told of `element`, or of the whole page, as an aria snapshot."""
+        ...
+
+    async def scroll(self, element: Element | None, to: Literal["end", "on"], settle_ms: float) -> bool:
+        """Scroll `element` (or the page) to its end, or on by most of what is in view; False when it did not move.
+
+        Returns when the document has changed after that, or after `settle_ms`.
+        """
         ...
 
     async def picture(self, *, full_page: bool, element: Element | None, masks: Sequence[Locator]) -> bytes:

@@ -8,7 +8,7 @@ from browser_runner.arriving import arrive
 from browser_runner.conditions import until_holds, why_not
 from browser_runner.ports import Page, StepFailed
 from browser_runner.steps.trying import Desk
-from kernel.steps.document import Check
+from kernel.steps.targets import Check
 
 
 async def has_happened(desk: Desk, check: Check) -> bool | None:

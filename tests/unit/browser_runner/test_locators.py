@@ -5,10 +5,10 @@ from __future__ import annotations
 import pytest
 
 from browser_runner.conditions import url_matches
+from browser_runner.files import clean_name
 from browser_runner.locators import Hit, Verdict, identity_problem, judge
 from browser_runner.ports import Facts
-from browser_runner.steps.download import clean_name
-from kernel.steps.document import Identity, Locator
+from kernel.steps.targets import Identity, Locator
 
 ANY = Locator(css="x")
 

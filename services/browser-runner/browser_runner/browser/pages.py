@@ -5,7 +5,7 @@ from __future__ import annotations
 import asyncio
 from collections.abc import Sequence
 from contextlib import suppress
-from typing import Any, cast
+from typing import Any, Literal, cast
 
 from playwright.async_api import Error as PlaywrightError
 from playwright.async_api import FrameLocator as PlaywrightFrameLocator
@@ -14,10 +14,10 @@ from playwright.async_api import Page as PlaywrightPage
 
 from browser_runner import in_page
 from browser_runner.browser import downloads
-from browser_runner.browser.elements import PICTURE_MS, ChromiumElement
+from browser_runner.browser.elements import ARIA_MS, PICTURE_MS, ChromiumElement
 from browser_runner.browser.failures import must_be_let_through, must_be_web, told
 from browser_runner.ports import Downloaded, Element, Facts, Landed, LoadState, StepFailed
-from kernel.steps.document import Locator
+from kernel.steps.targets import Locator
 
 _LOOK_SECONDS = 2.0
 
@@ -106,6 +106,18 @@ class ChromiumPage:
         async with told():
             headers, rows = await handle.evaluate(in_page.TABLE)
         return headers, rows
+
+    async def aria(self, element: Element | None) -> str:
+        async with told():
+            if isinstance(element, ChromiumElement):
+                return await element.aria()
+            return await self._page.locator("body").aria_snapshot(timeout=ARIA_MS)
+
+    async def scroll(self, element: Element | None, to: Literal["end", "on"], settle_ms: float) -> bool:
+        async with told():
+            if isinstance(element, ChromiumElement):
+                return bool(await (await element.handle()).evaluate(in_page.SCROLL, [to, settle_ms]))
+            return bool(await self._page.evaluate(in_page.SCROLL_PAGE, [to, settle_ms]))
 
     async def picture(self, *, full_page: bool, element: Element | None, masks: Sequence[Locator]) -> bytes:
         covered = [*self._masks, *[_located(self._page, mask) for mask in masks]]

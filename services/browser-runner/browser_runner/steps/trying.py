@@ -8,20 +8,24 @@ from __future__ import annotations
 
 from collections.abc import AsyncIterator, Mapping
 from dataclasses import dataclass, field
+from pathlib import Path
 from typing import Any, Protocol, TypeVar
 
 import msgspec
 
 from browser_runner.conditions import expect_page
+from browser_runner.files import FileRef
 from browser_runner.locators import resolve
 from browser_runner.ports import Element, Page, StepFailed
+from browser_runner.prepared import Prepared
 from kernel.clock import Clock
 from kernel.domain.artifact import StagedArtifact
 from kernel.domain.values import Effect
 from kernel.errors import Temporary
 from kernel.steps import visit
-from kernel.steps.document import Expect, Step, Target
+from kernel.steps.document import Step
 from kernel.steps.expressions import ExpressionError, compile_expression, evaluate
+from kernel.steps.targets import Expect, Target
 from kernel.steps.templates import SecretValue, TemplateError, render_text, render_value
 from kernel.store.secret import Secret
 
@@ -42,6 +46,7 @@ class Desk(Protocol):
     """What a try needs of its attempt."""
 
     clock: Clock
+    prepared: Prepared
 
     async def page(self) -> Page:
         """The run's page, opened and entered on first use."""
@@ -65,6 +70,10 @@ class Desk(Protocol):
 
     async def stage(self, path: str, index: int, what: Kept) -> StagedArtifact:
         """Put bytes into the artifact store; the id follows from run, path and index."""
+        ...
+
+    async def fetch(self, file: FileRef) -> Path:
+        """The bytes of an artifact as a private file of its name; it goes when the run's page is closed."""
         ...
 
     def may_type_secret(self, host: str) -> bool:
@@ -142,11 +151,11 @@ class Trying:
     async def page(self) -> Page:
         return await self.desk.page()
 
-    async def resolve(self, target: Target, *, for_act: bool = True) -> Element:
-        """The element that `target` means; a `once` step wants its name equal."""
+    async def resolve(self, target: Target, *, for_act: bool = True, hidden: bool = False) -> Element:
+        """The element that `target` means; a `once` step wants its name equal. `hidden`: one out of sight will do."""
         page = await self.page()
         exact = self.effect is Effect.ONCE
-        return await resolve(page, target, self.clock, self.until_ms, for_act=for_act, exact_name=exact)
+        return await resolve(page, target, self.clock, self.until_ms, for_act=for_act, exact_name=exact, hidden=hidden)
 
     async def expect(self, expect: Expect | None, own: Element | None = None) -> None:
         """Wait for the step's post-condition, if it has one."""

@@ -8,7 +8,8 @@ from browser_runner.conditions import count_is, is_attached, is_shown, until_hol
 from browser_runner.ports import Page, StepFailed
 from browser_runner.steps.trying import Trying
 from kernel.domain.values import FailureKind
-from kernel.steps.document import Target, WaitFor, WaitForStep
+from kernel.steps.document import WaitFor, WaitForStep
+from kernel.steps.targets import Target
 
 
 async def run_wait_for(trying: Trying, step: WaitForStep) -> dict[str, Any]:
