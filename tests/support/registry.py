@@ -10,10 +10,11 @@ from api_gateway.registry.state import RegistryState
 from kernel.domain.connection import LoginObserved
 from kernel.domain.decider import Context, Decision, Input, Wake
 from kernel.domain.ids import JobId, OrganizationId, ProviderSlug, RequestId, UserId, WorkflowId
-from kernel.domain.job import JobChangeRequested, JobCreateRequested
+from kernel.domain.job import JobChangeRequested, JobCreateRequested, JobDeleteRequested
 from kernel.domain.plan import WorkflowType
+from kernel.domain.provider import ProviderDeleteRequested, ProviderRegisterRequested, RegisterMode
 from kernel.domain.values import Document
-from kernel.domain.workflow import WorkflowChangeRequested, WorkflowCreateRequested
+from kernel.domain.workflow import WorkflowChangeRequested, WorkflowCreateRequested, WorkflowDeleteRequested
 from kernel.ids import derived_id
 
 ACME = OrganizationId("00000000-0000-4000-8000-0000000000a1")
@@ -85,6 +86,7 @@ def change_workflow(
     organization: OrganizationId = ACME,
     steps: str = "",
     expected_revision: int = 0,
+    expected_sequence: int = 0,
     valid_until_ms: int = LATE,
 ) -> WorkflowChangeRequested:
     return WorkflowChangeRequested(
@@ -96,6 +98,7 @@ def change_workflow(
         expected_revision,
         ALICE,
         valid_until_ms,
+        expected_sequence,
     )
 
 
@@ -126,6 +129,7 @@ def change_job(
     job: str = "j1",
     request: str = "change-job",
     organization: OrganizationId = ACME,
+    expected_sequence: int = 0,
 ) -> JobChangeRequested:
     return JobChangeRequested(
         RequestId(request),
@@ -136,4 +140,56 @@ def change_job(
         tuple(WorkflowId(id_) for id_ in order or ()),
         ALICE,
         LATE,
+        expected_sequence,
     )
+
+
+def delete_workflow(
+    workflow: str = "w1",
+    *,
+    request: str = "delete",
+    organization: OrganizationId = ACME,
+    force: bool = False,
+    expected_sequence: int = 0,
+) -> WorkflowDeleteRequested:
+    return WorkflowDeleteRequested(
+        RequestId(request), organization, WorkflowId(workflow), force, ALICE, LATE, expected_sequence
+    )
+
+
+def delete_job(
+    job: str = "j1", *, request: str = "delete-job", organization: OrganizationId = ACME, expected_sequence: int = 0
+) -> JobDeleteRequested:
+    return JobDeleteRequested(RequestId(request), organization, JobId(job), False, ALICE, LATE, expected_sequence)
+
+
+def register_provider(
+    slug: ProviderSlug = GUSTO,
+    *,
+    request: str = "register",
+    organization: OrganizationId = ACME,
+    mode: RegisterMode = RegisterMode.CREATE,
+    given: Sequence[str] = (),
+    **fields: Any,
+) -> ProviderRegisterRequested:
+    values: dict[str, Any] = {"display_name": "", "login_url": "", "allowed_domains": (), **fields}
+    return ProviderRegisterRequested(
+        request_id=RequestId(request),
+        organization_id=organization,
+        slug=slug,
+        requested_by=ALICE,
+        valid_until_ms=LATE,
+        mode=mode,
+        given=tuple(given),
+        **values,
+    )
+
+
+def delete_provider(
+    slug: ProviderSlug = GUSTO,
+    *,
+    request: str = "delete-provider",
+    organization: OrganizationId = ACME,
+    expected_sequence: int = 0,
+) -> ProviderDeleteRequested:
+    return ProviderDeleteRequested(RequestId(request), organization, slug, ALICE, LATE, expected_sequence)

@@ -8,6 +8,7 @@ A request id is derived from the idempotency key where there is one, so a repeti
 from __future__ import annotations
 
 import asyncio
+from collections.abc import Awaitable, Callable
 from dataclasses import dataclass
 from typing import Any
 
@@ -55,6 +56,17 @@ class Asker:
                     ) from None
         return _accepted(kept)
 
+    async def until(self, key: str, is_there: Callable[[], Awaitable[bool]]) -> None:
+        """Wait until the facts of `key` have made it so. `Temporary` when that takes too long."""
+        try:
+            async with asyncio.timeout(self.settings.outcome_wait_seconds):
+                with self.waiters.stream(key) as changed:
+                    while not await is_there():
+                        await changed.wait()
+                        changed.clear()
+        except TimeoutError:
+            raise Temporary("unavailable", "decided, but not to be read yet; ask again", delay_seconds=1.0) from None
+
     async def earlier(self, request_id: RequestId | None) -> Fact | None:
         """The outcome of an earlier request with this id, if there was one. `Rejected` when it was refused."""
         kept = await self._kept_outcome(request_id) if request_id else None
@@ -100,6 +112,8 @@ def _accepted(fact: Fact) -> Fact:
     if isinstance(event, RunRequestRejected):
         raise Rejected(event.code, event.message)
     if isinstance(event, RegistryRequestRejected):
-        details = (Detail(event.path, event.code, event.message),) if event.path else ()
-        raise Rejected(event.code, event.message, details)
+        details = [Detail(f"/jobs/{id_}", event.code, "names it in its order") for id_ in event.in_use_by]
+        if event.path:
+            details.append(Detail(event.path, event.code, event.message))
+        raise Rejected(event.code, event.message, tuple(details))
     return fact

@@ -40,12 +40,14 @@ from kernel.domain.job import (
     JobCreated,
     JobCreateRequested,
     JobDeleted,
+    JobDeleteRequested,
     JobEvent,
     RegistryRequestRejected,
 )
 from kernel.domain.provider import (
     Provider,
     ProviderDeleted,
+    ProviderDeleteRequested,
     ProviderEvent,
     ProviderRegistered,
     ProviderRegisterRequested,
@@ -58,15 +60,19 @@ from kernel.domain.workflow import (
     WorkflowChangeRequested,
     WorkflowCreated,
     WorkflowCreateRequested,
+    WorkflowDeleteRequested,
     WorkflowEvent,
 )
 
 Request = (
     WorkflowCreateRequested
     | WorkflowChangeRequested
+    | WorkflowDeleteRequested
     | JobCreateRequested
     | JobChangeRequested
+    | JobDeleteRequested
     | ProviderRegisterRequested
+    | ProviderDeleteRequested
 )
 EntityFact = WorkflowEvent | JobEvent | ProviderEvent | ConnectionEvent
 Fact = EntityFact | RegistryRequestRejected
@@ -208,7 +214,12 @@ def _decide_request(state: State, cause: Input, context: Context) -> Sequence[De
     outcome = _expired(request, context.now_ms) or _outcome(state, request)
     if isinstance(outcome, Refusal):
         outcome = RegistryRequestRejected(
-            request.request_id, request.organization_id, outcome.code, outcome.message, outcome.path
+            request.request_id,
+            request.organization_id,
+            outcome.code,
+            outcome.message,
+            outcome.path,
+            outcome.in_use_by,
         )
     expires_ms = max(context.now_ms, request.valid_until_ms) + REMEMBERED_MS
     remembered = RegistryRequestRemembered(request.request_id, request.organization_id, expires_ms)
@@ -231,17 +242,26 @@ def _expired(request: Request, now_ms: int) -> Refusal | None:
 
 
 def _outcome(state: State, request: Request) -> Fact | Refusal:
+    assert isinstance(state, RegistryState)
     match request:
         case WorkflowCreateRequested():
             return workflows.create(state.get(workflow_key(request.workflow_id)), request)
         case WorkflowChangeRequested():
             return workflows.change(state.get(workflow_key(request.workflow_id)), request)
+        case WorkflowDeleteRequested():
+            known, used_by = state.get(workflow_key(request.workflow_id)), state.jobs_of(request.workflow_id)
+            return workflows.delete(known, request, used_by)
         case JobCreateRequested():
             return jobs.create(state.get(job_key(request.job_id)), request, lambda id_: state.get(workflow_key(id_)))
         case JobChangeRequested():
             return jobs.change(state.get(job_key(request.job_id)), request, lambda id_: state.get(workflow_key(id_)))
+        case JobDeleteRequested():
+            return jobs.delete(state.get(job_key(request.job_id)), request)
         case ProviderRegisterRequested():
-            return providers.register(request)
+            provider = state.get(provider_key(request.organization_id, request.slug))
+            return providers.register(provider, request, lambda id_: state.get(job_key(id_)))
+        case ProviderDeleteRequested():
+            return providers.delete(state.get(provider_key(request.organization_id, request.slug)), request)
         case _:
             assert_never(request)
 

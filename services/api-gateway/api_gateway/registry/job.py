@@ -7,9 +7,17 @@ from __future__ import annotations
 
 from collections.abc import Callable, Sequence
 
-from api_gateway.registry.refusal import Refusal, name_refusal
+from api_gateway.registry.refusal import Refusal, name_refusal, version_refusal
 from kernel.domain.ids import OrganizationId, ProviderSlug, WorkflowId
-from kernel.domain.job import Job, JobChanged, JobChangeRequested, JobCreated, JobCreateRequested
+from kernel.domain.job import (
+    Job,
+    JobChanged,
+    JobChangeRequested,
+    JobCreated,
+    JobCreateRequested,
+    JobDeleted,
+    JobDeleteRequested,
+)
 from kernel.domain.workflow import Workflow, WorkflowStatus
 
 ORDER_PATH = "/jobConfigJson/workflowExecutionOrder"
@@ -40,10 +48,10 @@ def create(known: Job | None, request: JobCreateRequested, find: Find) -> JobCre
 
 def change(known: Job | None, request: JobChangeRequested, find: Find) -> JobChanged | Refusal:
     """Name and order as they stand after the change."""
-    if known is None or known.organization_id != request.organization_id:
+    if known is None or known.deleted or known.organization_id != request.organization_id:
         return Refusal("not_found", "no such job")
     name = request.name or known.name
-    refusal = name_refusal(name)
+    refusal = version_refusal(request.expected_sequence, known.sequence) or name_refusal(name)
     if refusal is None and request.order_given:
         refusal = order_refusal(request.workflow_ids, known.organization_id, known.provider, find)
     if refusal:
@@ -54,6 +62,15 @@ def change(known: Job | None, request: JobChangeRequested, find: Find) -> JobCha
         workflow_ids=request.workflow_ids if request.order_given else known.workflow_ids,
         changed_by=request.requested_by,
         request_id=request.request_id,
+    )
+
+
+def delete(known: Job | None, request: JobDeleteRequested) -> JobDeleted | Refusal:
+    """It goes; its runs stay. `force` matters to open links alone, and nothing in the registry opens one."""
+    if known is None or known.deleted or known.organization_id != request.organization_id:
+        return Refusal("not_found", "no such job")
+    return version_refusal(request.expected_sequence, known.sequence) or JobDeleted(
+        job_id=known.id, deleted_by=request.requested_by, request_id=request.request_id
     )
 
 

@@ -12,6 +12,8 @@ class Refusal:
     code: str
     message: str
     path: str = ""
+    in_use_by: tuple[str, ...] = ()
+    """Ids of what stands in the way, the first few of them."""
 
 
 NAME_LENGTH_MAX = 200
@@ -22,3 +24,10 @@ def name_refusal(name: str) -> Refusal | None:
     if 1 <= len(name) <= NAME_LENGTH_MAX:
         return None
     return Refusal("validation_failed", f"a name has 1 to {NAME_LENGTH_MAX} characters", "/name")
+
+
+def version_refusal(expected_sequence: int, sequence: int) -> Refusal | None:
+    """A request that names a version is meant for the entity as its last fact left it; of two such, one wins."""
+    if expected_sequence in {0, sequence}:
+        return None
+    return Refusal("precondition_failed", "it has changed since it was read")

@@ -1,4 +1,4 @@
-"""The registry's keyed map, and the one index it needs: which remembered request falls due first.
+"""The registry's keyed map, and its two indexes: which remembered request falls due first, which jobs name a workflow.
 
 Keys: `workflow/<id>`, `job/<id>`, `provider/<organization>/<slug>`, `connection/<id>`, `request/<request id>`.
 """
@@ -6,12 +6,13 @@ Keys: `workflow/<id>`, `job/<id>`, `provider/<organization>/<slug>`, `connection
 from __future__ import annotations
 
 from bisect import insort
-from collections.abc import Iterator
+from collections.abc import Collection, Iterator
 from dataclasses import dataclass
 from itertools import islice, takewhile
 from typing import Any
 
-from kernel.domain.ids import OrganizationId, RequestId
+from kernel.domain.ids import JobId, OrganizationId, RequestId, WorkflowId
+from kernel.domain.job import Job
 
 
 @dataclass(frozen=True, slots=True)
@@ -29,20 +30,32 @@ class RegistryState:
     def __init__(self) -> None:
         self._values: dict[str, Any] = {}
         self._due: list[tuple[int, str]] = []
+        self._jobs_of: dict[WorkflowId, set[JobId]] = {}
 
     def get(self, key: str) -> Any | None:
         return self._values.get(key)
 
     def put(self, key: str, value: Any | None) -> None:
+        old = self._values.get(key)
+        if isinstance(old, Job):
+            for workflow_id in old.workflow_ids:
+                self._jobs_of[workflow_id].discard(old.id)
         if value is None:
             self._values.pop(key, None)
             return
         self._values[key] = value
+        if isinstance(value, Job) and not value.deleted:
+            for workflow_id in value.workflow_ids:
+                self._jobs_of.setdefault(workflow_id, set()).add(value.id)
         if isinstance(value, RememberedRequest):
             insort(self._due, (value.expires_ms, key))
 
     def items(self) -> Iterator[tuple[str, Any]]:
         return iter(self._values.items())
+
+    def jobs_of(self, workflow_id: WorkflowId) -> Collection[JobId]:
+        """The jobs whose order names this workflow, deleted ones left out."""
+        return self._jobs_of.get(workflow_id, ())
 
     def due_ms(self) -> int | None:
         gone = 0

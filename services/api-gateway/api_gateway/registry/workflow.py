@@ -5,16 +5,24 @@ A revision counts versions of the *steps*: a new name leaves it. Provider and ty
 
 from __future__ import annotations
 
-from api_gateway.registry.refusal import Refusal, name_refusal
+from collections.abc import Collection
+
+from api_gateway.registry.refusal import Refusal, name_refusal, version_refusal
+from kernel.domain.ids import JobId
 from kernel.domain.values import Document
 from kernel.domain.workflow import (
     Workflow,
+    WorkflowArchived,
     WorkflowChanged,
     WorkflowChangeRequested,
     WorkflowCreated,
     WorkflowCreateRequested,
+    WorkflowDeleteRequested,
     WorkflowStatus,
 )
+
+IN_USE_BY_MAX = 20
+"""So many jobs are named when they keep a workflow from being deleted."""
 
 
 def create(known: Workflow | None, request: WorkflowCreateRequested) -> WorkflowCreated | Refusal:
@@ -47,7 +55,7 @@ def change(known: Workflow | None, request: WorkflowChangeRequested) -> Workflow
     if request.expected_revision not in {0, known.revision}:
         return Refusal("precondition_failed", f"the workflow stands at revision {known.revision}")
     name = request.name or known.name
-    if refusal := name_refusal(name):
+    if refusal := version_refusal(request.expected_sequence, known.sequence) or name_refusal(name):
         return refusal
     document = request.document if request.document != Document() else known.document
     return WorkflowChanged(
@@ -58,3 +66,19 @@ def change(known: Workflow | None, request: WorkflowChangeRequested) -> Workflow
         changed_by=request.requested_by,
         request_id=request.request_id,
     )
+
+
+def delete(
+    known: Workflow | None, request: WorkflowDeleteRequested, used_by: Collection[JobId]
+) -> WorkflowArchived | Refusal:
+    """Archived; by force also while jobs name it, which then refuse to run until they are edited."""
+    if known is None or known.organization_id != request.organization_id:
+        return Refusal("not_found", "no such workflow")
+    if known.status is WorkflowStatus.ARCHIVED:
+        return Refusal("workflow_deleted", "the workflow was deleted")
+    if refusal := version_refusal(request.expected_sequence, known.sequence):
+        return refusal
+    if used_by and not request.force:
+        named = tuple(sorted(used_by)[:IN_USE_BY_MAX])
+        return Refusal("workflow_in_use", f"jobs that name the workflow: {len(used_by)}", in_use_by=named)
+    return WorkflowArchived(workflow_id=known.id, archived_by=request.requested_by, request_id=request.request_id)

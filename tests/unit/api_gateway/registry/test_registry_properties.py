@@ -18,6 +18,8 @@ from tests.support.registry import (
     change_workflow,
     create_job,
     create_workflow,
+    delete_job,
+    delete_workflow,
     fold,
 )
 
@@ -55,6 +57,13 @@ requests: st.SearchStrategy[Request | Wake] = st.one_of(
         organizations,
     ),
     st.builds(lambda job, request, order: change_job(order, job=job, request=request), job_ids, request_ids, orders),
+    st.builds(
+        lambda workflow, request, force: delete_workflow(workflow, request=request, force=force),
+        ids,
+        request_ids,
+        st.booleans(),
+    ),
+    st.builds(lambda job, request: delete_job(job, request=request), job_ids, request_ids),
     st.just(Wake()),
 )
 
