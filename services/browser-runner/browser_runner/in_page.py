@@ -77,6 +77,21 @@ TABLE = """table => {
     rows.filter(row => row !== header && row.querySelector(data)).map(row => cells(row).map(text))];
 }"""
 
+SCROLL = """(box, [to, ms]) => new Promise(done => {
+  const doc = box ? box.ownerDocument : document;
+  const what = box || doc.scrollingElement || doc.documentElement;
+  const before = what.scrollTop;
+  const end = () => {
+    observer.disconnect(); clearTimeout(alarm); setTimeout(() => done(what.scrollTop !== before), 20);
+  };
+  const observer = new MutationObserver(end);
+  const alarm = setTimeout(end, ms);
+  observer.observe(doc, {subtree: true, childList: true, attributes: true, characterData: true});
+  what.scrollTop = to === 'end' ? what.scrollHeight : before + Math.max(what.clientHeight * 0.8, 1);
+  if (what.scrollTop === before) end();
+})"""
+SCROLL_PAGE = f"args => ({SCROLL})(null, args)"
+
 SESSION_STORAGE = "() => [location.origin, Object.entries(sessionStorage)]"
 
 RESTORE_SESSION_STORAGE = """(() => {

@@ -29,6 +29,7 @@ from kernel.steps.document import (
     SelectStep,
     Step,
     StepsDocument,
+    UploadStep,
     all_steps,
 )
 from kernel.steps.effects import check_of, effect_of
@@ -36,7 +37,7 @@ from kernel.steps.effects import check_of, effect_of
 INLINE_DELAY_MS_MAX = 10_000
 """A longer delay between two tries hands the task back."""
 
-_MOVES = (NavigateStep, ClickStep, FillStep, SelectStep, PressStep)
+_MOVES = (NavigateStep, ClickStep, FillStep, SelectStep, PressStep, UploadStep)
 
 
 @dataclass(frozen=True, slots=True)

@@ -2,10 +2,13 @@
 
 from __future__ import annotations
 
+import asyncio
 from contextlib import suppress
+from pathlib import Path
 
 from browser_runner.assignment import Assignment
 from browser_runner.ends import Fenced
+from browser_runner.files import FileRef, clean_name
 from browser_runner.pages import PageDesk
 from browser_runner.ports import StepFailed
 from browser_runner.secret_desk import SecretDesk
@@ -19,6 +22,8 @@ from kernel.steps.document import Step
 from kernel.store.port import PutHeader
 
 _NAME_CHARS_MAX = 200
+_SEEN = -1
+"""Place of the picture that nobody asked for, beside those that the step itself may make."""
 
 
 class Staging:
@@ -28,6 +33,7 @@ class Staging:
         self._assignment = assignment
         self._secrets = secrets
         self._pages = pages
+        self._fetched = 0
 
     async def stage(self, path: str, index: int, what: Kept) -> StagedArtifact:
         """Stage `what`, the `index`th of its kind at `path`. `StepFailed("artifact_failed")`, `Fenced`."""
@@ -51,11 +57,26 @@ class Staging:
         title = await assignment.sealer.seal_text(assignment.subject_id, name)
         return StagedArtifact(artifact_id, what.kind, title, staged.mime_type, staged.size, staged.sha256)
 
+    async def fetch(self, file: FileRef) -> Path:
+        """Write an artifact's bytes into the private folder of the page. `StepFailed("artifact_failed")`."""
+        self._fetched += 1
+        path = self._pages.folder() / str(self._fetched) / clean_name(file.name)
+        path.parent.mkdir()
+        try:
+            with path.open("wb") as target:
+                async for chunk in self._assignment.services.store.get(file.sha256):
+                    await asyncio.to_thread(target.write, chunk)
+        except Temporary as error:
+            raise StepFailed("artifact_failed", error.message, FailureKind.TEMPORARY) from None
+        except (Permanent, Rejected) as error:
+            raise StepFailed("artifact_failed", f"{file.name}: {error.message}") from None
+        return path
+
     async def picture(self, path: str, step: Step) -> StagedArtifact | None:
         """A picture of an open page. Evidence never fails a run."""
         content = await self._pages.picture()
         if content is None:
             return None
         with suppress(StepFailed):
-            return await self.stage(path, 0, Kept("screenshot", content, f"{step.id}-seen.jpg", "image/jpeg"))
+            return await self.stage(path, _SEEN, Kept("screenshot", content, f"{step.id}-seen.jpg", "image/jpeg"))
         return None

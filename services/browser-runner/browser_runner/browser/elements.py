@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import re
 from collections.abc import Callable, Sequence
+from pathlib import Path
 from typing import Any, Literal, cast
 
 from playwright.async_api import ElementHandle
@@ -16,6 +17,7 @@ from kernel.domain.values import FailureKind
 from kernel.store.secret import Secret
 
 PICTURE_MS = 10_000
+ARIA_MS = 10_000
 _ROLE_LINE = re.compile(r'- (\w+)(?: "((?:[^"\\]|\\.)*)")?')
 
 
@@ -106,6 +108,27 @@ class ChromiumElement:
         handle = await self.handle()
         async with told():
             await handle.press(keys, timeout=timeout_ms)
+
+    async def put_files(self, files: Sequence[Path], timeout_ms: float) -> None:
+        handle = await self.handle()
+        async with told():
+            await handle.set_input_files(list(files), timeout=timeout_ms)
+
+    async def drop_files(self, files: Sequence[Path], timeout_ms: float) -> None:
+        await self.handle()  # It is still the one that was looked at; a drop goes by locator only.
+        try:
+            async with told():
+                await self._locator.drop({"files": list(files)}, timeout=timeout_ms)
+        except StepFailed as failure:
+            if "drop" in failure.message and "reject" in failure.message:
+                raise StepFailed("drop_refused", "the target takes no files") from None
+            raise
+
+    async def aria(self) -> str:
+        """What a screen reader is told of it and of what is inside."""
+        await self.handle()  # It is still the one that was looked at; a snapshot goes by locator only.
+        async with told():
+            return await self._locator.aria_snapshot(timeout=ARIA_MS)
 
     async def picture(self, masks: Sequence[PlaywrightLocator]) -> bytes:
         """A JPEG of the element alone."""

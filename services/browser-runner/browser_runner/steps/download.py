@@ -3,22 +3,17 @@
 from __future__ import annotations
 
 import asyncio
-import re
-import unicodedata
 from collections.abc import AsyncIterator
 from fnmatch import fnmatchcase
 from pathlib import Path
 from typing import Any
 
+from browser_runner.files import as_result, clean_name
 from browser_runner.ports import Downloaded, StepFailed
 from browser_runner.steps.trying import Trying
 from kernel.domain.values import Effect
 from kernel.steps.document import Download, DownloadStep
 from kernel.store.port import CHUNK_BYTES
-
-_NAME_CHARS_MAX = 120
-_UNSAFE = re.compile(r"[^\w.\- ]+")
-_DEVICES = re.compile(r"(?i)(con|prn|aux|nul|com\d|lpt\d)(\.|$)")
 
 
 async def run_download(trying: Trying, step: DownloadStep) -> dict[str, Any]:
@@ -56,26 +51,10 @@ async def _keep(trying: Trying, params: Download, file: Downloaded, index: int) 
     artifact = await trying.keep("download", _chunks(file.path), name, "")
     if params.types and not any(fnmatchcase(artifact.mime_type, allowed) for allowed in params.types):
         raise StepFailed("download_type_refused", f"the file is {artifact.mime_type}, not one of {params.types}")
-    return {
-        "artifactId": artifact.artifact_id,
-        "name": name,
-        "originalName": file.suggested_name,
-        "sha256": artifact.sha256,
-        "type": artifact.mime_type,
-        "size": artifact.size,
-    }
+    return {**as_result(artifact, name), "originalName": file.suggested_name}
 
 
 async def _chunks(path: Path) -> AsyncIterator[bytes]:
     with path.open("rb") as file:
         while chunk := await asyncio.to_thread(file.read, CHUNK_BYTES):
             yield chunk
-
-
-def clean_name(name: str) -> str:
-    """A file name that is safe on every system: no path, no control characters, no device, not hidden. Pure."""
-    last = re.split(r"[/\\]", unicodedata.normalize("NFKC", name))[-1]
-    clean = _UNSAFE.sub("_", last).strip(" .")[-_NAME_CHARS_MAX:].lstrip(" .")
-    if not clean:
-        return "download"
-    return f"_{clean}" if _DEVICES.match(clean) else clean
