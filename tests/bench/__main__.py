@@ -1,6 +1,7 @@
 """`make bench`: measures the embedded platform and prints a JSON line per figure, each beside its raw baseline.
 
-    make bench                         everything (about three minutes)
+    make bench                         everything that is measured in under a minute each (about four minutes)
+    make bench ARGS="--only lists"     one by name; those over a minute run only so
     make bench ARGS="--only w1 --quick"   a look
     make bench ARGS="--keep"           also writes tests/bench/results/latest.jsonl, with commit and machine
 
@@ -26,9 +27,11 @@ import uvloop
 
 from tests.bench.browsing import browser_overhead
 from tests.bench.figures import Figure, line, put, tell
+from tests.bench.gateway import gateway
+from tests.bench.lists import lists
 from tests.bench.memory import idle_memory
 from tests.bench.platform import Platform, running_platform
-from tests.bench.runs import Effort, w1, w1_c100, w2
+from tests.bench.runs import Effort, start, w1, w1_c100, w2
 
 RESULTS = Path(__file__).parent / "results" / "latest.jsonl"
 
@@ -61,9 +64,14 @@ MEASURES: dict[str, Measure] = {
     "w1": _on_platform(w1),
     "w1_c100": _on_platform(w1_c100),
     "w2": _on_platform(w2),
+    "start": _on_platform(start),
+    "gateway": _on_platform(gateway),
     "memory": idle_memory,
     "browser": browser_overhead,
 }
+SLOW: dict[str, Measure] = {"lists": lists}
+"""Over a minute each; measured only when named."""
+ALL = {**MEASURES, **SLOW}
 
 
 async def _measure(names: list[str], effort: Effort) -> list[str]:
@@ -71,7 +79,7 @@ async def _measure(names: list[str], effort: Effort) -> list[str]:
     for name in names:
         tell(name)
         with tempfile.TemporaryDirectory(prefix="towpath-bench-") as folder:
-            async for one in MEASURES[name](Path(folder), effort):
+            async for one in ALL[name](Path(folder), effort):
                 lines.append(line(one))
                 put(lines[-1])
     return lines
@@ -87,7 +95,7 @@ def _surroundings() -> Surroundings:
 def main() -> int:
     """Measure what is asked for."""
     parser = argparse.ArgumentParser(prog="tests.bench")
-    parser.add_argument("--only", action="append", choices=sorted(MEASURES), help="one measure; may be repeated")
+    parser.add_argument("--only", action="append", choices=sorted(ALL), help="one measure; may be repeated")
     parser.add_argument("--quick", action="store_true", help="a tenth of the samples: a look, not a record")
     parser.add_argument("--keep", action="store_true", help=f"write {RESULTS.name} for the commit")
     options = parser.parse_args()

@@ -17,6 +17,11 @@ import msgspec
 from tests.bench.http import Connection
 
 _START_SECONDS = 60.0
+_NO_LIMITS = {
+    f"TOWPATH_{name}": "0"
+    for name in ("RATE_PER_MINUTE", "ADDRESS_RATE_PER_MINUTE", "OPEN_REQUESTS_MAX", "OPEN_STREAMS_MAX")
+}
+"""One caller is all the load there is."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -27,6 +32,11 @@ class Platform:
     key: str
     pid: int
     folder: Path
+
+    @property
+    def database(self) -> Path:
+        """Log and rows."""
+        return self.folder / "towpath.sqlite"
 
     async def connect(self) -> Connection:
         """A connection of its own for one caller."""
@@ -47,7 +57,8 @@ def running_platform(folder: Path, *, browser: str = "") -> Iterator[Platform]:
     port, data = free_port(), folder / "data"
     environ = {name: value for name, value in os.environ.items() if not name.startswith("TOWPATH_")}
     environ |= {"TOWPATH_DATA": str(data), "TOWPATH_PORT": str(port), "TOWPATH_DEMO": "0"}
-    environ |= {"TOWPATH_BROWSER": browser, "TOWPATH_EGRESS_ALLOW": "127.0.0.0/8"}
+    environ |= {"TOWPATH_RATE_PER_MINUTE": "0", "TOWPATH_OPEN_REQUESTS_MAX": "0", "TOWPATH_OPEN_STREAMS_MAX": "0"}
+    environ |= {"TOWPATH_BROWSER": browser, "TOWPATH_EGRESS_ALLOW": "127.0.0.0/8"} | _NO_LIMITS
     log = folder / "launcher.log"
     with log.open("wb") as said:
         launcher = subprocess.Popen([sys.executable, "-m", "embedded"], env=environ, stdout=said, stderr=said)

@@ -25,8 +25,11 @@ W1_STEPS = 3
 W2_STEPS = 100
 CHAIN_COMMITS = 8
 """Dependent commits that a run cannot do without: request, created, assigned, started, reported, ended, told, shown."""
+START_COMMITS = 4
+"""Of these until a runner has started: request, created, assigned, started."""
 CALLERS = 100
 _ROUNDS = 5
+_START = b"event: workflow_run.started"
 _END = b"event: workflow_run.completed"
 
 
@@ -54,15 +57,15 @@ def no_op_steps(count: int) -> object:
     return {"version": 1, "steps": steps}
 
 
-async def run_once(connection: Connection, workflow_id: str) -> Took:
-    """One run from POST to terminal event. Raises when it ends any other way."""
+async def run_once(connection: Connection, workflow_id: str, awaited: bytes = _END) -> Took:
+    """One run from POST to terminal event, or to another `awaited` one. Raises when it ends any other way."""
     began = perf_counter()
     created = await connection.ask("POST", "/api/v2/workflow-runs", b'{"workflowId":"%s"}' % workflow_id.encode())
     answered = perf_counter()
     if created.status != 201:
         raise RuntimeError(f"no run: {created.status} {created.body!r}")
     path = f"/api/v2/workflow-runs/{msgspec.json.decode(created.body)['id']}/events"
-    events = await connection.ask("GET", path, accept="text/event-stream", text=_END)
+    events = await connection.ask("GET", path, accept="text/event-stream", text=awaited)
     if _END not in events.body:
         raise RuntimeError(f"the run did not complete: {events.body!r}")
     return Took((answered - began) * 1000, (events.seen_at - began) * 1000)
@@ -94,6 +97,25 @@ async def w1(platform: Platform, folder: Path, effort: Effort) -> AsyncIterator[
     bare_post = ("bare Litestar and Granian, POST with one SQLite commit (FULL)", quantile(posts, 0.5))
     p99 = quantile(answered, 0.99)
     yield figure("post_p50_ms", quantile(answered, 0.5), "ms", bare_post, len(answered), p99_ms=p99)
+
+
+async def start(platform: Platform, folder: Path, effort: Effort) -> AsyncIterator[Figure]:
+    """From sending the POST to seeing that a runner has started, one run at a time."""
+    workflow_id = await create_workflow(platform, no_op_steps(1), "start")
+    connection = await platform.connect()
+    for _ in range(effort.of(50)):
+        await run_once(connection, workflow_id, _START)
+    raw_commits = RawCommits(folder)
+    took: list[float] = []
+    chains: list[float] = []
+    for _ in range(_ROUNDS):
+        took += [(await run_once(connection, workflow_id, _START)).ended for _ in range(effort.of(60))]
+        chains += raw_commits.chains_ms(effort.of(60), START_COMMITS)
+    raw_commits.close()
+    name = f"{START_COMMITS} SQLite commits (FULL) one after another"
+    for share, title in ((0.5, "p50"), (0.99, "p99")):
+        raw = (name, quantile(chains, share))
+        yield figure(f"start_{title}_ms", quantile(took, share), "ms", raw, len(took))
 
 
 async def w1_c100(platform: Platform, folder: Path, effort: Effort) -> AsyncIterator[Figure]:
