@@ -10,6 +10,7 @@ from typing import Any
 import click
 
 from towpath.commands.artifact import artifact
+from towpath.commands.doctor import doctor
 from towpath.commands.events import events
 from towpath.commands.input import input_
 from towpath.commands.job import job
@@ -56,5 +57,5 @@ def cli(ctx: click.Context) -> None:
     ctx.call_on_close(app.close)
 
 
-for _group in (workflow, job, run, artifact, events, input_):
-    cli.add_command(_group)
+for _command in (workflow, job, run, artifact, events, input_, doctor):
+    cli.add_command(_command)

@@ -27,6 +27,7 @@ from towpath.errors import ApiError
 from towpath.resources import (
     Artifact,
     Event,
+    Examination,
     InputRequest,
     InputRequestStatus,
     Job,
@@ -83,6 +84,10 @@ class Client:
     def surroundings(self) -> Surroundings:
         """Sleep and chance as this client takes them."""
         return self._transport.surroundings
+
+    def doctor(self) -> Examination:
+        """Examine the installation; needs a key of level admin and may take seconds."""
+        return self._transport.call("GET", "/doctor", Examination)
 
     def close(self) -> None:
         """Close the connections. May be called twice."""

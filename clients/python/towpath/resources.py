@@ -308,3 +308,24 @@ class InputRequest(Resource, frozen=True):
     external_id: str | None = None
     created_at: datetime | None = None
     expires_at: datetime | None = None
+
+
+# ---------------------------------------------------------------- the installation
+
+
+class Finding(Resource, frozen=True):
+    """The answer to one question about the installation."""
+
+    check: str
+    verdict: str
+    """`ok`, `warning` or `failed`."""
+    message: str
+    advice: str | None = None
+
+
+class Examination(Resource, frozen=True):
+    """All answers; `verdict` is the worst of them, `now` the server's clock."""
+
+    verdict: str
+    now: datetime | None
+    findings: tuple[Finding, ...]

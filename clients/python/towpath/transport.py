@@ -51,6 +51,8 @@ class Surroundings:
     """Waits so many seconds."""
     monotonic: Callable[[], float] = time.monotonic
     """Seconds that pass, from an arbitrary origin."""
+    now: Callable[[], float] = time.time  # noqa: TID251 (what people install has no kernel)
+    """Seconds since 1970."""
     fraction: Callable[[], float] = fraction
     """Jitter in [0, 1)."""
     new_key: Callable[[], str] = secrets.token_hex

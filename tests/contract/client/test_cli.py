@@ -124,6 +124,15 @@ def test_inputs_come_from_file_options_and_hidden_prompts(run: Run, api: FakeApi
     assert "towpath run watch" in result.stderr
 
 
+def test_a_workflow_runs_alone(run: Run, api: FakeApi, a_job: str) -> None:
+    del a_job
+    workflow_id = an_id("workflow", 1)
+    result = run("workflow", "run", workflow_id, "--input", "year=2026", "--external-id", "c-1")
+    assert result.exit_code == 0
+    wanted = {"workflowId": workflow_id, "externalId": "c-1", "inputs": {"year": "2026"}}
+    assert api.bodies("POST", "/workflow-runs") == [wanted]
+
+
 @pytest.mark.parametrize("bad", [["--input", "user"], ["--input", "=x"], ["--input", "a=@missing"], ["--inputs", "no"]])
 def test_inputs_that_cannot_be_understood_are_wrong_usage(run: Run, api: FakeApi, a_job: str, bad: list[str]) -> None:
     assert run("job", "run", a_job, *bad).exit_code == 2

@@ -5,6 +5,7 @@ Only what differs from machine to machine is put in its place: the two ports, th
 
 from __future__ import annotations
 
+import json
 import os
 import re
 import subprocess
@@ -41,6 +42,10 @@ def typed(page: str, platform: PlatformProcess, folder: Path) -> str:
         (folder / name).write_text(content)
     (folder / ".towpath").symlink_to(platform.data)
     (folder / ".venv").symlink_to(Path(sys.prefix))
+    for file in (ROOT / "examples").rglob("*.json"):
+        copy = folder / file.relative_to(ROOT)
+        copy.parent.mkdir(parents=True, exist_ok=True)
+        copy.write_text(file.read_text().replace(":8701", f":{platform.port + 1}"))
     environ = {"PATH": os.environ["PATH"], "HOME": str(folder), "TOWPATH_URL": platform.url}
     shell = subprocess.run(
         ["bash", "-u"],
@@ -69,3 +74,13 @@ def test_getting_started_works_as_written(platform: PlatformProcess, tmp_path: P
     shown = typed("docs/getting-started.md", platform, tmp_path)
     assert "First job: completed" in shown
     assert "buttons.json" in shown
+
+
+def test_the_examples_work_as_written(platform: PlatformProcess, tmp_path: Path) -> None:
+    shown = typed("docs/examples.md", platform, tmp_path)
+    assert "prices.json" in shown
+    assert shown.count("Export with an app: completed") == 2
+    assert "no action taken" in shown
+    assert "refused, as it should be" in shown
+    book = platform.data / "demo-shop" / "collected.messages.jsonl"
+    assert [json.loads(line)["reference"] for line in book.read_text().splitlines()] == ["example-1"]
