@@ -57,7 +57,6 @@ def running_platform(folder: Path, *, browser: str = "") -> Iterator[Platform]:
     port, data = free_port(), folder / "data"
     environ = {name: value for name, value in os.environ.items() if not name.startswith("TOWPATH_")}
     environ |= {"TOWPATH_DATA": str(data), "TOWPATH_PORT": str(port), "TOWPATH_DEMO": "0"}
-    environ |= {"TOWPATH_RATE_PER_MINUTE": "0", "TOWPATH_OPEN_REQUESTS_MAX": "0", "TOWPATH_OPEN_STREAMS_MAX": "0"}
     environ |= {"TOWPATH_BROWSER": browser, "TOWPATH_EGRESS_ALLOW": "127.0.0.0/8"} | _NO_LIMITS
     log = folder / "launcher.log"
     with log.open("wb") as said:

@@ -16,9 +16,9 @@ import httpx
 from litestar import Litestar
 
 from api_gateway.app import create_app
-from api_gateway.auth import create_api_key
 from api_gateway.draining import Drain
 from api_gateway.gateway import Services
+from api_gateway.key_store import KeyStore, NewKey
 from api_gateway.migrations import migrations
 from api_gateway.principal import Level
 from api_gateway.projecting import Projector
@@ -71,6 +71,8 @@ class RunningGateway:
     api: httpx.AsyncClient
     reader: httpx.AsyncClient
     rival: httpx.AsyncClient
+    admin: httpx.AsyncClient
+    rival_admin: httpx.AsyncClient
     stranger: httpx.AsyncClient
     write_key: str
     folder: Path
@@ -87,7 +89,11 @@ class RunningGateway:
 
 @asynccontextmanager
 async def gateway_in(folder: Path, *, real_scheduler: bool = False, **settings: Any) -> AsyncIterator[RunningGateway]:
-    """Start everything below `folder`, hand it over, stop it. `real_scheduler`: `advance` decides, nothing runs."""
+    """Start everything below `folder`, hand it over, stop it. `real_scheduler`: `advance` decides, nothing runs.
+
+    Without further `settings` nobody is held back by a rate limit.
+    """
+    settings = {"rate_per_minute": 0, "address_rate_per_minute": 0, **settings}
     clock, entropy = MovableClock(), SystemEntropy()
     file = await SqliteFile.open(folder / "towpath.db")
     db = SqliteDatabase(file)
@@ -108,17 +114,22 @@ async def gateway_in(folder: Path, *, real_scheduler: bool = False, **settings: 
         asyncio.create_task(run_decider(RegistryDecider(), ports, stop)),
     ]
     app = create_app(services)
+    key_store = KeyStore(db, PEPPER, clock, entropy)
     keys = [
-        await create_api_key(db, PEPPER, clock, entropy, organization, level=level)
-        for organization, level in ((ACME, Level.WRITE), (ACME, Level.READ), (RIVAL, Level.WRITE))
-    ]
-    api, reader, rival, stranger = (_client(app, text) for text in (*(key.text for key in keys), ""))
+        await key_store.create(organization, NewKey(level))
+        for organization, level in (
+            (ACME, Level.WRITE), (ACME, Level.READ), (RIVAL, Level.WRITE), (ACME, Level.ADMIN), (RIVAL, Level.ADMIN)
+        )
+    ]  # fmt: skip
+    clients = [client_of(app, text) for text in (*(key.text for key in keys), "")]
+    api, reader, rival, admin, rival_admin, stranger = clients
     try:
         yield RunningGateway(
-            services, app, clock, scheduler, projector, api, reader, rival, stranger, keys[0].text, folder, tasks
-        )
+            services, app, clock, scheduler, projector, api, reader, rival, admin, rival_admin, stranger, keys[0].text,
+            folder, tasks,
+        )  # fmt: skip
     finally:
-        for client in (api, reader, rival, stranger):
+        for client in clients:
             await client.aclose()
         for task in tasks:
             task.cancel()
@@ -127,7 +138,8 @@ async def gateway_in(folder: Path, *, real_scheduler: bool = False, **settings: 
         await file.close()
 
 
-def _client(app: Litestar, key: str) -> httpx.AsyncClient:
+def client_of(app: Litestar, key: str = "") -> httpx.AsyncClient:
+    """HTTP without a net, as whoever has `key`."""
     headers = {"Authorization": f"Bearer {key}"} if key else {}
     transport = httpx.ASGITransport(app, raise_app_exceptions=False)  # type: ignore[arg-type]  # two wordings of ASGI
     return httpx.AsyncClient(transport=transport, base_url="http://gateway.test", headers=headers)

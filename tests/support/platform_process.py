@@ -111,6 +111,9 @@ class PlatformProcess:
             "TOWPATH_PORT": str(self.port),
             "TOWPATH_BROWSER": browser,
             "TOWPATH_EGRESS_ALLOW": "127.0.0.0/8",
+            # Tests look again and again; what the limits do has tests of its own.
+            "TOWPATH_RATE_PER_MINUTE": "0",
+            "TOWPATH_ADDRESS_RATE_PER_MINUTE": "0",
             **environ,
         }
 

@@ -1,8 +1,13 @@
-"""`python -m embedded`: the launcher; `watchdog`, `platform`, `demo` and `erase-subject` are its own parts."""
+"""`python -m embedded`: the launcher; `watchdog`, `platform` and `demo` are its parts, the rest is for the operator."""
 
 from __future__ import annotations
 
 import sys
+
+_USAGE = """usage: python -m embedded [launch]
+       python -m embedded create-organization
+       python -m embedded create-key ORGANIZATION_ID
+       python -m embedded erase-subject EXTERNAL_ID [ORGANIZATION_ID]"""
 
 
 def main() -> int:
@@ -29,12 +34,20 @@ def main() -> int:
             from embedded.showing import show_demo  # noqa: PLC0415 (a small process stays small)
 
             return show_demo()
-        case "erase-subject" if len(rest) == 1:
+        case "erase-subject" if len(rest) in {1, 2}:
             from embedded.erasing import erase  # noqa: PLC0415 (a small process stays small)
 
-            return erase(rest[0])
+            return erase(*rest)
+        case "create-organization" if not rest:
+            from embedded.organizations import create_admin_key  # noqa: PLC0415 (a small process stays small)
+
+            return create_admin_key()
+        case "create-key" if len(rest) == 1:
+            from embedded.organizations import create_admin_key  # noqa: PLC0415 (a small process stays small)
+
+            return create_admin_key(rest[0])
         case _:
-            print("usage: python -m embedded [launch | erase-subject EXTERNAL_ID]", file=sys.stderr)
+            print(_USAGE, file=sys.stderr)
             return 2
 
 

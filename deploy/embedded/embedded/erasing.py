@@ -16,11 +16,14 @@ from kernel.errors import LogRefused, Permanent, Rejected
 from kernel.redaction import LiveSecrets
 
 
-def erase(external_id: str) -> int:
-    """Delete the data key of `external_id`, secrets, sessions, blobs and kept answers: nothing can be read then."""
+def erase(external_id: str, organization: str = "") -> int:
+    """Delete the data key of `external_id`, secrets, sessions, blobs and kept answers: nothing can be read then.
+
+    `organization` is an id; without one, the customer is of the folder's first organization.
+    """
     try:
         settings = read_settings()
-        asyncio.run(_erase(settings, external_id))
+        asyncio.run(_erase(settings, external_id, organization))
     except (LogRefused, Permanent, Rejected) as error:
         print(f"towpath: {error}", file=sys.stderr)
         return 1
@@ -30,12 +33,12 @@ def erase(external_id: str) -> int:
     return 0
 
 
-async def _erase(settings: Settings, external_id: str) -> None:
+async def _erase(settings: Settings, external_id: str, organization_id: str) -> None:
     if not await asyncio.to_thread(settings.database.exists):
         raise Permanent("no_such_folder", f"there is no Towpath in {settings.data}; set TOWPATH_DATA")
     async with AsyncExitStack() as stack:
         ground = await open_ground(settings, stack, LiveSecrets())
-        organization = OrganizationId(kept_uuid(settings.data / "organization-id", ground.entropy))
+        organization = OrganizationId(organization_id or kept_uuid(settings.data / "organization-id", ground.entropy))
         # What a killed browser left there may be the customer's.
         await asyncio.to_thread(clear_scratch, settings)
         await forget_answers(ground.db, organization)

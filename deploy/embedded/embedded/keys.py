@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import asyncio
 
-from api_gateway.auth import create_api_key
+from api_gateway.key_store import KeyStore, NewKey
 from api_gateway.principal import Level
 from embedded.folder import kept_uuid, write_private
 from embedded.settings import Settings
@@ -19,7 +19,6 @@ async def first_api_key(settings: Settings, db: Database, pepper: bytes, clock: 
     if settings.api_key.exists():
         return
     organization = OrganizationId(await asyncio.to_thread(kept_uuid, settings.data / "organization-id", entropy))
-    key = await create_api_key(
-        db, pepper, clock, entropy, organization, level=Level.ADMIN, description="made at the first start"
-    )
+    new = NewKey(Level.ADMIN, "made at the first start")
+    key = await KeyStore(db, pepper, clock, entropy).create(organization, new)
     await asyncio.to_thread(write_private, settings.api_key, key.text + "\n")

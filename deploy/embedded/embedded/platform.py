@@ -118,6 +118,13 @@ def gateway_settings(settings: Settings, entropy: Entropy) -> GatewaySettings:
         signing_keys=SigningKeys("k1", {"k1": kept_bytes(settings.data / "signing-key", 32, entropy)}),
         public_url=settings.url,
         open_hosts=frozenset({"127.0.0.1", "localhost"}) if loopback else frozenset(),
+        rate_per_minute=settings.rate_per_minute,
+        rate_burst=settings.rate_burst,
+        address_rate_per_minute=settings.address_rate_per_minute,
+        address_rate_burst=settings.address_rate_burst,
+        open_requests_max=settings.open_requests_max,
+        open_streams_max=settings.open_streams_max,
+        trusted_proxies=parse_networks(settings.trusted_proxies),
     )
 
 

@@ -36,6 +36,21 @@ class Settings:
     """`TOWPATH_BROWSER_SLOTS`: browser tasks at a time; one run per core is the sweet spot."""
     light_slots: int = 64
     """`TOWPATH_LIGHT_SLOTS`: tasks without pages at a time."""
+    rate_per_minute: int = 600
+    """`TOWPATH_RATE_PER_MINUTE`: calls that one API key may make a minute; 0: no limit."""
+    rate_burst: int = 100
+    """`TOWPATH_RATE_BURST`: how many of them at once; what was not used gathers up to this."""
+    address_rate_per_minute: int = 600
+    """`TOWPATH_ADDRESS_RATE_PER_MINUTE`: calls without a valid key from one address a minute, signed URLs among them;
+    0: no limit."""
+    address_rate_burst: int = 200
+    """`TOWPATH_ADDRESS_RATE_BURST`: how many of them at once."""
+    open_requests_max: int = 200
+    """`TOWPATH_OPEN_REQUESTS_MAX`: requests of one organization under way at a time; 0: no limit."""
+    open_streams_max: int = 200
+    """`TOWPATH_OPEN_STREAMS_MAX`: live streams, long polls and downloads of one organization at a time; 0: no limit."""
+    trusted_proxies: str = ""
+    """`TOWPATH_TRUSTED_PROXIES`: networks of reverse proxies whose `X-Forwarded-For` is believed, comma separated."""
     drain_seconds: float = 20.0
     """`TOWPATH_DRAIN_SECONDS`: what running attempts get to end or hand back on Ctrl-C."""
 
@@ -94,21 +109,32 @@ class Settings:
 def read_settings(environ: Mapping[str, str] | None = None) -> Settings:
     """Settings from the environment; `Rejected("setting_invalid")` names the variable that is wrong."""
     source = os.environ if environ is None else environ
-    networks = source.get("TOWPATH_EGRESS_ALLOW", "")
-    try:
-        parse_networks(networks)
-    except ValueError as error:
-        raise Rejected("setting_invalid", f"TOWPATH_EGRESS_ALLOW: {error}") from None
     return Settings(
         data=Path(source.get("TOWPATH_DATA") or ".towpath").absolute(),
         port=_number(source, "TOWPATH_PORT", 8700, 1, 65535),
         demo=source.get("TOWPATH_DEMO", "1") not in {"0", "no", "false"},
-        egress_allow=networks,
+        egress_allow=_networks(source, "TOWPATH_EGRESS_ALLOW"),
         browser=source.get("TOWPATH_BROWSER", ""),
         browser_slots=_number(source, "TOWPATH_BROWSER_SLOTS", 2, 1, 64),
         light_slots=_number(source, "TOWPATH_LIGHT_SLOTS", 64, 1, 500),
+        rate_per_minute=_number(source, "TOWPATH_RATE_PER_MINUTE", 600, 0, 1_000_000),
+        rate_burst=_number(source, "TOWPATH_RATE_BURST", 100, 1, 1_000_000),
+        address_rate_per_minute=_number(source, "TOWPATH_ADDRESS_RATE_PER_MINUTE", 600, 0, 1_000_000),
+        address_rate_burst=_number(source, "TOWPATH_ADDRESS_RATE_BURST", 200, 1, 1_000_000),
+        open_requests_max=_number(source, "TOWPATH_OPEN_REQUESTS_MAX", 200, 0, 100_000),
+        open_streams_max=_number(source, "TOWPATH_OPEN_STREAMS_MAX", 200, 0, 100_000),
+        trusted_proxies=_networks(source, "TOWPATH_TRUSTED_PROXIES"),
         drain_seconds=float(_number(source, "TOWPATH_DRAIN_SECONDS", 20, 1, 3600)),
     )
+
+
+def _networks(source: Mapping[str, str], name: str) -> str:
+    text = source.get(name, "")
+    try:
+        parse_networks(text)
+    except ValueError as error:
+        raise Rejected("setting_invalid", f"{name}: {error}") from None
+    return text
 
 
 def _number(source: Mapping[str, str], name: str, default: int, low: int, high: int) -> int:

@@ -1,6 +1,6 @@
 """API keys: how they are written, made and compared. Pure.
 
-    towpath_live_<8 public id>_<43 secret>_<6 checksum>      all in base62
+    towpath_live_<8 public id>_<43 secret>_<6 checksum>      all in base62; `anon_` is another brand of the same
 
 The public id finds the row; the whole key is compared by HMAC-SHA256 under the server's pepper, in constant time. The
 checksum (CRC-32 of what stands before it) lets scanners of leaked secrets be exact and refuses typing errors unread.
@@ -31,20 +31,27 @@ class Environment(StrEnum):
     TEST = "test"
 
 
+class Brand(StrEnum):
+    """What a key begins with; some clients of a compatible surface look at it."""
+
+    TOWPATH = "towpath"
+    ANON = "anon"
+
+
 @dataclass(frozen=True, slots=True)
-class NewKey:
+class KeyText:
     """A key as it is shown once; only `public_id` and a keyed hash are kept."""
 
     text: str = field(repr=False)
     public_id: str
 
 
-def make_key(entropy: Entropy, environment: Environment = Environment.LIVE, brand: str = "towpath") -> NewKey:
-    """A fresh key with 256 random bits. `brand` is `towpath` or a compatibility prefix (`anon`)."""
+def make_key(entropy: Entropy, environment: Environment = Environment.LIVE, brand: Brand = Brand.TOWPATH) -> KeyText:
+    """A fresh key with 256 random bits."""
     public_id = _base62(int.from_bytes(entropy.bytes(8)) % 62**_PUBLIC_CHARS, _PUBLIC_CHARS)
     secret = _base62(int.from_bytes(entropy.bytes(32)), _SECRET_CHARS)
     head = f"{brand}_{environment}_{public_id}_{secret}"
-    return NewKey(f"{head}_{_checksum(head)}", public_id)
+    return KeyText(f"{head}_{_checksum(head)}", public_id)
 
 
 def public_id_of(key: str) -> str | None:

@@ -44,7 +44,9 @@ def create_app(services: Services, *, drains_on_sigterm: bool = False) -> Litest
         logging_config=None,
     )
     # The edge stands outside of the router, where unknown paths and methods are answered too.
-    app.asgi_handler = Edge(app.asgi_handler, telemetry, services.clock, services.entropy)
+    app.asgi_handler = Edge(
+        app.asgi_handler, telemetry, services.clock, services.entropy, services.settings.body_seconds_max
+    )
     return app
 
 

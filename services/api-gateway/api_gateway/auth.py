@@ -1,38 +1,32 @@
 """Who is asking: an API key becomes a `Principal`.
 
-Rows are kept in memory for `KEEP_MS`, so a revoked key may live that much longer; the comparison itself is made for
-every request. A wrong key and an unknown one take the same time and get the same answer.
+Rows are kept in memory for `KEEP_MS`, so a key that another replica has revoked may live that much longer; this one
+forgets it at once. The comparison itself is made for every request. A wrong key and an unknown one take the same time
+and get the same answer. When a key was last used is noted behind the answer, at most once in `LAST_USE_GRAIN_MS`.
 """
 
 from __future__ import annotations
 
+import asyncio
 from dataclasses import dataclass
 
+import structlog
+
 from api_gateway import api_key
-from api_gateway.api_key import Environment
 from api_gateway.principal import Level, Principal
 from kernel.clock import Clock
 from kernel.domain.ids import OrganizationId, UserId
-from kernel.errors import Rejected
-from kernel.ids import Entropy
+from kernel.errors import Rejected, TowpathError
 from kernel.sql.port import Database
 
-KEEP_MS = 5_000
-LAST_USE_GRAIN_MS = 10 * 60 * 1000
+KEEP_MS = 2_000
+LAST_USE_GRAIN_MS = 60 * 60 * 1000
 KEPT_MAX = 10_000
 _BEARER = "bearer "
+_log = structlog.get_logger("api_gateway.auth")
 
 
-@dataclass(frozen=True, slots=True)
-class CreatedKey:
-    """A fresh key; `text` is shown once and stored nowhere."""
-
-    text: str
-    public_id: str
-    user_id: UserId
-
-
-@dataclass(frozen=True, slots=True)
+@dataclass(slots=True)
 class _KeyRow:
     principal: Principal
     hash: bytes
@@ -49,6 +43,7 @@ class Authenticator:
         self._pepper = pepper
         self._clock = clock
         self._kept: dict[str, _KeyRow] = {}
+        self._noting: set[asyncio.Task[None]] = set()
 
     async def principal(self, authorization: str | None) -> Principal:
         """The principal behind an `Authorization` header. `Rejected("unauthenticated")` for anything but a good key."""
@@ -62,8 +57,15 @@ class Authenticator:
         if row is None or not is_right or (row.expires_ms and now_ms >= row.expires_ms):
             raise Rejected("unauthenticated", "the API key is unknown, expired or revoked")
         if now_ms - row.last_used_ms > LAST_USE_GRAIN_MS:
-            await self._note_use(row, now_ms)
+            row.last_used_ms = now_ms
+            noting = asyncio.create_task(self._note_use(row.principal.key_id, now_ms))
+            self._noting.add(noting)
+            noting.add_done_callback(self._noting.discard)
         return row.principal
+
+    def forget(self, public_id: str) -> None:
+        """Read this key anew the next time: it was changed here."""
+        self._kept.pop(public_id, None)
 
     async def _row(self, public_id: str) -> _KeyRow | None:
         now_ms = self._clock.boot_ms()
@@ -79,6 +81,8 @@ class Authenticator:
         if found is None:
             return None
         organization_id, user_id, level, hash_, expires_ms, last_used_ms = found
+        if kept is not None:
+            last_used_ms = max(last_used_ms, kept.last_used_ms)
         principal = Principal(OrganizationId(organization_id), UserId(user_id), Level(level), public_id)
         row = _KeyRow(principal, bytes(hash_), expires_ms, last_used_ms, now_ms)
         if len(self._kept) >= KEPT_MAX:
@@ -86,39 +90,12 @@ class Authenticator:
         self._kept[public_id] = row
         return row
 
-    async def _note_use(self, row: _KeyRow, now_ms: int) -> None:
-        key_id = row.principal.key_id
-        await self._db.execute("UPDATE api_keys SET last_used_ms = ? WHERE public_id = ?", (now_ms, key_id))
-        self._kept.pop(key_id, None)
-
-
-async def create_api_key(
-    db: Database,
-    pepper: bytes,
-    clock: Clock,
-    entropy: Entropy,
-    organization_id: OrganizationId,
-    *,
-    level: Level = Level.WRITE,
-    description: str = "",
-    environment: Environment = Environment.LIVE,
-    expires_ms: int = 0,
-) -> CreatedKey:
-    """Make a key with a service user of its own; the text is in the answer only. `expires_ms` 0 means never."""
-    key = api_key.make_key(entropy, environment)
-    user_id = UserId(entropy.uuid())
-    await db.execute(
-        "INSERT INTO api_keys (public_id, organization_id, user_id, level, description, hash, created_ms, expires_ms)"
-        " VALUES (?, ?, ?, ?, ?, ?, ?, ?)",
-        (
-            key.public_id,
-            organization_id,
-            user_id,
-            level.value,
-            description,
-            api_key.keyed_hash(pepper, key.text),
-            clock.now_ms(),
-            expires_ms,
-        ),
-    )
-    return CreatedKey(key.text, key.public_id, user_id)
+    async def _note_use(self, public_id: str, now_ms: int) -> None:
+        """Nobody waits for this: of several replicas one writes, and a lost note is made up for an hour later."""
+        try:
+            await self._db.execute(
+                "UPDATE api_keys SET last_used_ms = ? WHERE public_id = ? AND last_used_ms < ?",
+                (now_ms, public_id, now_ms - LAST_USE_GRAIN_MS),
+            )
+        except TowpathError as error:
+            _log.warning("key.use_not_noted", error=repr(error))

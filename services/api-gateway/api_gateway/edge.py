@@ -1,69 +1,129 @@
 """The outermost layer of the HTTP service: what every answer has, whatever it was.
 
 It stands outside of the framework's router, so that unknown paths and methods pass it too. It gives each request an id,
-counts it, and writes the access log: method, route, status, time; never a query, a body or a header.
+answers HEAD as the GET without its body, says where the caller stands with its limits, lets go of whoever sends a body
+too slowly, counts, and writes the access log: method, route, status, time; never a query, a body or a header.
 """
 
 from __future__ import annotations
 
+import asyncio
 import re
 from collections.abc import Iterable
+from typing import Any, cast
 
 import structlog
 from litestar.enums import ScopeType
 from litestar.types import ASGIApp, Message, Receive, Scope, Send
 
+from api_gateway.limiter import Standing
+from api_gateway.open_calls import RETRY_SECONDS
 from api_gateway.principal import Principal
 from api_gateway.telemetry import UNMATCHED, Telemetry
 from kernel.clock import Clock
+from kernel.errors import Rejected
 from kernel.ids import Entropy
 
 _SAFE_ID = re.compile(rb"[A-Za-z0-9._-]{8,128}")
 _UNCACHED = (b"cache-control", b"no-store")
+_TOO_MANY = 429
+_SOON = (b"retry-after", str(RETRY_SECONDS).encode())
+_WITH_BODY = frozenset({"POST", "PUT", "PATCH", "DELETE"})
 _log = structlog.get_logger("api_gateway.access")
 SLOW_MS = 1000.0
 """A successful read that took longer is told in the access log."""
 
 
-def _marked(headers: Iterable[tuple[bytes, bytes]], request_id: str) -> list[tuple[bytes, bytes]]:
+def _marked(headers: Iterable[tuple[bytes, bytes]], state: dict[str, Any], status: int) -> list[tuple[bytes, bytes]]:
     """The headers, with those that every answer has; what a route said about caching stands."""
     kept = list(headers)
     given = {name.lower() for name, _ in kept}
-    always = ((b"x-request-id", request_id.encode()), (b"x-content-type-options", b"nosniff"), _UNCACHED)
-    return [*kept, *(header for header in always if header[0] not in given)]
+    always = [(b"x-request-id", state["request_id"].encode()), (b"x-content-type-options", b"nosniff"), _UNCACHED]
+    standing: Standing | None = state.get("standing")
+    if standing is not None:
+        always += standing.headers()
+    if status == _TOO_MANY:
+        always.append(_SOON)
+    for header in always:
+        if header[0] not in given:
+            given.add(header[0])
+            kept.append(header)
+    return kept
+
+
+def _as_read(scope: Scope) -> Scope:
+    """A HEAD is answered as the GET that it asks about, without the body; a live stream has no end to wait for."""
+    scope["state"]["is_head"] = True
+    headers = [header for header in scope["headers"] if header[0] != b"accept"]
+    return cast("Scope", {**scope, "method": "GET", "headers": headers})
 
 
 class Edge:
     """An ASGI application around another one."""
 
-    def __init__(self, app: ASGIApp, telemetry: Telemetry, clock: Clock, entropy: Entropy) -> None:
+    def __init__(
+        self, app: ASGIApp, telemetry: Telemetry, clock: Clock, entropy: Entropy, body_seconds_max: float
+    ) -> None:
         self._app = app
         self._telemetry = telemetry
         self._clock = clock
         self._entropy = entropy
+        self._body_seconds_max = body_seconds_max
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         if scope["type"] != ScopeType.HTTP:
             await self._app(scope, receive, send)
             return
         began_ms = self._clock.boot_ms()
-        request_id = self._request_id(scope)
-        scope.setdefault("state", {})["request_id"] = request_id
+        state = scope.setdefault("state", {})
+        state["request_id"] = self._request_id(scope)
+        method = scope["method"]
         status = 500
 
         async def send_marked(message: Message) -> None:
             nonlocal status
             if message["type"] == "http.response.start":
                 status = message["status"]
-                message["headers"] = _marked(message["headers"], request_id)
+                message["headers"] = _marked(message["headers"], state, status)
+            elif message["type"] == "http.response.body" and method == "HEAD":
+                if message["more_body"]:
+                    return
+                message["body"] = b""
             await send(message)
 
+        if method == "HEAD":
+            scope = _as_read(scope)
+        elif method in _WITH_BODY:
+            receive = self._in_time(receive)
         self._telemetry.open_requests.inc()
         try:
             await self._app(scope, receive, send_marked)
         finally:
             self._telemetry.open_requests.dec()
-            self._account(scope, request_id, status, self._clock.boot_ms() - began_ms)
+            leave = state.get("leave")
+            if leave is not None:
+                leave()
+            self._account(scope, method, status, self._clock.boot_ms() - began_ms)
+
+    def _in_time(self, receive: Receive) -> Receive:
+        """`receive`, as long as the body comes within its time: whoever sends it drop by drop is let go."""
+        loop = asyncio.get_running_loop()
+        deadline = loop.time() + self._body_seconds_max
+        is_whole = False
+
+        async def receive_in_time() -> Any:
+            nonlocal is_whole
+            if is_whole:
+                return await receive()
+            try:
+                async with asyncio.timeout_at(deadline):
+                    message = await receive()
+            except TimeoutError:
+                raise Rejected("request_timeout", "the body did not arrive in time") from None
+            is_whole = not message.get("more_body", False)
+            return message
+
+        return receive_in_time
 
     def _request_id(self, scope: Scope) -> str:
         """The caller's `X-Request-Id` when it is 8 to 128 safe characters, otherwise a fresh one."""
@@ -72,9 +132,8 @@ class Edge:
                 return value.decode()
         return self._entropy.uuid()
 
-    def _account(self, scope: Scope, request_id: str, status: int, took_ms: float) -> None:
+    def _account(self, scope: Scope, method: str, status: int, took_ms: float) -> None:
         route = str(scope.get("path_template") or UNMATCHED)
-        method = str(scope.get("method", ""))
         self._telemetry.answered(method, route, status, took_ms / 1000)
         principal = scope.get("auth")
         # Quick successful reads are counted, not told: whoever polls would drown the rest.
@@ -86,6 +145,6 @@ class Edge:
             route=route,
             status=status,
             took_ms=round(took_ms, 2),
-            request_id=request_id,
+            request_id=scope["state"]["request_id"],
             organization_id=principal.organization_id if isinstance(principal, Principal) else None,
         )

@@ -12,6 +12,8 @@ from api_gateway.commands import Commands
 from api_gateway.definition_commands import DefinitionCommands
 from api_gateway.draining import Drain
 from api_gateway.idempotency import IdempotencyStore
+from api_gateway.key_store import KeyStore
+from api_gateway.limits import Limits, limits_of
 from api_gateway.queries import Queries
 from api_gateway.settings import Settings
 from api_gateway.subjects import Subjects
@@ -58,6 +60,8 @@ class Gateway:
     queries: Queries
     authenticator: Authenticator
     idempotency: IdempotencyStore
+    api_keys: KeyStore
+    limits: Limits
 
 
 def assemble(services: Services) -> Gateway:
@@ -80,4 +84,6 @@ def assemble(services: Services) -> Gateway:
         queries=Queries(services.db, services.keys, services.store, services.entropy),
         authenticator=Authenticator(services.db, services.settings.pepper, services.clock),
         idempotency=IdempotencyStore(services.db, services.clock, services.entropy, services.keys, services.vault),
+        api_keys=KeyStore(services.db, services.settings.pepper, services.clock, services.entropy),
+        limits=limits_of(services.settings, services.db, services.clock),
     )

@@ -1,8 +1,8 @@
 """The gateway's tables, for both dialects.
 
 Two kinds. *Read models* are projected from public topics and may be dropped and rebuilt at any time. *Own records*
-(`api_keys`, `idempotency`) cannot be rebuilt and belong into every backup. Personal values stand sealed, in the binary
-columns.
+(`api_keys`, `idempotency`) cannot be rebuilt and belong into every backup; `rate_limits` may be emptied at any time.
+Personal values stand sealed, in the binary columns.
 """
 
 from __future__ import annotations
@@ -133,6 +133,17 @@ CREATE INDEX input_requests_listed ON input_requests (organization_id, status, c
 """
 """What each list is found and merged by; see `api_gateway.listing`."""
 
+_ACCESS = """
+ALTER TABLE api_keys ADD COLUMN id TEXT NOT NULL DEFAULT '';
+ALTER TABLE api_keys ADD COLUMN created_by TEXT NOT NULL DEFAULT '';
+UPDATE api_keys SET id = user_id, created_by = user_id;
+CREATE UNIQUE INDEX api_keys_by_id ON api_keys (id);
+CREATE TABLE rate_limits (
+  name TEXT PRIMARY KEY, level BIGINT NOT NULL, at_ms BIGINT NOT NULL, epoch BIGINT NOT NULL, held BIGINT NOT NULL,
+  version BIGINT NOT NULL, forget_ms BIGINT NOT NULL);
+CREATE INDEX rate_limits_oldest ON rate_limits (forget_ms)
+"""
+
 
 def migrations(dialect: Literal["sqlite", "postgres"]) -> tuple[Migration, ...]:
     """The numbered migrations of component `api_gateway`, for `kernel.sql.port.migrate`."""
@@ -141,6 +152,7 @@ def migrations(dialect: Literal["sqlite", "postgres"]) -> tuple[Migration, ...]:
         ("own_records", _OWN_RECORDS),
         ("deleted_definitions", _DELETED_DEFINITIONS),
         ("lists", _LISTS),
+        ("access", _ACCESS),
     )
     words = {"blob": "BLOB", "keyed": "WITHOUT ROWID"} if dialect == "sqlite" else {"blob": "BYTEA", "keyed": ""}
     parts = [(name, tuple(part.strip() for part in text.format(**words).split(";\n"))) for name, text in texts]

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass, field
 
+from api_gateway.client_address import Networks
 from api_gateway.signed_url import SigningKeys
 
 
@@ -23,6 +24,22 @@ class Settings:
     """A request read later than this is rejected: it may be a late copy (design 4.7)."""
     body_bytes_max: int = 1024 * 1024
     """Longest request body."""
+    body_seconds_max: float = 30.0
+    """How long the body of a request may take to arrive."""
+    rate_per_minute: int = 600
+    """Calls that one API key may make a minute, over all replicas; 0: no limit."""
+    rate_burst: int = 100
+    """Of these, how many at once; what was not used gathers up to this."""
+    address_rate_per_minute: int = 600
+    """Calls without a valid key (failed ones, signed URLs, documents) from one address; 0: no limit."""
+    address_rate_burst: int = 200
+    """Of these, how many at once: a page that shows many artifacts fetches them together."""
+    open_requests_max: int = 200
+    """Requests of one organization under way at a time, in one process; 0: no limit."""
+    open_streams_max: int = 200
+    """Live streams, long polls and downloads of one organization at a time, in one process; 0: no limit."""
+    trusted_proxies: Networks = ()
+    """Networks of reverse proxies whose `X-Forwarded-For` is believed."""
     event_wait_seconds_max: int = 30
     """Longest long poll for run events."""
     heartbeat_seconds: float = 15.0

@@ -6,10 +6,11 @@ from litestar.routes import HTTPRoute
 from structlog.testing import capture_logs
 
 from api_gateway import api_key
-from api_gateway.auth import KEEP_MS, create_api_key
+from api_gateway.auth import KEEP_MS
+from api_gateway.key_store import KeyStore, NewKey
 from api_gateway.principal import Level
 from api_gateway.queries import Queries
-from api_gateway.surfaces.access import GUARDS
+from api_gateway.surfaces.access import LEVELS
 from api_gateway.surfaces.api_v2.errors import STATUS
 from kernel.ids import SystemEntropy
 from tests.support.gateways import ACME, PEPPER, RunningGateway, a_workflow, workflow_body
@@ -29,7 +30,7 @@ def handlers(app: Litestar) -> list[tuple[str, object]]:
 async def test_every_route_has_a_guard_or_is_marked_public(gateway: RunningGateway) -> None:
     public = set()
     for name, handler in handlers(gateway.app):
-        guards = [guard for guard in (handler.guards or ()) if guard in GUARDS]  # type: ignore[attr-defined]  # a route handler
+        guards = [guard for guard in (handler.guards or ()) if guard in LEVELS]  # type: ignore[attr-defined]  # a route handler
         is_public = bool(handler.opt.get("public"))  # type: ignore[attr-defined]  # a route handler
         assert bool(guards) != is_public, name
         if is_public:
@@ -77,15 +78,14 @@ async def test_a_key_is_known_by_every_character(gateway: RunningGateway) -> Non
 async def test_a_revoked_or_expired_key_opens_nothing(gateway: RunningGateway) -> None:
     services = gateway.services
     soon = gateway.clock.now_ms() + 60_000
-    key = await create_api_key(
-        services.db, PEPPER, gateway.clock, services.entropy, ACME, level=Level.READ, expires_ms=soon
-    )
+    store = KeyStore(services.db, PEPPER, gateway.clock, services.entropy)
+    key = await store.create(ACME, NewKey(Level.READ, expires_ms=soon))
     headers = {"Authorization": f"Bearer {key.text}"}
     assert (await gateway.stranger.get("/api/v2/jobs", headers=headers)).status_code == 200
     gateway.clock.ahead_ms = 61_000
     assert (await gateway.stranger.get("/api/v2/jobs", headers=headers)).status_code == 401
     gateway.clock.ahead_ms = 0
-    await services.db.execute("UPDATE api_keys SET revoked_ms = 1 WHERE public_id = ?", (key.public_id,))
+    await services.db.execute("UPDATE api_keys SET revoked_ms = 1 WHERE id = ?", (key.answer.id,))
     authenticator = gateway.app.state.gateway.authenticator
     authenticator._kept.clear()  # what `KEEP_MS` would do by itself
     assert KEEP_MS <= 5_000

@@ -19,7 +19,7 @@ from typing import Any
 import httpx
 import pytest
 
-from api_gateway.auth import create_api_key
+from api_gateway.key_store import KeyStore, NewKey
 from api_gateway.principal import Level
 from api_gateway.signed_url import LIFETIME_MS, SKEW_MS, Grant, SigningKeys, sign
 from embedded.platform import gateway_settings, open_ground
@@ -87,8 +87,8 @@ async def _key_of_the_rival(data: Path) -> str:
     async with AsyncExitStack() as stack:
         ground = await open_ground(Settings(data), stack, LiveSecrets())
         pepper = gateway_settings(ground.settings, ground.entropy).pepper
-        key = await create_api_key(ground.db, pepper, ground.clock, ground.entropy, RIVAL, level=Level.ADMIN)
-        return key.text
+        keys = KeyStore(ground.db, pepper, ground.clock, ground.entropy)
+        return (await keys.create(RIVAL, NewKey(Level.ADMIN))).text
 
 
 def _with_one_of_each(platform: PlatformProcess, api: httpx.Client, rival: httpx.Client) -> Product:

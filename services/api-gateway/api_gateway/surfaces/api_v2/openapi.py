@@ -9,7 +9,7 @@ from typing import Any
 import msgspec
 from litestar.handlers import HTTPRouteHandler
 
-from api_gateway.surfaces.access import needs_write
+from api_gateway.surfaces.access import LEVELS
 from api_gateway.surfaces.api_v2.about import PAGING, About, Param
 from api_gateway.surfaces.api_v2.errors import STATUS, ErrorAnswer
 
@@ -71,7 +71,7 @@ def _operation(handler: HTTPRouteHandler, about: About, path: str, refs: dict[An
     operation["responses"] = _responses(about, refs)
     operation["security"] = [] if about.public else [{"apiKey": []}]
     if not about.public:
-        operation["x-level"] = "write" if needs_write in (handler.guards or ()) else "read"
+        operation["x-level"] = next(LEVELS[guard] for guard in handler.guards or () if guard in LEVELS)
     return operation
 
 
