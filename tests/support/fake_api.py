@@ -30,7 +30,8 @@ TIME = "2026-11-22T10:15:{:06.3f}Z"
 
 def an_id(kind: str, number: int) -> str:
     """A readable UUID: the kind's first letter as a hex digit, then the number."""
-    digit = {"workflow": "a", "job": "b", "job_run": "c", "workflow_run": "d", "artifact": "e", "input": "f"}[kind]
+    digits = {"workflow": "a", "job": "b", "job_run": "c", "workflow_run": "d", "artifact": "e", "input": "f"}
+    digit = {**digits, "api_key": "9"}[kind]
     return f"{digit}0000000-0000-4000-8000-{number:012d}"
 
 
@@ -69,6 +70,7 @@ class FakeApi:
     artifacts: dict[str, Json] = field(default_factory=dict)
     contents: dict[str, bytes] = field(default_factory=dict)
     input_requests: dict[str, Json] = field(default_factory=dict)
+    api_keys: dict[str, Json] = field(default_factory=dict)
     events: dict[str, list[Json]] = field(default_factory=dict)
     script: list[Act] = field(default_factory=list)
     answers: list[httpx.Response | Exception] = field(default_factory=list)
@@ -141,6 +143,15 @@ class FakeApi:
         }  # fmt: skip
         return id_
 
+    def add_api_key(self, level: str, description: str = "", expires_at: str | None = None) -> str:
+        id_ = an_id("api_key", len(self.api_keys) + 1)
+        self.api_keys[id_] = {
+            "id": id_, "organizationId": ORGANIZATION, "description": description, "level": level,
+            "publicId": f"Key{len(self.api_keys):05}", "userId": ORGANIZATION, "createdAt": self.now(),
+            "createdByUserId": ORGANIZATION, "lastUsedAt": None, "expiresAt": expires_at, "revokedAt": None,
+        }  # fmt: skip
+        return id_
+
     # ---------------------------------------------------------------- acts of a run
 
     def start_workflow(self, job_run_id: str, workflow_id: str, first_step: str) -> str:
@@ -197,6 +208,7 @@ class FakeApi:
         tables = {
             "workflows": self.workflows, "jobs": self.jobs, "job-runs": self.job_runs, "artifacts": self.artifacts,
             "workflow-runs": self.workflow_runs, "input-requests": self.input_requests,
+            "api-keys": self.api_keys,
         }  # fmt: skip
         table = tables[kind]
         if method == "GET" and id_ in table and not action and kind in {"job-runs", "workflow-runs"}:
@@ -259,6 +271,8 @@ class FakeApi:
                 return httpx.Response(200, json=table[id_])
             case ("jobs", "run"):
                 return httpx.Response(201, json=self.job_runs[self.add_job_run(id_, body.get("externalId"))])
+            case ("api-keys", ""):
+                return self._write_key(request.method, id_, body)
             case ("workflow-runs", ""):
                 return httpx.Response(201, json=self.workflow_runs[self.start_workflow("", body["workflowId"], "open")])
             case ("input-requests", "answer"):
@@ -270,6 +284,13 @@ class FakeApi:
                     return problem(409, "run_already_ended", "The run has ended.")
                 return httpx.Response(202, json=run)
         return problem(404, "not_found", "There is no such call.")
+
+    def _write_key(self, method: str, id_: str, body: Json) -> httpx.Response:
+        if method == "DELETE":
+            self.api_keys[id_]["revokedAt"] = self.now()
+            return httpx.Response(204)
+        made = self.add_api_key(body["level"], body["description"], body.get("expiresAt"))
+        return httpx.Response(201, json=self.api_keys[made] | {"key": f"towpath_live_{made}"})
 
     def _signed(self, request: httpx.Request) -> httpx.Response:
         content = self.contents[request.url.path.removeprefix("/signed/")]

@@ -14,6 +14,7 @@ from __future__ import annotations
 import os
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import suppress
+from datetime import datetime
 from pathlib import Path
 from types import TracebackType
 from typing import Any, Self, TypeVar
@@ -25,7 +26,9 @@ import msgspec
 from towpath import downloads, server_sent, settings
 from towpath.errors import ApiError
 from towpath.resources import (
+    ApiKey,
     Artifact,
+    CreatedApiKey,
     Event,
     Examination,
     InputRequest,
@@ -34,6 +37,7 @@ from towpath.resources import (
     JobRun,
     JobRunStatus,
     Json,
+    KeyLevel,
     Page,
     Schedule,
     Step,
@@ -69,6 +73,7 @@ class Client:
         self.workflow_runs = WorkflowRuns(transport)
         self.artifacts = Artifacts(transport)
         self.input_requests = InputRequests(transport)
+        self.api_keys = ApiKeys(transport)
 
     @classmethod
     def from_environment(cls, environment: Mapping[str, str] = os.environ) -> Self:
@@ -418,6 +423,34 @@ class InputRequests(_Calls):
         path = f"/input-requests/{_segment(input_request_id)}/answer"
         body = {"values": dict(values)}
         return self._transport.call("POST", path, InputRequest, body=body, key=idempotency_key)
+
+
+class ApiKeys(_Calls):
+    """Who may call; needs a key of level admin."""
+
+    def create(
+        self,
+        *,
+        level: KeyLevel,
+        description: str = "",
+        expires_at: datetime | None = None,
+        idempotency_key: str | None = None,
+    ) -> CreatedApiKey:
+        """Make a key; `key` of the answer is shown this once. `expires_at` must be aware."""
+        body = _given(level=level.value, description=description, expiresAt=expires_at)
+        return self._transport.call("POST", "/api-keys", CreatedApiKey, body=body, key=idempotency_key)
+
+    def list(self, *, page: int = 1, page_size: int = 10) -> Page[ApiKey]:
+        """One page, newest first, revoked ones included."""
+        return self._transport.call("GET", "/api-keys", Page[ApiKey], query={"page": page, "page_size": page_size})
+
+    def get(self, api_key_id: str) -> ApiKey:
+        """Read one."""
+        return self._transport.call("GET", f"/api-keys/{_segment(api_key_id)}", ApiKey)
+
+    def revoke(self, api_key_id: str) -> None:
+        """End a key for good; ApiError `last_admin_key` for the last one of level admin."""
+        self._transport.delete(f"/api-keys/{_segment(api_key_id)}")
 
 
 def find_run(client: Client, run_id: str) -> JobRun | WorkflowRun:

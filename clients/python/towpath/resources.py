@@ -88,6 +88,40 @@ class Job(Resource, frozen=True):
     updated_by_user_id: str | None = None
 
 
+# ---------------------------------------------------------------- access
+
+
+class KeyLevel(StrEnum):
+    """What a key may do; each level includes those before it."""
+
+    READ = "read"
+    WRITE = "write"
+    ADMIN = "admin"
+
+
+class ApiKey(Resource, frozen=True):
+    """An API key without its secret; `public_id` is the part of it that may be shown."""
+
+    id: str
+    description: str
+    level: KeyLevel
+    public_id: str
+    user_id: str | None = None
+    created_at: datetime | None = None
+    created_by_user_id: str | None = None
+    last_used_at: datetime | None = None
+    """Coarse: written at most once an hour."""
+    expires_at: datetime | None = None
+    revoked_at: datetime | None = None
+
+
+class CreatedApiKey(ApiKey, frozen=True):
+    """A fresh key."""
+
+    key: str | None = None
+    """The key itself, in this answer only; None when the call was a repetition."""
+
+
 # ---------------------------------------------------------------- runs
 
 

@@ -1,4 +1,4 @@
-"""What the gateway forgets by itself: answers kept for repetitions whose day is over."""
+"""What the gateway forgets by itself: answers kept for repetitions whose day is over; full rate limits."""
 
 from __future__ import annotations
 
@@ -11,7 +11,8 @@ OUTCOME_KEPT_MS = KEPT_MS + 60 * 60 * 1000
 
 
 async def sweep(db: Database, clock: Clock) -> None:
-    """Delete idempotency records and request outcomes that are too old. Repeatable; call it once an hour."""
+    """Delete what is too old: idempotency records, request outcomes, rate limits. Repeatable; call it once an hour."""
     now_ms = clock.now_ms()
+    await db.execute("DELETE FROM rate_limits WHERE forget_ms < ?", (now_ms,))
     await db.execute("DELETE FROM idempotency WHERE created_ms < ?", (now_ms - KEPT_MS,))
     await db.execute("DELETE FROM request_outcomes WHERE time_ms < ?", (now_ms - OUTCOME_KEPT_MS,))

@@ -13,9 +13,10 @@ import pytest
 
 from tests.support.fake_api import SETTINGS, FakeApi, Naps, an_id, problem
 from towpath import ApiError, Client, each, find_run
-from towpath.resources import InputRequestStatus, JobRun, JobRunStatus, Schedule, WorkflowRun, WorkflowType
+from towpath.resources import InputRequestStatus, JobRun, JobRunStatus, KeyLevel, Schedule, WorkflowRun, WorkflowType
 
 W, J, R, X, A, Q = (an_id(kind, 1) for kind in ("workflow", "job", "job_run", "workflow_run", "artifact", "input"))
+K = an_id("api_key", 1)
 _ORDER = {"workflowExecutionOrder": [W]}
 _SCHEDULE = {"cron": "0 3 * * *", "timeZone": "Europe/Paris", "externalId": None, "enabled": True}
 
@@ -117,6 +118,14 @@ CALLS: dict[str, tuple[Callable[[Client], object], str, dict[str, Any] | None]] 
         f"POST /input-requests/{Q}/answer",
         {"values": {"code": "1"}},
     ),
+    "api_keys.create": (
+        lambda c: c.api_keys.create(level=KeyLevel.WRITE, description="d", expires_at=datetime(2027, 3, 1, tzinfo=UTC)),
+        "POST /api-keys",
+        {"level": "write", "description": "d", "expiresAt": "2027-03-01T00:00:00Z"},
+    ),
+    "api_keys.list": (lambda c: c.api_keys.list(page=2), "GET /api-keys?page=2&page_size=10", None),
+    "api_keys.get": (lambda c: c.api_keys.get(K), f"GET /api-keys/{K}", None),
+    "api_keys.revoke": (lambda c: c.api_keys.revoke(K), f"DELETE /api-keys/{K}", None),
 }
 
 
@@ -139,7 +148,7 @@ def test_a_call_sends_what_the_api_expects(name: str) -> None:
 
 def test_every_call_is_in_this_table() -> None:
     client = Client(SETTINGS, network=httpx.MockTransport(lambda _: httpx.Response(200)))
-    groups = ("workflows", "jobs", "job_runs", "workflow_runs", "artifacts", "input_requests")
+    groups = ("workflows", "jobs", "job_runs", "workflow_runs", "artifacts", "input_requests", "api_keys")
     public = {
         f"{group}.{name}"
         for group in groups

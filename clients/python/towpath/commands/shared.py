@@ -124,7 +124,7 @@ def _cell(value: object) -> str:
 _ADVICE = {
     "unauthenticated": "Set TOWPATH_API_KEY, or TOWPATH_DATA to the data folder of the platform.",
     "forbidden": "This key may not do that; use one with the level write (or admin).",
-    "not_found": "Look the id up with `towpath workflow list`, `job list`, `run list` or `artifact list`.",
+    "not_found": "Look the id up with `towpath workflow list`, `job list`, `run list`, `artifact list` or `key list`.",
     "inputs_missing": "Give them with --input name=value, --secret name or --inputs FILE.",
     "inputs_invalid": "Correct them with --input name=value, --secret name or --inputs FILE.",
     "empty_job": "Put workflows into it first: towpath job create --name NAME --provider PROVIDER WORKFLOW_ID...",
@@ -132,6 +132,7 @@ _ADVICE = {
     "run_already_ended": "Nothing is left to stop; `towpath run show` tells how it ended.",
     "input_already_answered": "Someone was faster; nothing is left to do.",
     "rate_limited": "Too many calls with this key; wait a minute and try again.",
+    "last_admin_key": "Make another one first: towpath key create --level admin.",
     "unavailable": "The platform is starting, stopping or overloaded; try again in a moment.",
 }
 

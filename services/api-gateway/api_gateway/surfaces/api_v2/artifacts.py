@@ -18,7 +18,7 @@ from api_gateway import signed_url
 from api_gateway.answers import ArtifactAnswer
 from api_gateway.listing import Where
 from api_gateway.signed_url import Grant
-from api_gateway.surfaces.access import AnyRequest, gateway_of, needs_read, principal_of
+from api_gateway.surfaces.access import AnyRequest, by_address, gateway_of, hold_stream, needs_read, principal_of
 from api_gateway.surfaces.api_v2.about import About, Param, uuid_query
 from api_gateway.surfaces.api_v2.reading import json_answer, page_answer, text_of, uuid_of, uuid_param, window_of
 from api_gateway.surfaces.api_v2.views import Artifact, Page, artifact_view
@@ -94,6 +94,7 @@ async def get_artifact(request: AnyRequest, artifact_id: FromPath[str]) -> Respo
 
 @get(
     "/artifacts/{artifact_id:str}/content",
+    guards=[by_address],
     opt=About(
         "The bytes behind a signed URL",
         media="application/octet-stream",
@@ -106,6 +107,7 @@ async def get_content(request: AnyRequest, artifact_id: FromPath[str]) -> Stream
     services = gateway.services
     query = {name: str(value) for name, value in request.query_params.items()}
     grant = signed_url.verify(_path(artifact_id), query, services.clock.now_ms(), services.settings.signing_keys)
+    hold_stream(request, grant.organization_id)
     artifact = await gateway.queries.artifact(grant.organization_id, grant.artifact_id)
     if await services.store.stat(artifact.sha256) is None:
         raise Rejected("not_found", "the bytes are gone: their owner was erased")
@@ -115,7 +117,8 @@ async def get_content(request: AnyRequest, artifact_id: FromPath[str]) -> Stream
     if length < artifact.size:
         status = 206
         headers["Content-Range"] = f"bytes {first}-{first + length - 1}/{artifact.size}"
-    chunks = services.store.get(artifact.sha256, offset=first, length=length) if length else _nothing()
+    is_wanted = length and not request.scope["state"].get("is_head")
+    chunks = services.store.get(artifact.sha256, offset=first, length=length) if is_wanted else _nothing()
     return Stream(chunks, status_code=status, headers=headers, media_type=_media_type(artifact))
 
 

@@ -13,7 +13,7 @@ from importlib.resources import files
 from litestar import Response, get
 from litestar.params import FromPath
 
-from api_gateway.surfaces.access import PUBLIC, AnyRequest
+from api_gateway.surfaces.access import PUBLIC, AnyRequest, by_address
 from kernel.errors import Rejected
 
 _PAGE = b"""<!doctype html>
@@ -67,12 +67,12 @@ _BUNDLED = {"swagger-ui-bundle.js": "text/javascript", "swagger-ui.css": "text/c
 _OWN = {"page.js": ("text/javascript", _SCRIPT), "page.css": ("text/css", _STYLE)}
 
 
-@get("/docs", opt=PUBLIC)
+@get("/docs", guards=[by_address], opt=PUBLIC)
 async def get_docs() -> Response[bytes]:
     return Response(_PAGE, media_type="text/html; charset=utf-8", headers=_HEADERS)
 
 
-@get("/docs/{name:str}", opt=PUBLIC)
+@get("/docs/{name:str}", guards=[by_address], opt=PUBLIC)
 async def get_docs_file(request: AnyRequest, name: FromPath[str]) -> Response[bytes]:
     if name in _OWN:
         media_type, content = _OWN[name]

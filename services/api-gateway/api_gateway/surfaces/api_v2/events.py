@@ -19,7 +19,7 @@ from api_gateway.answers import EventAnswer
 from api_gateway.draining import Drain
 from api_gateway.gateway import Gateway
 from api_gateway.queries import EVENTS_MAX, RunPlace
-from api_gateway.surfaces.access import AnyRequest, gateway_of, needs_read, principal_of
+from api_gateway.surfaces.access import AnyRequest, gateway_of, hold_stream, needs_read, principal_of
 from api_gateway.surfaces.api_v2.about import About, Param
 from api_gateway.surfaces.api_v2.reading import encode, json_answer, number_param, parameter_fault, uuid_of
 from api_gateway.surfaces.api_v2.views import Event, Page, event_view
@@ -68,9 +68,12 @@ async def list_events(request: AnyRequest, workflow_run_id: FromPath[str]) -> Re
     after = number_param(request, "after", 0, 0, SEQUENCE_MAX)
     follow = _Follow(gateway, organization, id_, await gateway.queries.run_place(organization, id_))
     if "text/event-stream" in request.headers.get("accept", ""):
+        hold_stream(request, organization)
         stream = _live(follow, _last_seen(request, after))
         return Stream(stream, media_type="text/event-stream", headers=_HEADERS, status_code=200)
     wait = number_param(request, "wait", 0, 0, gateway.services.settings.event_wait_seconds_max)
+    if wait:
+        hold_stream(request, organization)
     events = await _polled(follow, after, wait)
     page = Page(
         data=[event_view(event) for event in events],

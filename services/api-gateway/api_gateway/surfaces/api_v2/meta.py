@@ -8,8 +8,9 @@ import msgspec
 from litestar import Response, Router, get
 from litestar.handlers import HTTPRouteHandler
 
-from api_gateway.surfaces.access import PUBLIC
+from api_gateway.surfaces.access import PUBLIC, by_address
 from api_gateway.surfaces.api_v2 import (
+    api_keys,
     artifacts,
     docs_page,
     events,
@@ -31,6 +32,7 @@ HANDLERS: tuple[HTTPRouteHandler, ...] = (
     *events.HANDLERS,
     *artifacts.HANDLERS,
     *input_requests.HANDLERS,
+    *api_keys.HANDLERS,
 )
 
 
@@ -44,11 +46,11 @@ def router() -> Router:
     openapi_text = openapi_bytes()
     schema_text = msgspec.json.encode(steps_json_schema())
 
-    @get("/openapi.json", opt=PUBLIC)
+    @get("/openapi.json", guards=[by_address], opt=PUBLIC)
     async def get_openapi() -> Response[bytes]:
         return Response(openapi_text, media_type="application/json")
 
-    @get("/schemas/steps-json", opt=PUBLIC)
+    @get("/schemas/steps-json", guards=[by_address], opt=PUBLIC)
     async def get_steps_schema() -> Response[bytes]:
         return Response(schema_text, media_type="application/schema+json")
 

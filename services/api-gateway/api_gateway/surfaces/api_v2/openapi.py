@@ -82,10 +82,10 @@ def _parameter(param: Param, place: str) -> dict[str, Any]:
 
 def _responses(about: About, refs: dict[Any, Any]) -> dict[str, Any]:
     schema = refs[about.answer] if about.answer is not None else {"type": "string", "format": "binary"}
-    content = {about.media: {"schema": schema}}
+    content = {} if about.status == 204 else {"content": {about.media: {"schema": schema}}}
     codes = ", ".join(sorted(STATUS))
     return {
-        str(about.status): {"description": "Done.", "content": content},
+        str(about.status): {"description": "Done.", **content},
         "default": {
             "description": f"An error; its code is one of: {codes}.",
             "content": {"application/json": {"schema": refs[ErrorAnswer]}},
