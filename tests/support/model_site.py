@@ -129,7 +129,17 @@ class ModelPage:
 
     def __init__(self, site: Site) -> None:
         self.site = site
-        self.url = "about:blank"
+        self.documents = 0
+        self._url = "about:blank"
+
+    @property
+    def url(self) -> str:
+        return self._url
+
+    @url.setter
+    def url(self, url: str) -> None:
+        self._url = url
+        self.documents += 1
 
     @property
     def _path(self) -> str:

@@ -231,10 +231,10 @@ class World:
     async def answer(self, path: str, values: dict[str, Any]) -> Answer:
         return Answer(path, InputRequestId("question-1"), await self.sealer.seal_json(SUBJECT, values))
 
-    async def journal(self, token: Token = FIRST) -> Journal:
-        """The journal as `advance` would keep it from the reports of `token`."""
+    async def journal(self, token: Token = FIRST, *, upto: int | None = None) -> Journal:
+        """The journal as `advance` would keep it from the reports of `token`, or from the first `upto` of them."""
         staged, entries, unknown = SealedBody(), [], []
-        for report in await self.reports(token):
+        for report in (await self.reports(token))[:upto]:
             match report:
                 case StepStarted(path=path):
                     unknown.append(path)
@@ -243,7 +243,7 @@ class World:
                     entries.append(
                         JournalEntry(
                             report.path, report.status, report.effect, report.output, report.safe_point, report.url,
-                            report.consumed, report.failure.code,
+                            report.consumed, report.failure.code, report.asks_again,
                         )
                     )  # fmt: skip
                     if report.journal_staged.size:

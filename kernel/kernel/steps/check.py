@@ -51,6 +51,7 @@ from kernel.steps.effects import check_of, default_effect, is_weaker
 from kernel.steps.expressions import ExpressionError, compile_expression
 from kernel.steps.hosts import url_problem
 from kernel.steps.locating import generated_part, too_wide
+from kernel.steps.rejections import rejection_faults
 from kernel.steps.schemas import SchemaError, compile_schema
 from kernel.steps.targets import Check, Expect, Locator, Target
 from kernel.steps.templates import TemplateError, compile_template
@@ -71,8 +72,8 @@ def check_document(
 
     Codes: `validation_failed`, `unknown_step_type`, `duplicate_id`, `unknown_reference`, `invalid_expression`,
     `invalid_template`, `invalid_schema`, `locator_too_wide`, `locator_unstable`, `url_not_allowed`,
-    `secret_misplaced`, `effect_lowered`, `not_allowed_here`, `document_too_large`. `open_hosts` are private hosts
-    that this installation lets runs reach.
+    `secret_misplaced`, `effect_lowered`, `once_repeated`, `not_allowed_here`, `document_too_large`. `open_hosts` are
+    private hosts that this installation lets runs reach.
     """
     if not isinstance(raw, Mapping):
         return [Detail("", "validation_failed", "must be an object")]
@@ -196,6 +197,7 @@ class _Checker:
         names = _Names(inputs, set())
         self._check_list(document.steps, "/steps", names)
         self._check_list(document.finally_, "/finally", names)
+        self.faults += rejection_faults(document)
 
     def _check_list(self, steps: tuple[Step, ...], base: str, names: _Names) -> None:
         for index, step in enumerate(steps):

@@ -21,7 +21,7 @@ from browser_runner.assignment import Assignment
 from browser_runner.deadline import Deadline
 from browser_runner.ends import End, Fenced, Finished, HandBack, Why
 from browser_runner.files import FileRef
-from browser_runner.journal import Resume, plan_resume
+from browser_runner.journal import Resume, may_ask_again, plan_resume, rejections_of
 from browser_runner.login import LoginSession
 from browser_runner.orders import Orders
 from browser_runner.outcome import Outcome, Question
@@ -194,13 +194,13 @@ class Attempt:
         url = await assignment.patiently(lambda: assignment.sealer.open_text(resume.url))
         self._pages.enter_at(url, await self._state())
         try:
-            await Walk(self, resume, scope).steps(document.steps)
+            await Walk(self, resume, scope, stop_after=self._workflow.options.stop_after_step).steps(document.steps)
             end = End(WorkflowRunStatus.COMPLETED)
         except Finished as finished:
             end = finished.end
         if end.status not in ENDED_WELL:
             return end
-        if self._workflow.type is WorkflowType.LOGIN:
+        if self._workflow.type is WorkflowType.LOGIN and not end.stopped_after:
             await self._keep_login(scope)
         return with_output(end, document, scope["steps"])
 
@@ -302,7 +302,17 @@ class Attempt:
         self._questions.use_up(path)
         return self._record.checked(path)
 
+    def may_ask_again(self, path: str) -> bool:
+        return may_ask_again(self._record.entries, path)
+
+    async def rejections(self, path: str) -> tuple[int, str]:
+        found = rejections_of(self._record.entries, path)
+        said = await self.result_of(found[-1]) if found else None
+        return len(found), str(said["rejected"]) if isinstance(said, dict) else ""
+
     async def finished(self, path: str, step: Step, outcome: Outcome, next_name: str) -> None:
+        if outcome.asks_again:
+            self._questions.use_up(outcome.asks_again)
         await self._record.finished(path, step, outcome, next_name)
 
     async def result_of(self, entry: JournalEntry) -> Any:

@@ -31,8 +31,17 @@ class Fenced(Exception):
     """The token is over: nothing more may be done or said."""
 
 
+class AskAgain(Exception):
+    """The source has rejected an answer, and that is said: the walk goes back to the question at `path`."""
+
+    def __init__(self, path: str, rejected_path: str) -> None:
+        super().__init__(path)
+        self.path = path
+        self.rejected_path = rejected_path
+
+
 class Finished(Exception):
-    """A `finish` step was reached."""
+    """The walk ends here by the author's word: a `finish` step, or the step that the caller wanted to stop after."""
 
     def __init__(self, end: End) -> None:
         super().__init__(end.status)
@@ -51,3 +60,5 @@ class End:
     step_id: str = ""
     step_name: str = ""
     temporary: bool = False
+    stopped_after: str = ""
+    """Id of the step behind which the caller wanted the run to stop."""

@@ -5,13 +5,17 @@ gone, so the walk enters it again at the last *safe point* by its URL. Results u
 of steps that only look stand too, and steps that move the page with effect `read` or `idempotent` are done again, so
 that the page is where the next step expects it. A finished `once` step is always a safe point and never repeated; one
 that was started and never finished is *unknown* and is settled by its check, by a person, or not at all (design 6.6).
+
+A source that rejects an answer takes back what stands from the question up to the step that it refused: these entries
+count no more, and the question is asked again. That the step was refused is a known outcome, so it may be repeated.
 """
 
 from __future__ import annotations
 
+import re
 from collections import Counter
-from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, field
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass, field, replace
 from enum import StrEnum
 
 from kernel.domain.task import JournalEntry
@@ -36,7 +40,10 @@ from kernel.steps.effects import check_of, effect_of
 
 INLINE_DELAY_MS_MAX = 10_000
 """A longer delay between two tries hands the task back."""
+ASKS_MAX = 3
+"""How often one question is asked because the source rejects what was answered."""
 
+_INNER = re.compile(r"[\[.]")
 _MOVES = (NavigateStep, ClickStep, FillStep, SelectStep, PressStep, UploadStep)
 
 
@@ -51,6 +58,13 @@ class Resume:
     releases: Mapping[str, int] = field(default_factory=dict)
     """By path: how often a try failed and the task was handed back to wait."""
     unknown: frozenset[str] = frozenset()
+
+    def without(self, is_repeated: Callable[[str], bool]) -> Resume:
+        """The same, but these paths are walked anew."""
+        taken = {path: entry for path, entry in self.taken.items() if not is_repeated(path)}
+        releases = {path: count for path, count in self.releases.items() if not is_repeated(path)}
+        unknown = frozenset(path for path in self.unknown if not is_repeated(path))
+        return replace(self, taken=taken, releases=releases, unknown=unknown)
 
 
 class Settling(StrEnum):
@@ -81,6 +95,7 @@ def plan_resume(
 ) -> Resume:
     """Decide what stands. `entries` in the order they were accepted; a later entry of a path replaces earlier ones."""
     steps = {step.id: step for step in all_steps(document)}
+    entries = without_rejected(document, entries)
     last_safe = max((at for at, entry in enumerate(entries) if _is_entry_point(entry)), default=-1)
     taken: dict[str, JournalEntry] = {}
     releases: Counter[str] = Counter()
@@ -98,6 +113,45 @@ def plan_resume(
         releases,
         frozenset(unknown) - taken.keys(),
     )
+
+
+def without_rejected(document: StepsDocument, entries: Sequence[JournalEntry]) -> list[JournalEntry]:
+    """The entries that count: what a rejection has taken back is gone, and so is the rejection itself."""
+    kept: list[JournalEntry] = []
+    for entry in entries:
+        if entry.asks_again:
+            is_repeated = repeated_by(document, entry.asks_again, entry.path)
+            kept = [earlier for earlier in kept if not is_repeated(earlier.path)]
+        else:
+            kept.append(entry)
+    return kept
+
+
+def repeated_by(document: StepsDocument, ask_path: str, rejected_path: str) -> Callable[[str], bool]:
+    """Which paths are walked again when the question at `ask_path` is, because `rejected_path` was refused.
+
+    All that stands between the two in the document, both included, with whatever is inside.
+    """
+    order = [step.id for step in all_steps(document)]
+    asked = step_id_of(ask_path)
+    prefix = ask_path.removesuffix(asked)
+    repeated = frozenset(order[order.index(asked) : order.index(step_id_of(rejected_path)) + 1])
+
+    def is_repeated(path: str) -> bool:
+        return path.startswith(prefix) and _INNER.split(path[len(prefix) :], 1)[0] in repeated
+
+    return is_repeated
+
+
+def rejections_of(entries: Sequence[JournalEntry], ask_path: str) -> list[JournalEntry]:
+    """The steps in which the source has rejected what was answered at `ask_path`, in order."""
+    return [entry for entry in entries if entry.asks_again == ask_path]
+
+
+def may_ask_again(entries: Sequence[JournalEntry], ask_path: str) -> bool:
+    """Whether the question at `ask_path` was answered in this run, and may be asked once more after a rejection."""
+    answered = any(entry.path == ask_path and entry.status is StepStatus.COMPLETED for entry in entries)
+    return answered and len(rejections_of(entries, ask_path)) + 1 < ASKS_MAX
 
 
 def _is_entry_point(entry: JournalEntry) -> bool:

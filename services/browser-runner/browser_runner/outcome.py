@@ -16,6 +16,7 @@ class Outcome:
 
     __slots__ = (
         "artifacts",
+        "asks_again",
         "consumed",
         "failure",
         "output",
@@ -36,6 +37,8 @@ class Outcome:
         self.tries = 0
         self.consumed = False
         self.resolved = False
+        self.asks_again = ""
+        """Path of the question whose answer was rejected and that is asked again."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -47,3 +50,5 @@ class Question:
     fields: tuple[InputField, ...]
     hold_seconds: int
     answer_seconds: int
+    attempt: int = 1
+    """1, and one more for each answer that the source has rejected."""

@@ -127,6 +127,11 @@ class Page(Protocol):
     @property
     def url(self) -> str: ...
 
+    @property
+    def documents(self) -> int:
+        """How many documents it has loaded; grows with each."""
+        ...
+
     async def goto(self, url: str, wait: LoadState, timeout_ms: float) -> Landed:
         """Open a URL. `StepFailed`: `navigation_blocked`, `navigation_failed` (temporary)."""
         ...

@@ -37,7 +37,6 @@ class Questions:
         self._pages = pages
         self._deadline = deadline
         self._on_change = on_change
-        self._asked: dict[str, int] = {}
         self._used_up: set[InputRequestId] = set()
 
     async def ask(self, path: str, step: Step, question: Question) -> dict[str, Any]:
@@ -64,7 +63,6 @@ class Questions:
         if hold:
             await self._pages.page()  # The answer may belong to what this very page asks for.
         prompt = await assignment.sealer.seal_text(assignment.subject_id, question.prompt[:PROMPT_CHARS_MAX])
-        self._asked[path] = self._asked.get(path, 0) + 1
         reporter.say(
             TaskSuspended,
             path=path,
@@ -72,7 +70,7 @@ class Questions:
             kind=question.kind,
             prompt=prompt,
             fields=question.fields,
-            ask_attempt=self._asked[path],
+            ask_attempt=question.attempt,
             hold_seconds=hold,
             answer_seconds=question.answer_seconds,
         )

@@ -70,7 +70,17 @@ class Record:
             output = await assignment.sealer.seal_json(assignment.subject_id, outcome.output)
         failure = await self._failure_of(outcome.failure, step.id, name_of(step))
         url = await self._safe_point(step, outcome)
-        entry = JournalEntry(path, outcome.status, effect, output, bool(url.box), url, outcome.consumed, failure.code)
+        entry = JournalEntry(
+            path,
+            outcome.status,
+            effect,
+            output,
+            bool(url.box),
+            url,
+            outcome.consumed,
+            failure.code,
+            outcome.asks_again,
+        )
         self.entries.append(entry)
         artifacts = () if path in self._completed else tuple(outcome.artifacts)
         if outcome.status is StepStatus.COMPLETED:
@@ -97,6 +107,7 @@ class Record:
             next_name=next_name,
             journal_staged=await self._staged(entry),
             resolved=outcome.resolved,
+            asks_again=outcome.asks_again,
         )
         if outcome.consumed:
             await assignment.read_back(ticket)
@@ -113,7 +124,7 @@ class Record:
         url, before = self._pages.safe_url(), self._pages.url_at_last_step
         self._pages.url_at_last_step = url
         failed = outcome.status is StepStatus.FAILED and effect_of(step) is not Effect.ONCE
-        if not url or failed or outcome.status is StepStatus.SKIPPED:
+        if not url or failed or outcome.asks_again or outcome.status is StepStatus.SKIPPED:
             return Sealed()
         if not is_safe_point(step, url_before=before, url_after=url):
             return Sealed()

@@ -10,7 +10,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field, replace
 from typing import Any, Protocol
 
-from browser_runner.ends import End, Finished, HandBack, Why
+from browser_runner.ends import AskAgain, End, Finished, HandBack, Why
 from browser_runner.journal import (
     INLINE_DELAY_MS_MAX,
     Resume,
@@ -18,6 +18,7 @@ from browser_runner.journal import (
     delay_ms,
     how_to_settle,
     item_prefix,
+    repeated_by,
     retry_of,
     step_id_of,
     step_path,
@@ -25,6 +26,7 @@ from browser_runner.journal import (
 )
 from browser_runner.outcome import Outcome, Question
 from browser_runner.ports import StepFailed
+from browser_runner.rejection import AnswerRejected
 from browser_runner.reporting import Ticket
 from browser_runner.settling import has_happened
 from browser_runner.steps import EXECUTORS
@@ -38,19 +40,24 @@ from kernel.domain.workflow_run import StepStatus, WorkflowRunStatus
 from kernel.steps.document import (
     AskUserStep,
     AssertStep,
+    ClickStep,
     Evidence,
+    FillStep,
     FinishStep,
     ForEachStep,
     IfStep,
     OnError,
+    PressStep,
     Step,
     name_of,
 )
 from kernel.steps.effects import check_of, effect_of
 from kernel.steps.expressions import ExpressionError, compile_expression, evaluate, evaluate_bool
-from kernel.steps.templates import TemplateError, render_text, render_value
+from kernel.steps.templates import TemplateError, compile_template, render_text, render_value
 
 _GRACE_MS = 1000.0
+_ENDS_ALL = frozenset({"terminated", "step_outcome_unknown", "login_rejected"})
+"""Failures that no `onError` makes good."""
 
 _END = {
     "done": WorkflowRunStatus.COMPLETED,
@@ -100,6 +107,14 @@ class WalkDesk(Desk, Protocol):
         """Ask a person and wait, holding the page; `HandBack` when the hold is over."""
         ...
 
+    def may_ask_again(self, path: str) -> bool:
+        """Whether the question at `path` was answered, and may be asked once more because the answer was rejected."""
+        ...
+
+    async def rejections(self, path: str) -> tuple[int, str]:
+        """How many answers to the question at `path` the source has rejected, and its words of the last one."""
+        ...
+
     async def picture(self, path: str, step: Step) -> StagedArtifact | None:
         """A picture of the page as it is, staged; None when there is none to take. Raises nothing."""
         ...
@@ -115,23 +130,49 @@ TOP = Place()
 class Walk:
     """One pass over a list of steps. `scope` is filled as results come."""
 
-    def __init__(self, desk: WalkDesk, resume: Resume, scope: dict[str, Any], *, quiet: bool = False) -> None:
-        """`quiet`: nothing is said and nothing that acts once is allowed (session checks)."""
+    def __init__(
+        self, desk: WalkDesk, resume: Resume, scope: dict[str, Any], *, quiet: bool = False, stop_after: str = ""
+    ) -> None:
+        """`quiet`: nothing is said and nothing that acts once is allowed (session checks). `stop_after`: id of the step
+        whose first end is the end of the walk.
+        """
         self._desk = desk
         self._resume = resume
         self._scope = scope
         self._quiet = quiet
+        self._stop_after = stop_after
+        self._used_answers: dict[str, tuple[str, AskUserStep, Mapping[str, Any]]] = {}
+        """By id: questions whose answer an earlier attempt has used, perhaps up to the last."""
 
     async def steps(self, steps: tuple[Step, ...], place: Place = TOP) -> None:
         """Walk `steps` in order. Raises `StepFailed`, `Finished`, `HandBack`, `BrowserLost`, `Fenced`."""
-        for index, step in enumerate(steps):
+        index = 0
+        while index < len(steps):
             next_name = name_of(steps[index + 1]) if index + 1 < len(steps) else place.after
-            await self._step(step, replace(place, after=next_name))
+            try:
+                await self._step(steps[index], replace(place, after=next_name))
+            except AskAgain as again:
+                index = self._back_to(again, steps[:index], place)
+                continue
+            if steps[index].id == self._stop_after:
+                raise Finished(End(WorkflowRunStatus.COMPLETED, stopped_after=self._stop_after))
+            index += 1
+
+    def _back_to(self, again: AskAgain, before: tuple[Step, ...], place: Place) -> int:
+        """Where in this list the question stands; raises `again` when it stands in a list around this one."""
+        for index, step in enumerate(before):
+            if step_path(place.prefix, step.id) == again.path:
+                is_repeated = repeated_by(self._desk.prepared.document, again.path, again.rejected_path)
+                self._resume = self._resume.without(is_repeated)
+                return index
+        raise again
 
     async def _step(self, step: Step, place: Place) -> None:
         path, names, next_name = step_path(place.prefix, step.id), place.names, place.after
         entry = self._resume.taken.get(path)
         if entry is not None and await self._take(step, entry):
+            if isinstance(step, AskUserStep) and entry.consumed:
+                self._used_answers[step.id] = (path, step, names)
             return
         if not self._quiet:
             self._desk.check_orders()
@@ -224,7 +265,8 @@ class Walk:
             try:
                 await self.steps(body, Place(item_prefix(path, index), inner, after))
             except StepFailed as failure:
-                if step.params.on_item_error is OnError.FAIL or failure.code in {"timed_out", "report_too_long"}:
+                fatal = failure.code in {"timed_out", "report_too_long", "login_rejected"}
+                if step.params.on_item_error is OnError.FAIL or fatal:
                     raise
                 failed += 1
         outcome.output = {"items": len(items), "completed": len(items) - failed, "failed": failed}
@@ -267,7 +309,10 @@ class Walk:
         except TemplateError as error:
             await self._failed(path, step, outcome, StepFailed("template_failed", str(error)), next_name)
             return
-        question = Question(params.kind, prompt, fields, params.hold_seconds, params.answer_seconds)
+        rejections, words = await self._desk.rejections(path)
+        if rejections:
+            prompt = f"{prompt}\n\n{_not_accepted(words)}".strip()
+        question = Question(params.kind, prompt, fields, params.hold_seconds, params.answer_seconds, rejections + 1)
         outcome.output = await self._desk.ask(path, step, question)
         outcome.consumed = any(asked.secret for asked in params.fields)
         await self._say(path, step, outcome, next_name)
@@ -284,12 +329,17 @@ class Walk:
             while True:
                 outcome.tries += 1
                 failure = await self._try(path, step, names, outcome)
+                if failure is not None and await self._answered_anew(step, failure):
+                    failure = await self._try(path, step, names, outcome)
                 if failure is None or outcome.resolved:
                     break
                 again = failure.kind is FailureKind.TEMPORARY and outcome.tries < retry.max_attempts
                 if not again:
                     raise failure
                 await self._wait(path, step, outcome, failure, next_name)
+        except AnswerRejected as refused:
+            await self._rejected(path, step, outcome, refused, next_name)
+            return
         except StepFailed as failure:
             await self._failed(path, step, outcome, failure, next_name)
             return
@@ -366,15 +416,44 @@ class Walk:
         if not self._quiet:
             self._desk.check_orders()
 
+    async def _rejected(self, path: str, step: Step, outcome: Outcome, refused: AnswerRejected, next_name: str) -> None:
+        """The source refuses what was typed: go back and ask again, or fail when nothing (more) can be asked."""
+        refused = AnswerRejected(self._desk.without_secrets(refused.words))
+        rejection = step.params.rejected if isinstance(step, ClickStep | FillStep | PressStep) else None
+        ask = rejection.ask if rejection is not None else ""
+        ask_path = step_path(path.removesuffix(step.id), ask) if ask and not self._quiet else ""
+        if not ask_path or not self._desk.may_ask_again(ask_path):
+            await self._failed(path, step, outcome, refused, next_name)
+            return
+        outcome.status, outcome.failure, outcome.output = StepStatus.FAILED, refused, {"rejected": refused.words}
+        outcome.asks_again = ask_path
+        if step.evidence is not Evidence.NONE:
+            await self._add_picture(path, step, outcome)
+        await self._say(path, step, outcome, ask)
+        raise AskAgain(ask_path, path)
+
+    async def _answered_anew(self, step: Step, failure: StepFailed) -> bool:
+        """Ask again for a one-time answer that an earlier attempt has used up, where a step wants it once more."""
+        if failure.code != "secret_unavailable" or failure.kind is FailureKind.TEMPORARY or self._quiet:
+            return False
+        wanted = compile_template(step.params.value).single if isinstance(step, FillStep) else ()
+        known = self._used_answers.pop(wanted[1], None) if wanted[:1] == ("steps",) else None
+        if known is None:
+            return False
+        path, question, names = known
+        await self._ask(path, question, names, name_of(step))
+        return True
+
     async def _failed(self, path: str, step: Step, outcome: Outcome, failure: StepFailed, next_name: str) -> None:
         """Say that a step has failed; raises the failure unless the author said to go on."""
-        if not self._quiet and failure.code != "step_outcome_unknown" and await self._desk.meets_login():
+        is_told = self._quiet or failure.code in {"step_outcome_unknown", "login_rejected"}
+        if not is_told and await self._desk.meets_login():
             failure = StepFailed("login_failed", f"the page asks for a login: {failure.message}", failure.kind)
         outcome.status, outcome.failure, outcome.output, outcome.resolved = StepStatus.FAILED, failure, None, False
         if step.evidence is not Evidence.NONE and not self._quiet:
             await self._add_picture(path, step, outcome)
         await self._say(path, step, outcome, next_name)
-        if step.on_error is not OnError.CONTINUE or failure.code in {"terminated", "step_outcome_unknown"}:
+        if step.on_error is not OnError.CONTINUE or failure.code in _ENDS_ALL:
             raise failure
         self._scope["steps"][step.id] = {"failed": True, "code": failure.code}
 
@@ -399,6 +478,13 @@ class Walk:
 
 async def _call(execute: Any, trying: Trying, step: Step) -> Any:
     return await execute(trying, step)
+
+
+def _not_accepted(words: str) -> str:
+    return f"The last answer was not accepted. The site says: \u201c{words}\u201d" if words else _NOT_ACCEPTED
+
+
+_NOT_ACCEPTED = "The last answer was not accepted."
 
 
 def _end_of(output: Any) -> End:

@@ -28,7 +28,16 @@ class ChromiumPage:
     def __init__(self, page: PlaywrightPage) -> None:
         self._page = page
         self._masks: list[PlaywrightLocator] = []
-        page.on("domcontentloaded", lambda _page: self._masks.clear())
+        self._documents = 0
+        page.on("domcontentloaded", self._loaded)
+
+    def _loaded(self, _page: PlaywrightPage) -> None:
+        self._documents += 1
+        self._masks.clear()
+
+    @property
+    def documents(self) -> int:
+        return self._documents
 
     @property
     def url(self) -> str:

@@ -20,6 +20,7 @@ async def run_click(trying: Trying, step: ClickStep) -> dict[str, Any]:
     if trying.effect is not Effect.READ:
         # What is announced must be able to land; a mere look may wait in the click itself.
         await element.ready(trying.left_ms())
+    await trying.watch(params.rejected)
     await trying.about_to_act()
     await element.click(
         button=params.button, count=params.count, modifiers=params.modifiers, timeout_ms=trying.left_ms()

@@ -20,6 +20,7 @@ async def run_fill(trying: Trying, step: FillStep) -> dict[str, Any]:
     value = await trying.typed(params.value)
     if isinstance(value, Secret):
         await _prove_host(trying, element)
+    await trying.watch(params.rejected)
     await trying.about_to_act()
     await element.fill(value, trying.left_ms())
     trying.acted()

@@ -13,6 +13,7 @@ async def run_press(trying: Trying, step: PressStep) -> dict[str, Any]:
     params = trying.rendered(step.params)
     page = await trying.page()
     element = await trying.resolve(params.target) if params.target is not None else None
+    await trying.watch(params.rejected)
     await trying.about_to_act()
     if element is None:
         await page.press(params.keys)

@@ -8,22 +8,24 @@ from __future__ import annotations
 
 from collections.abc import AsyncIterator, Mapping
 from dataclasses import dataclass, field
+from functools import partial
 from pathlib import Path
 from typing import Any, Protocol, TypeVar
 
 import msgspec
 
-from browser_runner.conditions import expect_page
+from browser_runner.conditions import expect_page, why_not
 from browser_runner.files import FileRef
 from browser_runner.locators import resolve
 from browser_runner.ports import Element, Page, StepFailed
 from browser_runner.prepared import Prepared
+from browser_runner.rejection import RejectionWatch, watch
 from kernel.clock import Clock
 from kernel.domain.artifact import StagedArtifact
 from kernel.domain.values import Effect
 from kernel.errors import Temporary
 from kernel.steps import visit
-from kernel.steps.document import Step
+from kernel.steps.document import Rejection, Step
 from kernel.steps.expressions import ExpressionError, compile_expression, evaluate
 from kernel.steps.targets import Expect, Target
 from kernel.steps.templates import SecretValue, TemplateError, render_text, render_value
@@ -94,6 +96,7 @@ class Trying:
     """`boot_ms` at which the try is over."""
     started: bool = False
     has_acted: bool = False
+    watched: RejectionWatch | None = None
     artifacts: list[StagedArtifact] = field(default_factory=list)
 
     @property
@@ -159,8 +162,18 @@ class Trying:
 
     async def expect(self, expect: Expect | None, own: Element | None = None) -> None:
         """Wait for the step's post-condition, if it has one."""
-        if expect is not None:
-            await expect_page(await self.page(), expect, self.clock, self.until_ms, own)
+        if expect is None:
+            return
+        page, clock = await self.page(), self.clock
+        if self.watched is None:
+            await expect_page(page, expect, clock, self.until_ms, own)
+        else:
+            await self.watched.expect(partial(why_not, page, expect, clock, own), self.until_ms, own)
+
+    async def watch(self, rejected: Rejection | None) -> None:
+        """Look for a refusal beside the post-condition. Called right before the act: what shows already is old."""
+        if rejected is not None:
+            self.watched = await watch(await self.page(), rejected, self.clock)
 
     async def keep(self, kind: str, content: bytes | AsyncIterator[bytes], name: str, mime_hint: str) -> StagedArtifact:
         """Stage an artifact of this step."""
