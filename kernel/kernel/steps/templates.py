@@ -43,7 +43,8 @@ class _Environment(Environment):
     context_depth_limit = 5
     loop_iteration_limit = 1
     local_namespace_limit = 1
-    output_stream_limit = OUTPUT_BYTES_MAX
+    # Without loops a text is at most its values; a limit here would have the engine exchange line ends.
+    output_stream_limit = None
 
     def setup_tags_and_filters(self, *, extra: bool = False) -> None:
         super().setup_tags_and_filters(extra=extra)
@@ -76,12 +77,15 @@ class Compiled:
         if self._template is None:
             return self.source
         for path in self.paths:
-            if is_secret(_look_up(path, scope)):
-                raise TemplateError(f"the secret `{'.'.join(path)}` may not be part of a text")
+            for value in _candidates(path, scope):
+                _must_be_text(path, value)
         try:
-            return self._template.render(**scope)
+            text = self._template.render(**scope)
         except LiquidError as error:
             raise TemplateError(_first_line(error)) from None
+        if len(text.encode(errors="surrogatepass")) > OUTPUT_BYTES_MAX:
+            raise TemplateError(f"the text is longer than {OUTPUT_BYTES_MAX} bytes")
+        return text
 
 
 @lru_cache(maxsize=4096)
@@ -141,11 +145,33 @@ def render_value(source: str, scope: Mapping[str, Any]) -> Any:
     return value
 
 
+def _must_be_text(path: tuple[str, ...], value: Any) -> None:
+    if is_secret(value):
+        raise TemplateError(f"the secret `{'.'.join(path)}` may not be part of a text")
+    if isinstance(value, Mapping | list):
+        raise TemplateError(f"`{'.'.join(path)}` is no plain value")
+
+
 _MISSING = object()
 
 
-def _look_up(path: tuple[str, ...], scope: Mapping[str, Any]) -> Any:
-    value: Any = scope
+def _candidates(path: tuple[str, ...], scope: Mapping[str, Any]) -> list[Any]:
+    """All values that a path may mean: where a part is looked up itself, any member of what it is looked up in."""
+    found: list[Any] = [scope]
+    for part in path:
+        if part != "*":
+            found = [value for one in found if (value := _look_up((part,), one)) is not _MISSING]
+            continue
+        found = [value for one in found for value in (one.values() if isinstance(one, Mapping) else _items(one))]
+    return found
+
+
+def _items(value: Any) -> list[Any]:
+    return value if isinstance(value, list) else []
+
+
+def _look_up(path: tuple[str, ...], scope: Any) -> Any:
+    value = scope
     for part in path:
         if isinstance(value, Mapping) and part in value:
             value = value[part]
