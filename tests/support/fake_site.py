@@ -95,6 +95,7 @@ _LOGIN = """<form method="post" action="/login"><label>User <input name="user"><
 _FORM = """<form method="post" action="/order"><label>Item <input name="item" placeholder="What"></label>
 <label for="size">Size</label>
 <select id="size" name="size"><option>Small</option><option value="l">Large</option></select>
+<label><input type="checkbox" name="gift"> Wrap as a gift</label>
 <button data-testid="send">Order now</button></form>"""
 _LATE = """<div id="box"></div><script>setTimeout(() => {
 document.getElementById('box').innerHTML = '<button onclick="this.remove()">Late</button>';

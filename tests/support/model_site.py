@@ -114,6 +114,9 @@ class ModelElement:
         await self._page.site.do(f"select {self._control.name}")
         return list(values)
 
+    async def tick(self, *, checked: bool, timeout_ms: float) -> None:
+        await self._page.site.do(f"{'tick' if checked else 'untick'} {self._control.name}")
+
     async def press(self, keys: str, timeout_ms: float) -> None:
         await self._page.site.do(f"press {keys}")
 

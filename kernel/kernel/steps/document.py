@@ -172,6 +172,19 @@ class SelectStep(_Common, frozen=True, tag="select", kw_only=True):
     params: Select
 
 
+class Tick(Shape, frozen=True):
+    target: Target
+    checked: bool = True
+    expect: Expect | None = None
+    check: Check | None = None
+
+
+class TickStep(_Common, frozen=True, tag="tick", kw_only=True):
+    """Bring a checkbox, radio button or switch into a state; nothing is done when it is there already."""
+
+    params: Tick
+
+
 class Press(Shape, frozen=True):
     keys: Annotated[str, Meta(min_length=1, max_length=64)]
     """A key or a chord, such as `Enter` or `Control+A`."""
@@ -440,6 +453,7 @@ Step = (
     | ClickStep
     | FillStep
     | SelectStep
+    | TickStep
     | PressStep
     | UploadStep
     | ExtractStep

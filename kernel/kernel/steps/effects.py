@@ -11,6 +11,7 @@ from kernel.steps.document import (
     PressStep,
     SelectStep,
     Step,
+    TickStep,
     UploadStep,
     children_of,
 )
@@ -38,7 +39,7 @@ def default_effect(step: Step) -> Effect:
             return _click_effect(step.params.target)
         case PressStep():
             return Effect.ONCE if "Enter" in step.params.keys else Effect.IDEMPOTENT
-        case FillStep() | SelectStep():
+        case FillStep() | SelectStep() | TickStep():
             return Effect.IDEMPOTENT
         case UploadStep():
             # A file input holds what was put in last; a zone takes whatever is dropped, each time.

@@ -33,6 +33,7 @@ from kernel.steps.document import (
     SelectStep,
     Step,
     StepsDocument,
+    TickStep,
     UploadStep,
     all_steps,
 )
@@ -44,7 +45,7 @@ ASKS_MAX = 3
 """How often one question is asked because the source rejects what was answered."""
 
 _INNER = re.compile(r"[\[.]")
-_MOVES = (NavigateStep, ClickStep, FillStep, SelectStep, PressStep, UploadStep)
+_MOVES = (NavigateStep, ClickStep, FillStep, SelectStep, TickStep, PressStep, UploadStep)
 
 
 @dataclass(frozen=True, slots=True)

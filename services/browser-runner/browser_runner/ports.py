@@ -110,6 +110,10 @@ class Element(Protocol):
         """Choose options by `label`, `value` or `index`; returns the labels chosen."""
         ...
 
+    async def tick(self, *, checked: bool, timeout_ms: float) -> None:
+        """Bring it into a state and prove that it is there; does nothing when it is."""
+        ...
+
     async def press(self, keys: str, timeout_ms: float) -> None: ...
 
     async def put_files(self, files: Sequence[Path], timeout_ms: float) -> None:

@@ -94,6 +94,26 @@ async def test_a_form_is_filled_and_sent_once(world: World, shop: FakeSite) -> N
     assert steps["send"].safe_point
 
 
+async def test_a_box_is_brought_into_a_state_and_stays_there_when_told_again(world: World, shop: FakeSite) -> None:
+    gift = target(label="Wrap as a gift")
+    is_on = {"count": {"locator": {"css": "[name=gift]:checked"}, "atLeast": 1}}
+    doc = document(
+        step("navigate", "open", {"url": shop.url("/form")}),
+        step("tick", "wrap", {"target": gift, "expect": is_on}),
+        step("tick", "again", {"target": gift, "expect": is_on}),
+        step(
+            "tick",
+            "off",
+            {"target": gift, "checked": False, "expect": {"count": {**is_on["count"], "atLeast": 0, "atMost": 0}}},
+        ),
+        step("tick", "no_box", {"target": target(label="Item")}, onError="continue"),
+    )
+    ended, steps = await outcome(world, doc)
+    assert ended.status is WorkflowRunStatus.COMPLETED, await told(world, ended)
+    assert await world.opened(steps["off"].output) == {"checked": False}
+    assert steps["no_box"].failure.code == "step_failed"
+
+
 async def test_orders_are_read_page_by_page_and_as_a_table(world: World, shop: FakeSite) -> None:
     paging = {"kind": "next-button", "target": target(text="Next")}
     doc = document(

@@ -104,6 +104,11 @@ class ChromiumElement:
             await handle.select_option(**chosen, timeout=timeout_ms)
             return list(await handle.evaluate("e => [...e.selectedOptions].map(o => o.label)"))
 
+    async def tick(self, *, checked: bool, timeout_ms: float) -> None:
+        handle = await self.handle()
+        async with told():
+            await handle.set_checked(checked, timeout=timeout_ms)
+
     async def press(self, keys: str, timeout_ms: float) -> None:
         handle = await self.handle()
         async with told():

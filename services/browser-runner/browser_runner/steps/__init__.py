@@ -14,6 +14,7 @@ from browser_runner.steps.navigate import run_navigate
 from browser_runner.steps.press import run_press
 from browser_runner.steps.screenshot import run_screenshot
 from browser_runner.steps.select import run_select
+from browser_runner.steps.tick import run_tick
 from browser_runner.steps.upload import run_upload
 from browser_runner.steps.wait_for import run_wait_for
 from kernel.steps.document import (
@@ -27,6 +28,7 @@ from kernel.steps.document import (
     ScreenshotStep,
     SelectStep,
     Step,
+    TickStep,
     UploadStep,
     WaitForStep,
 )
@@ -40,6 +42,7 @@ EXECUTORS: dict[type[Step], Executor] = {
     ClickStep: run_click,
     FillStep: run_fill,
     SelectStep: run_select,
+    TickStep: run_tick,
     PressStep: run_press,
     UploadStep: run_upload,
     ExtractStep: run_extract,
