@@ -30,6 +30,19 @@ class WorkflowAnswer:
     created_by: str
     updated_by: str
     deleted_ms: int
+    version: int
+    """The number of its last fact, for changes that are meant for this version only."""
+
+
+@dataclass(frozen=True, slots=True)
+class RevisionAnswer:
+    """The steps of a workflow as they once were; `steps` None in lists."""
+
+    workflow_id: str
+    revision: int
+    steps: msgspec.Raw | None
+    created_ms: int
+    created_by: str
 
 
 @dataclass(frozen=True, slots=True)
@@ -43,6 +56,23 @@ class JobAnswer:
     updated_ms: int
     created_by: str
     updated_by: str
+    version: int
+
+
+@dataclass(frozen=True, slots=True)
+class ProviderAnswer:
+    """`concurrency` 0 stands for any number."""
+
+    slug: str
+    display_name: str
+    logo_url: str
+    login_url: str
+    allowed_domains: list[str]
+    default_job_id: str
+    concurrency: int
+    created_ms: int
+    updated_ms: int
+    version: int
 
 
 @dataclass(frozen=True, slots=True)

@@ -1,7 +1,7 @@
 """What a principal may ask about definitions: each call becomes one request to the registry, which decides it.
 
-What needs the document or the vault is checked here; names, references and versions are checked by the registry,
-exactly.
+How things are spelled (documents, URLs, domains) is checked here; names, references and versions are checked by the
+registry, exactly.
 """
 
 from __future__ import annotations
@@ -15,16 +15,19 @@ from api_gateway import planning
 from api_gateway.asking import Asker
 from api_gateway.principal import Principal
 from api_gateway.projections.change import Fact
+from api_gateway.registry.decider import Request
 from api_gateway.subjects import Subjects
 from kernel.domain.ids import JobId, ProviderSlug, RequestId, WorkflowId
-from kernel.domain.job import JobChangeRequested, JobCreateRequested
+from kernel.domain.job import JobChangeRequested, JobCreateRequested, JobDeleteRequested
 from kernel.domain.plan import WorkflowType
-from kernel.domain.provider import ProviderRegisterRequested
+from kernel.domain.provider import ProviderDeleteRequested, ProviderRegisterRequested, RegisterMode
 from kernel.domain.values import Document
-from kernel.domain.workflow import WorkflowChangeRequested, WorkflowCreateRequested
+from kernel.domain.workflow import WorkflowChangeRequested, WorkflowCreateRequested, WorkflowDeleteRequested
+from kernel.egress import policy
 from kernel.errors import Detail, Rejected
 from kernel.log.topics import Topic
 from kernel.steps.check import check_document
+from kernel.steps.hosts import url_problem
 from kernel.store.port import ByteStore, GatewayOpener, PutHeader
 
 _DOCUMENT_CODES = ("unknown_step_type", "url_not_allowed")
@@ -47,12 +50,26 @@ class WorkflowChange:
     type: WorkflowType
     name: str
     steps: object | None
-    expected_revision: int = 0
+
+
+@dataclass(frozen=True, slots=True)
+class ProviderFields:
+    """What is said about a provider; None leaves a field as it is, or at its default. Empty texts and 0 clear it."""
+
+    display_name: str | None = None
+    logo_url: str | None = None
+    login_url: str | None = None
+    allowed_domains: tuple[str, ...] | None = None
+    default_job_id: str | None = None
+    concurrency: int | None = None
 
 
 @dataclass(frozen=True, slots=True)
 class DefinitionCommands:
     """Everything a principal can ask about definitions. Each call appends one request and returns its outcome.
+
+    `expected` is the version that a change is meant for (`version` of an answer): when the entity has changed since, it
+    is `precondition_failed`, and of two such changes exactly one wins. 0 means any version.
 
     All raise `Rejected` for what breaks a rule (nothing changed) and `Temporary` when the platform does not answer.
     """
@@ -78,7 +95,7 @@ class DefinitionCommands:
         )
         return await self._ask(by, request)
 
-    async def change_workflow(self, by: Principal, workflow_id: str, change: WorkflowChange) -> Fact:
+    async def change_workflow(self, by: Principal, workflow_id: str, change: WorkflowChange, expected: int = 0) -> Fact:
         """Other name, other steps, or both; `workflow.changed`."""
         document = Document() if change.steps is None else await self._document(by, change.steps, change.type)
         request = WorkflowChangeRequested(
@@ -87,9 +104,23 @@ class DefinitionCommands:
             workflow_id=WorkflowId(workflow_id),
             name=change.name,
             document=document,
-            expected_revision=change.expected_revision,
+            expected_revision=0,
             requested_by=by.user_id,
             valid_until_ms=self.asker.valid_until(),
+            expected_sequence=expected,
+        )
+        return await self._ask(by, request)
+
+    async def delete_workflow(self, by: Principal, workflow_id: str, *, force: bool, expected: int = 0) -> Fact:
+        """Archive it; `workflow.archived`. `workflow_in_use` names the jobs that stand in the way without `force`."""
+        request = WorkflowDeleteRequested(
+            request_id=self.asker.random_request(),
+            organization_id=by.organization_id,
+            workflow_id=WorkflowId(workflow_id),
+            force=force,
+            requested_by=by.user_id,
+            valid_until_ms=self.asker.valid_until(),
+            expected_sequence=expected,
         )
         return await self._ask(by, request)
 
@@ -110,7 +141,9 @@ class DefinitionCommands:
         )
         return await self._ask(by, request)
 
-    async def change_job(self, by: Principal, job_id: str, name: str, order: Sequence[str] | None) -> Fact:
+    async def change_job(
+        self, by: Principal, job_id: str, name: str, order: Sequence[str] | None, expected: int = 0
+    ) -> Fact:
         """Other name, other order, or both; `job.changed`."""
         request = JobChangeRequested(
             request_id=self.asker.random_request(),
@@ -121,33 +154,77 @@ class DefinitionCommands:
             workflow_ids=tuple(WorkflowId(id_) for id_ in order or ()),
             requested_by=by.user_id,
             valid_until_ms=self.asker.valid_until(),
+            expected_sequence=expected,
         )
         return await self._ask(by, request)
 
-    async def register_provider(
-        self, by: Principal, slug: str, display_name: str, login_url: str, allowed_domains: Sequence[str]
+    async def delete_job(self, by: Principal, job_id: str, *, force: bool, expected: int = 0) -> Fact:
+        """It is gone; `job.deleted`. Its runs stay."""
+        request = JobDeleteRequested(
+            request_id=self.asker.random_request(),
+            organization_id=by.organization_id,
+            job_id=JobId(job_id),
+            force=force,
+            requested_by=by.user_id,
+            valid_until_ms=self.asker.valid_until(),
+            expected_sequence=expected,
+        )
+        return await self._ask(by, request)
+
+    async def create_provider(
+        self, by: Principal, slug: str, fields: ProviderFields, request_id: RequestId | None
     ) -> Fact:
-        """A provider as it stands from now on; `provider.registered`. Used when an installation is set up."""
-        request = ProviderRegisterRequested(
+        """Register a provider; `provider.registered`. `provider_exists` when its slug is taken."""
+        asked = self._provider_request(by, slug, fields)
+        return await self._ask(by, replace(asked, request_id=request_id or asked.request_id, mode=RegisterMode.CREATE))
+
+    async def change_provider(self, by: Principal, slug: str, fields: ProviderFields, expected: int = 0) -> Fact:
+        """Other values for the fields that are given; `provider.registered`, with all of them as they stand now."""
+        given = tuple(name for name in ProviderFields.__slots__ if getattr(fields, name) is not None)
+        asked = self._provider_request(by, slug, fields)
+        return await self._ask(by, replace(asked, mode=RegisterMode.CHANGE, given=given, expected_sequence=expected))
+
+    async def delete_provider(self, by: Principal, slug: str, expected: int = 0) -> Fact:
+        """Register it no more; `provider.deleted`. Workflows go on with the domains of their own steps."""
+        request = ProviderDeleteRequested(
             request_id=self.asker.random_request(),
             organization_id=by.organization_id,
             slug=ProviderSlug(slug),
-            display_name=display_name,
-            login_url=login_url,
-            allowed_domains=tuple(allowed_domains),
             requested_by=by.user_id,
             valid_until_ms=self.asker.valid_until(),
+            expected_sequence=expected,
         )
         return await self._ask(by, request)
+
+    def _provider_request(self, by: Principal, slug: str, fields: ProviderFields) -> ProviderRegisterRequested:
+        """A checked registration. `Rejected` with pointers into the request's body."""
+        return ProviderRegisterRequested(
+            request_id=self.asker.random_request(),
+            organization_id=by.organization_id,
+            slug=ProviderSlug(slug),
+            display_name=fields.display_name or "",
+            login_url=self._url("loginUrl", fields.login_url),
+            allowed_domains=_domains(fields.allowed_domains or ()),
+            requested_by=by.user_id,
+            valid_until_ms=self.asker.valid_until(),
+            logo_url=self._url("logoUrl", fields.logo_url),
+            default_job_id=JobId(fields.default_job_id or ""),
+            concurrency=fields.concurrency or 0,
+        )
+
+    def _url(self, name: str, url: str | None) -> str:
+        """An `http` or `https` URL that a document could hold, too, but for templates. Empty: none."""
+        if not url:
+            return ""
+        problem = "is no template" if "{{" in url else url_problem(url, self.asker.settings.open_hosts)
+        if problem:
+            raise Rejected("url_not_allowed", problem, (Detail(f"/{name}", "url_not_allowed", problem),))
+        return url
 
     async def _ask(
         self,
         by: Principal,
-        request: WorkflowCreateRequested
-        | WorkflowChangeRequested
-        | JobCreateRequested
-        | JobChangeRequested
-        | ProviderRegisterRequested,
+        request: Request,
     ) -> Fact:
         return await self.asker.ask(Topic.REGISTRY_REQUESTS, by.organization_id, request, by)
 
@@ -164,6 +241,21 @@ class DefinitionCommands:
         staged = await self.store.put_bytes(text, PutHeader(subject, GatewayOpener(by.organization_id)))
         await self.store.mark_named([staged.sha256])
         return Document(blob=staged.sha256, size=staged.size)
+
+
+def _domains(domains: Sequence[str]) -> tuple[str, ...]:
+    """Host names in canonical form, each once; a leading dot, which allows sub-domains, stays."""
+    found = []
+    for index, domain in enumerate(domains):
+        try:
+            name = policy.host_name(domain.removeprefix("."))
+        except ValueError:
+            spot = Detail(
+                f"/allowedDomains/{index}", "validation_failed", "must be a host name; a leading dot may stand"
+            )
+            raise Rejected("validation_failed", "a domain is malformed", (spot,)) from None
+        found.append(f".{name}" if domain.startswith(".") else name)
+    return tuple(dict.fromkeys(found))
 
 
 def _document_code(faults: Sequence[Detail]) -> str:

@@ -10,6 +10,7 @@ from api_gateway.asking import Asker
 from api_gateway.auth import Authenticator
 from api_gateway.commands import Commands
 from api_gateway.definition_commands import DefinitionCommands
+from api_gateway.definition_queries import DefinitionQueries
 from api_gateway.draining import Drain
 from api_gateway.idempotency import IdempotencyStore
 from api_gateway.key_store import KeyStore
@@ -56,7 +57,8 @@ class Gateway:
 
     services: Services
     commands: Commands
-    definitions: DefinitionCommands
+    definition_commands: DefinitionCommands
+    definition_queries: DefinitionQueries
     queries: Queries
     authenticator: Authenticator
     idempotency: IdempotencyStore
@@ -80,7 +82,8 @@ def assemble(services: Services) -> Gateway:
             subjects=subjects,
             readings=OrderedDict(),
         ),
-        definitions=DefinitionCommands(asker, services.store, subjects),
+        definition_commands=DefinitionCommands(asker, services.store, subjects),
+        definition_queries=DefinitionQueries(services.db, services.store),
         queries=Queries(services.db, services.keys, services.store, services.entropy),
         authenticator=Authenticator(services.db, services.settings.pepper, services.clock),
         idempotency=IdempotencyStore(services.db, services.clock, services.entropy, services.keys, services.vault),

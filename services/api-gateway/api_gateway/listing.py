@@ -16,6 +16,7 @@ from __future__ import annotations
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from itertools import product
+from typing import Generic, TypeVar
 
 from api_gateway import counting
 from api_gateway.counting import Counted
@@ -24,12 +25,14 @@ from kernel.domain.job_run import JobRunStatus
 from kernel.domain.workflow_run import WorkflowRunStatus
 from kernel.sql.port import Statement
 
+T = TypeVar("T")
 Value = str | int
 Wanted = Value | tuple[str, ...] | None
 Where = Mapping[str, Wanted]
 """Column to wanted value, or to any of several; None leaves the column open."""
 
 LIKE = "LIKE"
+_ESCAPE = "!"
 _TEST_MODE: tuple[Value, ...] = (0, 1)
 
 
@@ -39,6 +42,14 @@ class Window:
 
     limit: int
     offset: int
+
+
+@dataclass(frozen=True, slots=True)
+class Listing(Generic[T]):
+    """A part of a list, and how long the whole is."""
+
+    items: list[T]
+    total: int
 
 
 @dataclass(frozen=True, slots=True)
@@ -94,6 +105,13 @@ INPUT_REQUESTS = Listed(
 )
 LISTED = {one.table: one for one in (WORKFLOWS, JOBS, JOB_RUNS, WORKFLOW_RUNS, ARTIFACTS, INPUT_REQUESTS)}
 """All lists, by table."""
+
+
+def containing(text: str) -> str:
+    """The pattern of a column that has `text` somewhere in it, for a column with `LIKE` behind its name."""
+    for special in (_ESCAPE, "%", "_"):
+        text = text.replace(special, _ESCAPE + special)
+    return f"%{text}%"
 
 
 def seen_values(listed: Listed, where: Where) -> Statement | None:
@@ -179,6 +197,6 @@ def _conditions(where: Where) -> tuple[str, tuple[Value, ...]]:
             texts.append(f"{column} IN ({', '.join('?' * len(wanted))})")
             params.extend(wanted)
         elif wanted is not None:
-            texts.append(f"{column} ?" if column.endswith(LIKE) else f"{column} = ?")
+            texts.append(f"{column} ? ESCAPE '{_ESCAPE}'" if column.endswith(LIKE) else f"{column} = ?")
             params.append(wanted)
     return " AND ".join(texts), tuple(params)

@@ -102,14 +102,25 @@ CREATE TABLE idempotency (
 CREATE INDEX idempotency_oldest ON idempotency (created_ms)
 """
 
-_DELETED_DEFINITIONS = """
+_DEFINITIONS = """
 ALTER TABLE jobs ADD COLUMN deleted_ms BIGINT NOT NULL DEFAULT 0;
 ALTER TABLE providers ADD COLUMN logo_url TEXT NOT NULL DEFAULT '';
 ALTER TABLE providers ADD COLUMN default_job_id TEXT NOT NULL DEFAULT '';
 ALTER TABLE providers ADD COLUMN concurrency BIGINT NOT NULL DEFAULT 0;
 ALTER TABLE providers ADD COLUMN created_ms BIGINT NOT NULL DEFAULT 0;
 ALTER TABLE providers ADD COLUMN deleted_ms BIGINT NOT NULL DEFAULT 0;
-UPDATE providers SET created_ms = updated_ms
+UPDATE providers SET created_ms = updated_ms;
+ALTER TABLE workflows ADD COLUMN name_folded TEXT NOT NULL DEFAULT '';
+UPDATE workflows SET name_folded = lower(name);
+ALTER TABLE workflows ADD COLUMN version BIGINT NOT NULL DEFAULT 0;
+ALTER TABLE jobs ADD COLUMN version BIGINT NOT NULL DEFAULT 0;
+ALTER TABLE providers ADD COLUMN version BIGINT NOT NULL DEFAULT 0;
+UPDATE workflows SET version = coalesce(
+  (SELECT sequence FROM projected_streams WHERE topic = 'definitions' AND stream = id), 0);
+UPDATE jobs SET version = coalesce(
+  (SELECT sequence FROM projected_streams WHERE topic = 'definitions' AND stream = id), 0);
+UPDATE providers SET version = coalesce(
+  (SELECT sequence FROM projected_streams WHERE topic = 'definitions' AND stream = organization_id || '/' || slug), 0)
 """
 
 _LISTS = """
@@ -150,7 +161,7 @@ def migrations(dialect: Literal["sqlite", "postgres"]) -> tuple[Migration, ...]:
     texts = (
         ("read_models", _READ_MODELS),
         ("own_records", _OWN_RECORDS),
-        ("deleted_definitions", _DELETED_DEFINITIONS),
+        ("definitions", _DEFINITIONS),
         ("lists", _LISTS),
         ("access", _ACCESS),
     )

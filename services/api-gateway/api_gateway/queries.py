@@ -10,9 +10,7 @@ import hashlib
 import json
 from collections.abc import Awaitable, Callable
 from dataclasses import dataclass
-from typing import Any, Generic, TypeVar
-
-import msgspec
+from typing import Any, TypeVar
 
 from api_gateway import listing
 from api_gateway.answers import (
@@ -20,14 +18,12 @@ from api_gateway.answers import (
     EventAnswer,
     FailureAnswer,
     InputRequestAnswer,
-    JobAnswer,
     JobRunAnswer,
     StepAnswer,
-    WorkflowAnswer,
     WorkflowRunAnswer,
 )
 from api_gateway.event_data import failure_of, public_data
-from api_gateway.listing import LIKE, Where, Window
+from api_gateway.listing import Listing, Where, Window
 from api_gateway.projections import workflow_runs
 from api_gateway.projections.change import Fact
 from kernel.domain.ids import OrganizationId, SubjectId
@@ -53,15 +49,7 @@ class _Source:
     columns: str
 
 
-_WORKFLOW = _Source(
-    "workflows",
-    ("id, organization_id, name, provider, type, revision, created_ms, updated_ms, created_by, updated_by, deleted_ms"),
-)
-_WORKFLOW_AND_STEPS = _Source("workflows", f"{_WORKFLOW.columns}, document, document_blob")
 _RUN_PLACE = _Source("workflow_runs", "root_run_id, subject_id, status")
-_JOB = _Source(
-    "jobs", "id, organization_id, name, provider, workflow_ids, created_ms, updated_ms, created_by, updated_by"
-)
 _JOB_RUN = _Source(
     "job_runs",
     (
@@ -106,14 +94,6 @@ _CROCKFORD = "0123456789ABCDEFGHJKMNPQRSTVWXYZ"
 
 
 @dataclass(frozen=True, slots=True)
-class Listing(Generic[T]):
-    """A part of a list, and how long the whole is."""
-
-    items: list[T]
-    total: int
-
-
-@dataclass(frozen=True, slots=True)
 class RunPlace:
     """Where the events of a workflow run are found, and whether more can come."""
 
@@ -124,35 +104,12 @@ class RunPlace:
 
 @dataclass(frozen=True, slots=True)
 class Queries:
-    """All questions. `Rejected("not_found")` for what is not there or another organization's."""
+    """All questions about runs. `Rejected("not_found")` for what is not there or another organization's."""
 
     db: Database
     keys: SubjectKeys
     store: ByteStore
     entropy: Entropy
-
-    # ---------------------------------------------------------------- definitions
-
-    async def workflow(self, organization: OrganizationId, workflow_id: str) -> WorkflowAnswer:
-        """One workflow with its steps."""
-        row = await self._one(_WORKFLOW_AND_STEPS, organization, workflow_id)
-        text = row[-2] or await self.store.get_bytes(row[-1])
-        return _workflow(row, text if isinstance(text, bytes) else text.encode())
-
-    async def workflows(self, organization: OrganizationId, where: Where, window: Window) -> Listing[WorkflowAnswer]:
-        """Workflows without their steps."""
-        return await self._list(_WORKFLOW, organization, where, window, _plainly(_workflow))
-
-    async def job(self, organization: OrganizationId, job_id: str) -> JobAnswer:
-        return _job(await self._one(_JOB, organization, job_id))
-
-    async def jobs(
-        self, organization: OrganizationId, provider: str | None, workflow_id: str | None, window: Window
-    ) -> Listing[JobAnswer]:
-        """Jobs, newest first; `workflow_id` (a checked UUID) picks those that list it."""
-        like = None if workflow_id is None else f'%"{workflow_id}"%'
-        where: Where = {"provider": provider, f"workflow_ids {LIKE}": like}
-        return await self._list(_JOB, organization, where, window, _plainly(_job))
 
     # ---------------------------------------------------------------- runs
 
@@ -372,38 +329,6 @@ class Queries:
             return await sealer.open_text(Sealed(SubjectId(subject), bytes(box)))
         except SecretUnavailable:
             return ""
-
-
-def _plainly(make: Callable[[Row], T]) -> Answer[T]:
-    """An answer that needs nothing opened."""
-
-    async def answer(row: Row) -> T:
-        return make(row)
-
-    return answer
-
-
-def _workflow(row: Row, steps: bytes | None = None) -> WorkflowAnswer:
-    id_, organization, name, provider, type_, revision, created, updated, by, updated_by, deleted = row[:11]
-    return WorkflowAnswer(
-        id=id_,
-        organization_id=organization,
-        name=name,
-        provider=provider,
-        type=type_,
-        steps=None if steps is None else msgspec.Raw(steps),
-        revision=revision,
-        created_ms=created,
-        updated_ms=updated,
-        created_by=by,
-        updated_by=updated_by,
-        deleted_ms=deleted,
-    )
-
-
-def _job(row: Row) -> JobAnswer:
-    id_, organization, name, provider, workflow_ids, created, updated, by, updated_by = row
-    return JobAnswer(id_, organization, name, provider, json.loads(workflow_ids), created, updated, by, updated_by)
 
 
 def _event_id(root_run_id: str, sequence: int, time_ms: int) -> str:

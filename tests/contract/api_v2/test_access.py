@@ -7,9 +7,9 @@ from structlog.testing import capture_logs
 
 from api_gateway import api_key
 from api_gateway.auth import KEEP_MS
+from api_gateway.definition_queries import DefinitionQueries
 from api_gateway.key_store import KeyStore, NewKey
 from api_gateway.principal import Level
-from api_gateway.queries import Queries
 from api_gateway.surfaces.access import LEVELS, by_address
 from api_gateway.surfaces.api_v2.errors import STATUS
 from kernel.ids import SystemEntropy
@@ -121,7 +121,7 @@ async def test_an_unforeseen_error_says_nothing_of_itself(
     async def broken(*_: object) -> None:
         raise RuntimeError("the secret of the house")
 
-    monkeypatch.setattr(Queries, "jobs", broken)
+    monkeypatch.setattr(DefinitionQueries, "jobs", broken)
     answer = await gateway.api.get("/api/v2/jobs")
     assert (answer.status_code, answer.json()["error"]["code"]) == (500, "internal")
     assert "secret" not in answer.text

@@ -627,8 +627,8 @@ class ProviderRegisterRequested(_message.Message):
     """The last fact about it must have this sequence, or the request is rejected. 0: any."""
     @_builtins.property
     def allowed_domains(self) -> _containers.RepeatedScalarFieldContainer[_builtins.str]:
-        """Domains that workflows of this provider may reach; a leading dot allows sub-domains. Empty: only the host of
-        `login_url`.
+        """Domains that workflows of this provider may reach beside those that their own steps name; a leading dot allows
+        sub-domains.
         """
 
     @_builtins.property

@@ -54,8 +54,8 @@ class ProviderRegistered(_message.Message):
     """How many of its workflow runs may work at once. 0: any number."""
     @_builtins.property
     def allowed_domains(self) -> _containers.RepeatedScalarFieldContainer[_builtins.str]:
-        """Domains that workflows of this provider may reach; a leading dot allows sub-domains. Empty: only the host of
-        `login_url`.
+        """Domains that workflows of this provider may reach beside those that their own steps name; a leading dot allows
+        sub-domains.
         """
 
     def __init__(

@@ -18,6 +18,7 @@ def _created(fact: Fact) -> Change:
         "workflow_ids": text_list(event.workflow_ids),
         "created_ms": fact.time_ms,
         "updated_ms": fact.time_ms,
+        "version": fact.sequence,
         "created_by": event.created_by,
         "updated_by": event.created_by,
     }
@@ -30,6 +31,7 @@ def _changed(fact: Fact) -> Change:
         "name": event.name,
         "workflow_ids": text_list(event.workflow_ids),
         "updated_ms": fact.time_ms,
+        "version": fact.sequence,
         "updated_by": event.changed_by,
     }
     return Change(Kind.PATCH, TABLE, (event.job_id,), columns)
@@ -41,6 +43,7 @@ def _deleted(fact: Fact) -> Change:
     columns: dict[str, Cell] = {
         "deleted_ms": fact.time_ms,
         "updated_ms": fact.time_ms,
+        "version": fact.sequence,
         "updated_by": event.deleted_by,
     }
     return Change(Kind.PATCH, TABLE, (event.job_id,), columns)

@@ -19,6 +19,7 @@ def _registered(fact: Fact) -> Change:
         "default_job_id": event.default_job_id,
         "concurrency": event.concurrency,
         "updated_ms": fact.time_ms,
+        "version": fact.sequence,
         "deleted_ms": 0,
     }
     if fact.sequence == 1:
@@ -29,7 +30,11 @@ def _registered(fact: Fact) -> Change:
 def _deleted(fact: Fact) -> Change:
     """The row stays, unseen, until the slug is registered again."""
     event: ProviderDeleted = fact.event
-    columns: dict[str, Cell] = {"updated_ms": fact.time_ms, "deleted_ms": fact.time_ms}
+    columns: dict[str, Cell] = {
+        "updated_ms": fact.time_ms,
+        "version": fact.sequence,
+        "deleted_ms": fact.time_ms,
+    }
     return Change(Kind.PATCH, TABLE, (event.organization_id, event.slug), columns)
 
 

@@ -19,6 +19,7 @@ def _created(fact: Fact) -> Change:
     columns: dict[str, Cell] = {
         "organization_id": event.organization_id,
         "name": event.name,
+        "name_folded": event.name.casefold(),
         "provider": event.provider,
         "type": event.type.value,
         **document_columns(event.document),
@@ -26,6 +27,7 @@ def _created(fact: Fact) -> Change:
         "status": WorkflowStatus.ACTIVE.value,
         "created_ms": fact.time_ms,
         "updated_ms": fact.time_ms,
+        "version": fact.sequence,
         "created_by": event.created_by,
         "updated_by": event.created_by,
     }
@@ -36,9 +38,11 @@ def _changed(fact: Fact) -> Change:
     event: WorkflowChanged = fact.event
     columns: dict[str, Cell] = {
         "name": event.name,
+        "name_folded": event.name.casefold(),
         **document_columns(event.document),
         "revision": event.revision,
         "updated_ms": fact.time_ms,
+        "version": fact.sequence,
         "updated_by": event.changed_by,
     }
     return Change(Kind.PATCH, TABLE, (event.workflow_id,), columns)
@@ -50,6 +54,7 @@ def _archived(fact: Fact) -> Change:
         "status": WorkflowStatus.ARCHIVED.value,
         "deleted_ms": fact.time_ms,
         "updated_ms": fact.time_ms,
+        "version": fact.sequence,
         "updated_by": event.archived_by,
     }
     return Change(Kind.PATCH, TABLE, (event.workflow_id,), columns)

@@ -27,6 +27,8 @@ class About:
     paged: bool = False
     media: str = "application/json"
     public: bool = False
+    tagged: bool = False
+    """Reads have an `ETag`, changes may name one."""
 
     def opt(self) -> dict[str, Any]:
         """For a route's `opt`."""

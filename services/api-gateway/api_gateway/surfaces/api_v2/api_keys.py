@@ -6,7 +6,7 @@ from litestar import Response, delete, get, post
 from litestar.params import FromPath
 
 from api_gateway.key_store import NewKey
-from api_gateway.queries import Listing
+from api_gateway.listing import Listing
 from api_gateway.surfaces.access import AnyRequest, gateway_of, needs_admin, principal_of
 from api_gateway.surfaces.api_v2.about import About
 from api_gateway.surfaces.api_v2.key_views import (

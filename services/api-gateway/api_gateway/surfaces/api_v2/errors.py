@@ -19,6 +19,8 @@ STATUS: dict[str, int] = {
     "request_timeout": 408,
     "last_admin_key": 409,
     "workflow_deleted": 409,
+    "workflow_in_use": 409,
+    "provider_exists": 409,
     "already_exists": 409,
     "run_exists": 409,
     "run_already_ended": 409,
@@ -45,7 +47,7 @@ STATUS: dict[str, int] = {
 }
 """Code to status. What is not in it never leaves the gateway by this name."""
 
-_BODY_REFERENCES = "/jobConfigJson/"
+_BODY_REFERENCES = ("/jobConfigJson/", "/defaultJobId")
 _BY_HTTP = {
     400: "invalid_parameter",
     401: "unauthenticated",

@@ -18,6 +18,7 @@ from api_gateway.surfaces.api_v2 import (
     job_runs,
     jobs,
     openapi,
+    providers,
     workflow_runs,
     workflows,
 )
@@ -27,6 +28,7 @@ PREFIX = "/api/v2"
 HANDLERS: tuple[HTTPRouteHandler, ...] = (
     *workflows.HANDLERS,
     *jobs.HANDLERS,
+    *providers.HANDLERS,
     *job_runs.HANDLERS,
     *workflow_runs.HANDLERS,
     *events.HANDLERS,

@@ -10,13 +10,21 @@ import msgspec
 from litestar.handlers import HTTPRouteHandler
 
 from api_gateway.surfaces.access import LEVELS
-from api_gateway.surfaces.api_v2.about import PAGING, About, Param
+from api_gateway.surfaces.api_v2.about import PAGING, UUID_SCHEMA, About, Param
 from api_gateway.surfaces.api_v2.errors import STATUS, ErrorAnswer
+from api_gateway.surfaces.api_v2.views import SLUG_PATTERN
 
 VERSION = "2.0.0"
+_UNLESS_KNOWN = Param("If-None-Match", "An ETag; 304 while it is still that of the resource.")
+_ONLY_THIS_VERSION = Param("If-Match", "The ETag of the version that is meant; 412 when there is a newer one.")
 _TYPED = re.compile(r"\{(\w+):\w+\}")
 _TITLE = "Towpath API v2"
 _REF = "#/components/schemas/{name}"
+_PATH_SCHEMAS: dict[str, tuple[tuple[str, Any], ...]] = {
+    "slug": (("type", "string"), ("pattern", SLUG_PATTERN)),
+    "revision": (("type", "integer"), ("minimum", 1)),
+}
+"""Of the parameters in paths that are no ids."""
 _STEPS = {
     "type": "object",
     "description": "The steps of a workflow; see /api/v2/schemas/steps-json. Null in lists.",
@@ -60,10 +68,13 @@ def _operation(handler: HTTPRouteHandler, about: About, path: str, refs: dict[An
     tag = path.split("/")[1]
     operation: dict[str, Any] = {"operationId": handler.handler_name, "summary": about.summary, "tags": [tag]}
     names = _TYPED.findall(path)
-    parameters = [_parameter(Param(name, "", (("type", "string"), ("format", "uuid"))), "path") for name in names]
+    parameters = [_parameter(Param(name, "", _PATH_SCHEMAS.get(name, UUID_SCHEMA)), "path") for name in names]
     parameters += [_parameter(param, "query") for param in (*about.params, *(PAGING if about.paged else ()))]
     if "POST" in handler.http_methods:
         parameters.append(_parameter(Param("Idempotency-Key", "Done once in 24 hours per key."), "header"))
+    if about.tagged:
+        condition = _UNLESS_KNOWN if "GET" in handler.http_methods else _ONLY_THIS_VERSION
+        parameters.append(_parameter(condition, "header"))
     if parameters:
         operation["parameters"] = parameters
     if about.body is not None:

@@ -12,11 +12,10 @@ import msgspec
 from litestar import Response
 
 from api_gateway.idempotency import Claim, StoredAnswer, claim_of
-from api_gateway.listing import Window
-from api_gateway.queries import Listing
+from api_gateway.listing import Listing, Window
 from api_gateway.surfaces.access import AnyRequest, gateway_of, principal_of
 from api_gateway.surfaces.api_v2 import errors
-from api_gateway.surfaces.api_v2.views import UUID_PATTERN, Page
+from api_gateway.surfaces.api_v2.views import SLUG_PATTERN, UUID_PATTERN, Page
 from kernel.domain.ids import RequestId
 from kernel.errors import Detail, Rejected
 
@@ -30,6 +29,7 @@ PAGE_SIZE_MAX = 100
 OFFSET_MAX = 10_000_000
 JSON = "application/json"
 _UUID = re.compile(UUID_PATTERN)
+_SLUG = re.compile(SLUG_PATTERN)
 _NUMBER = re.compile(r"[0-9]{1,10}")
 _NOBODY = "-"
 """No row names this subject."""
@@ -121,6 +121,13 @@ def uuid_of(value: str, name: str) -> str:
     return value.lower()
 
 
+def slug_of(value: str) -> str:
+    """The slug of a provider in a path. `invalid_parameter` for what can be none."""
+    if not _SLUG.fullmatch(value):
+        raise parameter_fault("slug", "must be lower case letters, digits, - and _")
+    return value
+
+
 def parameter_fault(name: str, message: str) -> Rejected:
     """A parameter of path or query that is wrong."""
     return Rejected("invalid_parameter", f"{name} {message}", (Detail(f"/{name}", "invalid_parameter", message),))
@@ -167,8 +174,11 @@ async def subject_filter(request: AnyRequest) -> str | None:
 def number_param(request: AnyRequest, name: str, default: int, least: int, most: int) -> int:
     """A whole number within bounds."""
     value = text_of(request, name)
-    if value is None:
-        return default
+    return default if value is None else whole_number(value, name, least, most)
+
+
+def whole_number(value: str, name: str, least: int, most: int) -> int:
+    """A whole number within bounds, as a parameter writes it."""
     if not _NUMBER.fullmatch(value) or not least <= int(value) <= most:
         raise parameter_fault(name, f"must be a whole number from {least} to {most}")
     return int(value)
@@ -216,14 +226,22 @@ def etag_of(body: bytes) -> str:
     return f'W/"{zlib.crc32(body):08x}{len(body):x}"'
 
 
-def refuse_other_version(request: AnyRequest, current: Any) -> bool:
-    """`precondition_failed` unless `If-Match` is absent or names `current`; True when it names it."""
+def no_answer() -> Response[None]:
+    """204."""
+    return Response(None, status_code=204)
+
+
+def named_version(request: AnyRequest, current: Any, version: int) -> int:
+    """`version`, that of `current`, when `If-Match` names it; 0 when the caller does not care.
+
+    `precondition_failed` when it names another. The registry compares once more, so that of two writers one wins.
+    """
     wanted = request.headers.get("if-match")
-    if wanted is None:
-        return False
-    if wanted.strip() != "*" and etag_of(_ENCODER.encode(current)) not in _tags(wanted):
+    if wanted is None or wanted.strip() == "*":
+        return 0
+    if etag_of(_ENCODER.encode(current)) not in _tags(wanted):
         raise Rejected("precondition_failed", "the resource has changed since it was read")
-    return True
+    return version
 
 
 def _tags(header: str) -> list[str]:

@@ -9,22 +9,18 @@ from datetime import UTC, datetime
 from functools import lru_cache
 from typing import Annotated, Any, Generic, TypeVar
 
-import msgspec
-from msgspec import UNSET, Meta, Struct, UnsetType
+from msgspec import Meta, Struct
 
 from api_gateway.answers import (
     ArtifactAnswer,
     EventAnswer,
     FailureAnswer,
     InputRequestAnswer,
-    JobAnswer,
     JobRunAnswer,
     StepAnswer,
-    WorkflowAnswer,
     WorkflowRunAnswer,
 )
 from kernel.domain.job_run import JobRunStatus
-from kernel.domain.plan import WorkflowType
 from kernel.domain.workflow_run import WorkflowRunStatus
 
 T = TypeVar("T")
@@ -73,33 +69,10 @@ class Body(Struct, kw_only=True, rename="camel"):
     """What callers send; unknown members are ignored."""
 
 
-class CreateWorkflow(Body, kw_only=True):
-    name: Name
-    source_provider: Slug
-    type: WorkflowType
-    steps_json: msgspec.Raw
-
-
-class ChangeWorkflow(Body, kw_only=True):
-    name: Name | UnsetType = UNSET
-    steps_json: msgspec.Raw | UnsetType = UNSET
-
-
 class JobConfig(Struct, kw_only=True, rename="camel"):
     """What a job does: its workflows, one after another."""
 
     workflow_execution_order: Order
-
-
-class CreateJob(Body, kw_only=True):
-    name: Name
-    source_provider: Slug
-    job_config_json: JobConfig
-
-
-class ChangeJob(Body, kw_only=True):
-    name: Name | UnsetType = UNSET
-    job_config_json: JobConfig | UnsetType = UNSET
 
 
 class StartJob(Body, kw_only=True):
@@ -141,36 +114,6 @@ class Page(Struct, Generic[T], kw_only=True):
     page_size: int
     total: int
     has_more: bool
-
-
-class Workflow(Resource, kw_only=True):
-    """`stepsJson` is null in lists."""
-
-    id: str
-    organization_id: str
-    name: str
-    source_provider: str
-    type: WorkflowType
-    steps_json: msgspec.Raw | None
-    revision: int
-    created_at: str
-    updated_at: str
-    created_by_user_id: str
-    updated_by_user_id: str
-    deleted_at: str | None
-
-
-class Job(Resource, kw_only=True):
-    id: str
-    organization_id: str
-    name: str
-    source_provider: str
-    created_at: str
-    updated_at: str
-    created_by_user_id: str
-    updated_by_user_id: str
-    job_config_json: JobConfig
-    schedule: None
 
 
 class FailedStep(Resource, kw_only=True):
@@ -304,40 +247,9 @@ def stamp(milliseconds: int) -> str:
     return f"{_second(seconds)}.{rest:03d}Z"
 
 
-def _stamp_or_none(milliseconds: int) -> str | None:
+def stamp_or_none(milliseconds: int) -> str | None:
+    """As `stamp`; 0 is none."""
     return stamp(milliseconds) if milliseconds else None
-
-
-def workflow_view(answer: WorkflowAnswer) -> Workflow:
-    return Workflow(
-        id=answer.id,
-        organization_id=answer.organization_id,
-        name=answer.name,
-        source_provider=answer.provider,
-        type=WorkflowType(answer.type),
-        steps_json=answer.steps,
-        revision=answer.revision,
-        created_at=stamp(answer.created_ms),
-        updated_at=stamp(answer.updated_ms),
-        created_by_user_id=answer.created_by,
-        updated_by_user_id=answer.updated_by,
-        deleted_at=_stamp_or_none(answer.deleted_ms),
-    )
-
-
-def job_view(answer: JobAnswer) -> Job:
-    return Job(
-        id=answer.id,
-        organization_id=answer.organization_id,
-        name=answer.name,
-        source_provider=answer.provider,
-        created_at=stamp(answer.created_ms),
-        updated_at=stamp(answer.updated_ms),
-        created_by_user_id=answer.created_by,
-        updated_by_user_id=answer.updated_by,
-        job_config_json=JobConfig(workflow_execution_order=answer.workflow_ids),
-        schedule=None,
-    )
 
 
 def _failed_step(failure: FailureAnswer | None) -> FailedStep | None:
@@ -362,8 +274,8 @@ def job_run_view(answer: JobRunAnswer) -> JobRun:
         test_mode=answer.test_mode,
         created_at=stamp(answer.created_ms),
         updated_at=stamp(answer.updated_ms),
-        started_at=_stamp_or_none(answer.started_ms),
-        completed_at=_stamp_or_none(answer.completed_ms),
+        started_at=stamp_or_none(answer.started_ms),
+        completed_at=stamp_or_none(answer.completed_ms),
         created_by_user_id=answer.created_by,
         error_code=failure.code if failure else None,
         error_message=(failure.message or None) if failure else None,
@@ -379,7 +291,7 @@ def workflow_run_view(answer: WorkflowRunAnswer) -> WorkflowRun:
         status=WORKFLOW_RUN_WORD[answer.status],
         created_at=stamp(answer.created_ms),
         updated_at=stamp(answer.updated_ms),
-        completed_at=_stamp_or_none(answer.completed_ms),
+        completed_at=stamp_or_none(answer.completed_ms),
         created_by_user_id=answer.created_by,
         job_run_id=answer.job_run_id or None,
         current_state_name=answer.current_name or None,
@@ -405,7 +317,7 @@ def step_view(answer: StepAnswer) -> Step:
         attempt=answer.attempt,
         tries=answer.tries,
         started_at=stamp(answer.started_ms),
-        completed_at=_stamp_or_none(answer.finished_ms),
+        completed_at=stamp_or_none(answer.finished_ms),
         duration_ms=answer.finished_ms - answer.started_ms if has_ended else None,
         error_code=answer.error_code or None,
         error_message=answer.error_message or None,
