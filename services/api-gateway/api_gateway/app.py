@@ -10,6 +10,7 @@ import structlog
 from litestar import Litestar, Request, Response
 from litestar.datastructures import State
 from litestar.exceptions import HTTPException
+from litestar.routes import HTTPRoute
 
 from api_gateway import health
 from api_gateway.draining import drained_on_sigterm
@@ -45,7 +46,12 @@ def create_app(services: Services, *, drains_on_sigterm: bool = False) -> Litest
     )
     # The edge stands outside of the router, where unknown paths and methods are answered too.
     app.asgi_handler = Edge(
-        app.asgi_handler, telemetry, services.clock, services.entropy, services.settings.body_seconds_max
+        app.asgi_handler,
+        telemetry,
+        services.clock,
+        services.entropy,
+        methods={route.path_format: ",".join(route.methods) for route in app.routes if isinstance(route, HTTPRoute)},
+        body_seconds_max=services.settings.body_seconds_max,
     )
     return app
 

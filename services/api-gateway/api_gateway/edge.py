@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import asyncio
 import re
-from collections.abc import Iterable
+from collections.abc import Iterable, Mapping
 from typing import Any, cast
 
 import structlog
@@ -26,7 +26,7 @@ from kernel.ids import Entropy
 
 _SAFE_ID = re.compile(rb"[A-Za-z0-9._-]{8,128}")
 _UNCACHED = (b"cache-control", b"no-store")
-_TOO_MANY = 429
+_WRONG_METHOD, _TOO_MANY = 405, 429
 _SOON = (b"retry-after", str(RETRY_SECONDS).encode())
 _WITH_BODY = frozenset({"POST", "PUT", "PATCH", "DELETE"})
 _log = structlog.get_logger("api_gateway.access")
@@ -62,12 +62,21 @@ class Edge:
     """An ASGI application around another one."""
 
     def __init__(
-        self, app: ASGIApp, telemetry: Telemetry, clock: Clock, entropy: Entropy, body_seconds_max: float
+        self,
+        app: ASGIApp,
+        telemetry: Telemetry,
+        clock: Clock,
+        entropy: Entropy,
+        *,
+        methods: Mapping[str, str],
+        body_seconds_max: float,
     ) -> None:
+        """`methods`: of each route's template those that it answers, comma separated."""
         self._app = app
         self._telemetry = telemetry
         self._clock = clock
         self._entropy = entropy
+        self._methods = methods
         self._body_seconds_max = body_seconds_max
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
@@ -85,6 +94,8 @@ class Edge:
             if message["type"] == "http.response.start":
                 status = message["status"]
                 message["headers"] = _marked(message["headers"], state, status)
+                if method == "OPTIONS" or status == _WRONG_METHOD:
+                    message["headers"] = self._allowing(scope, message["headers"])
             elif message["type"] == "http.response.body" and method == "HEAD":
                 if message["more_body"]:
                     return
@@ -104,6 +115,16 @@ class Edge:
             if leave is not None:
                 leave()
             self._account(scope, method, status, self._clock.boot_ms() - began_ms)
+
+    def _allowing(self, scope: Scope, headers: Iterable[tuple[bytes, bytes]]) -> list[tuple[bytes, bytes]]:
+        """Headers whose `Allow` names every method of the route (the framework knows some), HEAD among them."""
+        given = {name.lower(): value for name, value in headers}
+        found = self._methods.get(str(scope.get("path_template")), given.get(b"allow", b"").decode())
+        methods = {method.strip() for method in found.split(",") if method.strip()}
+        if "GET" in methods:
+            methods.add("HEAD")
+        kept = [header for header in headers if header[0].lower() != b"allow"]
+        return [*kept, (b"allow", ", ".join(sorted(methods)).encode())] if methods else kept
 
     def _in_time(self, receive: Receive) -> Receive:
         """`receive`, as long as the body comes within its time: whoever sends it drop by drop is let go."""

@@ -2,17 +2,17 @@
 
 A replica leases a portion of permits by one conditional write (`rates.lease`) and spends them from memory. A fresh
 portion is fetched behind the answers while some are left, so that hardly anybody waits for the write. After a refusal
-nothing is asked for a second: an abusive caller costs one look a second, not one for each of its requests.
+nothing is asked for a second: an abusive caller costs two writes a second, not one for each of its requests.
 """
 
 from __future__ import annotations
 
 import asyncio
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 
 import structlog
 
-from api_gateway.rates import EPOCH_MS, UNIT, Bucket, Rate, full, full_after_ms, lease, wait_ms
+from api_gateway.rates import Bucket, Holding, Rate, Report, full, full_after_ms, lease
 from kernel.clock import Clock
 from kernel.errors import LogUnavailable
 from kernel.sql.port import Database
@@ -47,13 +47,7 @@ class Standing:
 class _Caller:
     """What this process holds for one name."""
 
-    permits: int = 0
-    epoch: int = -1
-    spent: int = 0
-    """Since the last report, of leases of `epoch`."""
-    level: int = 0
-    """Permits that were left in the bucket at the last look."""
-    refused_until_ms: int = 0
+    holding: Holding = field(default_factory=Holding)
     leasing: asyncio.Task[None] | None = None
 
     def leased(self, done: asyncio.Task[None]) -> None:
@@ -84,10 +78,13 @@ class Limiter:
         caller = self._callers.get(name) or self._remember(name)
         now_ms = self._clock.now_ms()
         while True:
-            if caller.permits and now_ms // EPOCH_MS <= caller.epoch:
-                return self._spend(name, caller)
-            if now_ms < caller.refused_until_ms:
-                return self._standing(caller, -(-(caller.refused_until_ms - now_ms) // 1000))
+            if caller.holding.spend(now_ms):
+                if caller.holding.permits == self._low:
+                    self._leasing(name, caller)
+                return self._standing(caller.holding, 0)
+            refused_for_ms = caller.holding.refused_until_ms - now_ms
+            if refused_for_ms > 0:
+                return self._standing(caller.holding, -(-refused_for_ms // 1000))
             await asyncio.shield(self._leasing(name, caller))
             now_ms = self._clock.now_ms()
 
@@ -98,15 +95,8 @@ class Limiter:
         caller = self._callers[name] = _Caller()
         return caller
 
-    def _spend(self, name: str, caller: _Caller) -> Standing:
-        caller.permits -= 1
-        caller.spent += 1
-        if caller.permits == self._low:
-            self._leasing(name, caller)
-        return self._standing(caller, 0)
-
-    def _standing(self, caller: _Caller, retry_in_seconds: int) -> Standing:
-        left = caller.permits + caller.level
+    def _standing(self, holding: Holding, retry_in_seconds: int) -> Standing:
+        left = holding.permits + holding.level
         missing = max(0, self._rate.burst - left)
         return Standing(self._rate, left, -(-missing * 60 // self._rate.per_minute), retry_in_seconds)
 
@@ -118,18 +108,10 @@ class Limiter:
         return caller.leasing
 
     async def _lease(self, name: str, caller: _Caller) -> None:
-        spent, of_epoch = caller.spent, caller.epoch
-        # Whatever comes of the write, it is reported once: reported twice, others would get what was spent.
-        caller.spent = 0
-        bucket, given = await self._write(f"{self._kind}:{name}", spent, of_epoch)
-        if bucket.epoch != caller.epoch:
-            caller.epoch, caller.permits, caller.spent = bucket.epoch, 0, 0
-        caller.permits += given
-        caller.level = bucket.level // UNIT
-        if not caller.permits:
-            caller.refused_until_ms = self._clock.now_ms() + wait_ms(bucket, self._rate)
+        bucket, given = await self._write(f"{self._kind}:{name}", caller.holding.report())
+        caller.holding.receive(bucket, given, self._rate, self._clock.now_ms())
 
-    async def _write(self, name: str, spent: int, of_epoch: int) -> tuple[Bucket, int]:
+    async def _write(self, name: str, report: Report) -> tuple[Bucket, int]:
         """Lease by comparing and setting the row; what another replica wrote in between is read anew."""
         for _ in range(_WRITES_MAX):
             now_ms = self._clock.now_ms()
@@ -137,7 +119,7 @@ class Limiter:
                 "SELECT level, at_ms, epoch, held, version FROM rate_limits WHERE name = ?", (name,)
             )
             before = full(self._rate, now_ms) if row is None else Bucket(*row[:4])
-            bucket, given = lease(before, self._rate, now_ms, spent, of_epoch)
+            bucket, given = lease(before, self._rate, now_ms, report)
             values = (bucket.level, bucket.at_ms, bucket.epoch, bucket.held, full_after_ms(bucket, self._rate))
             if row is None:
                 written = await self._db.execute(

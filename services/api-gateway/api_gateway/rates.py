@@ -43,31 +43,73 @@ class Bucket:
     held: int
 
 
+@dataclass(frozen=True, slots=True)
+class Report:
+    """What a replica has spent of its leases of `epoch` since it last said so, none of it after `last_spent_ms`."""
+
+    spent: int
+    epoch: int
+    last_spent_ms: int
+
+
+@dataclass(slots=True)
+class Holding:
+    """What one replica holds for one caller."""
+
+    permits: int = 0
+    epoch: int = -1
+    spent: int = 0
+    """Since the last report, of leases of `epoch`."""
+    last_spent_ms: int = 0
+    level: int = 0
+    """Permits that were left in the bucket at the last look."""
+    refused_until_ms: int = 0
+
+    def spend(self, now_ms: int) -> bool:
+        """Spend one permit, if a lease that is still good has one."""
+        if not self.permits or now_ms // EPOCH_MS > self.epoch:
+            return False
+        self.permits -= 1
+        self.spent += 1
+        self.last_spent_ms = max(now_ms, self.last_spent_ms)
+        return True
+
+    def report(self) -> Report:
+        """What was spent. Said once, whatever comes of it: said twice, others would get it, too."""
+        spent, self.spent = self.spent, 0
+        return Report(spent, self.epoch, self.last_spent_ms)
+
+    def receive(self, bucket: Bucket, given: int, rate: Rate, now_ms: int) -> None:
+        """A lease was written. What was left of an earlier epoch is lost; after a refusal nobody asks for a while."""
+        if bucket.epoch != self.epoch:
+            self.epoch, self.permits, self.spent = bucket.epoch, 0, 0
+        self.permits += given
+        self.level = bucket.level // UNIT
+        if not self.permits:
+            self.refused_until_ms = now_ms + wait_ms(bucket, rate)
+
+
 def full(rate: Rate, now_ms: int) -> Bucket:
     """A bucket that nobody has used for long."""
     return Bucket(rate.burst * UNIT, now_ms, now_ms // EPOCH_MS, 0)
 
 
-def lease(bucket: Bucket, rate: Rate, now_ms: int, spent: int, of_epoch: int) -> tuple[Bucket, int]:
-    """The bucket after a lease of up to a portion, and how many permits it gave (0: too many were asked for).
-
-    `spent`: what the same replica has spent of its leases of `of_epoch` and not yet reported.
-    """
+def lease(bucket: Bucket, rate: Rate, now_ms: int, report: Report) -> tuple[Bucket, int]:
+    """The bucket after a lease of up to a portion, and how many permits it gave (0: too many were asked for)."""
     now_ms = max(now_ms, bucket.at_ms)
     epoch = now_ms // EPOCH_MS
-    room = (rate.burst - bucket.held) * UNIT
-    held = bucket.held
-    if epoch == bucket.epoch:
-        if of_epoch == epoch:
-            held = max(0, held - spent)
-    else:
-        # Leases of an earlier epoch might have been spent until its last moment; only then the rest begins to fill.
-        over_for_ms = now_ms - (bucket.epoch + 1) * EPOCH_MS
-        room = min(rate.burst * UNIT, room + rate.per_minute * over_for_ms)
-        held = 0
+    spent = min(report.spent, bucket.held) if report.epoch == bucket.epoch else 0
+    left = bucket.held - spent
+    # What is left might be spent until its epoch ends, and only what nobody can spend any more makes room to fill.
+    ended_ms = max(0, now_ms - (bucket.epoch + 1) * EPOCH_MS) if epoch != bucket.epoch else 0
+    room = min(rate.burst * UNIT, (rate.burst - left) * UNIT + rate.per_minute * ended_ms)
+    if spent:
+        quiet_ms = max(0, now_ms - report.last_spent_ms)
+        room = min(room, (rate.burst - bucket.held) * UNIT + rate.per_minute * quiet_ms)
     level = max(0, min(bucket.level + rate.per_minute * (now_ms - bucket.at_ms), room))
     given = min(rate.portion, level // UNIT)
-    return Bucket(level - given * UNIT, now_ms, epoch, held + given), given
+    held = (left if epoch == bucket.epoch else 0) + given
+    return Bucket(level - given * UNIT, now_ms, epoch, held), given
 
 
 def wait_ms(bucket: Bucket, rate: Rate) -> int:
