@@ -37,10 +37,14 @@ from browser_runner.watchdog import REFUSED_EXIT_CODE, Liveness
 from embedded.browsers import open_browsers
 from embedded.folder import kept_bytes, kept_uuid
 from embedded.keys import first_api_key
+from embedded.naming import MIGRATIONS as NAMING_MIGRATIONS
+from embedded.naming import Naming
 from embedded.ports import check_free
+from embedded.retention import Retention
 from embedded.settings import PARTITIONS, Settings, read_settings
 from embedded.telling import PlatformObserver, start_logging
-from embedded.upkeep import keep_up
+from embedded.trimming import Trimming
+from embedded.upkeep import Upkeep
 from kernel.clock import Clock, SystemClock
 from kernel.domain.decider import Decider
 from kernel.domain.ids import Incarnation
@@ -93,7 +97,7 @@ async def open_ground(settings: Settings, stack: AsyncExitStack, live: LiveSecre
     stack.push_async_callback(log.close)
     fence = Fence(log, codec.decode, clock)
     stack.push_async_callback(fence.close)
-    await migrate(db, gateway_migrations(db.dialect))
+    await migrate(db, [*gateway_migrations(db.dialect), *NAMING_MIGRATIONS])
     store = await open_store(settings.blobs, settings.keyring, db, fence, clock=clock, entropy=entropy)
     host_id = kept_uuid(settings.data / "host-id", entropy)
     return Ground(settings, clock, entropy, db, log, fence, store, live, host_id, Incarnation(entropy.uuid()))
@@ -134,7 +138,8 @@ async def run_platform(settings: Settings, live: LiveSecrets, stop: asyncio.Even
     async with AsyncExitStack() as stack:
         ground = await open_ground(settings, stack, live)
         keys = SubjectKeys(ground.store.vault, ground.clock)
-        observer = PlatformObserver()
+        trimming = Trimming(ground.log, ground.clock)
+        observer = PlatformObserver(trimming.decided)
         ports = Ports(
             ground.log,
             codec,
@@ -153,7 +158,7 @@ async def run_platform(settings: Settings, live: LiveSecrets, stop: asyncio.Even
         async with asyncio.TaskGroup() as group:
             owners = [group.create_task(run_decider(decider, ports, deciders_stop)) for decider in deciders]
             projecting = group.create_task(Projector(ground.log, ground.db, gateway.waiters, ground.clock).run())
-            upkeep = group.create_task(keep_up(ground.store, ground.db, ground.log, ground.clock))
+            upkeep = group.create_task(_upkeep(ground, trimming).run())
             running = group.create_task(runner.run())
             serving = group.create_task(_serve(gateway, settings.port))
             await stop.wait()
@@ -168,6 +173,13 @@ async def run_platform(settings: Settings, live: LiveSecrets, stop: asyncio.Even
             await asyncio.wait(owners)
             for task in (projecting, upkeep):
                 task.cancel()
+
+
+def _upkeep(ground: Ground, trimming: Trimming) -> Upkeep:
+    naming = Naming(ground.store, ground.db, ground.log, ground.clock)
+    days = ground.settings.retention_days
+    retention = Retention(days, ground.db, ground.log, naming, ground.clock) if days else None
+    return Upkeep(ground.store, ground.db, ground.clock, naming, trimming, retention)
 
 
 async def _serve(gateway: GatewayServices, port: int) -> None:

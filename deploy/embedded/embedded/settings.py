@@ -51,6 +51,8 @@ class Settings:
     """`TOWPATH_OPEN_STREAMS_MAX`: live streams, long polls and downloads of one organization at a time; 0: no limit."""
     trusted_proxies: str = ""
     """`TOWPATH_TRUSTED_PROXIES`: networks of reverse proxies whose `X-Forwarded-For` is believed, comma separated."""
+    retention_days: int = 0
+    """`TOWPATH_RETENTION_DAYS`: ended runs are forgotten after so many days, with everything they left; 0: never."""
     drain_seconds: float = 20.0
     """`TOWPATH_DRAIN_SECONDS`: what running attempts get to end or hand back on Ctrl-C."""
 
@@ -124,6 +126,7 @@ def read_settings(environ: Mapping[str, str] | None = None) -> Settings:
         open_requests_max=_number(source, "TOWPATH_OPEN_REQUESTS_MAX", 200, 0, 100_000),
         open_streams_max=_number(source, "TOWPATH_OPEN_STREAMS_MAX", 200, 0, 100_000),
         trusted_proxies=_networks(source, "TOWPATH_TRUSTED_PROXIES"),
+        retention_days=_number(source, "TOWPATH_RETENTION_DAYS", 0, 0, 36_500),
         drain_seconds=float(_number(source, "TOWPATH_DRAIN_SECONDS", 20, 1, 3600)),
     )
 

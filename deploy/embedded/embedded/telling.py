@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import logging
+from collections.abc import Callable, Mapping
 from logging.handlers import RotatingFileHandler
 from pathlib import Path
 
@@ -40,7 +41,14 @@ def start_logging(path: Path, live: LiveSecrets) -> None:
 
 
 class PlatformObserver(QuietObserver):
-    """Logs what an operator must know of the owning loop; the rest is quiet."""
+    """Logs what an operator must know of the owning loop, and tells `decided` how far inputs are; the rest is quiet."""
+
+    def __init__(self, decided: Callable[[int, Mapping[str, int]], None]) -> None:
+        """`decided` gets a partition and how far its input topics are decided for good."""
+        self._decided = decided
+
+    def checkpointed(self, decider: str, partition: int, positions: Mapping[str, int]) -> None:  # noqa: ARG002 (shaped by the port)
+        self._decided(partition, positions)
 
     def stood_down(self, decider: str, partition: int) -> None:
         _log.warning("owner.stood_down", decider=decider, partition=partition)

@@ -9,13 +9,16 @@ of a row per record.
 Offsets are handed out by the writer's thread from memory and read from the file at the start. The newest records of
 each partition stay in memory, so readers who keep up never touch SQL; others go through the reader pool. In this file
 derived records may share the commit of others; nobody can see that from outside.
+
+Single records of old batches can be dropped (retention): their places in the array become nil, offsets stay, and a row
+without records goes. The last row of a partition is left alone, because it tells where the partition ends.
 """
 
 from __future__ import annotations
 
 import sqlite3
 import zlib
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from functools import partial
 from itertools import chain
@@ -62,9 +65,14 @@ _DELETE = (
     " AND first_offset + records <= ?2 ORDER BY first_offset LIMIT ?3)"
 )
 
+_OLD = (
+    "SELECT first_offset, records, appended_ms, crc, body FROM log_batches WHERE stream = ?1 AND first_offset >= ?2"
+    " AND first_offset < (SELECT max(first_offset) FROM log_batches WHERE stream = ?1) ORDER BY first_offset"
+)
+
 _Header = tuple[str, str]
 _Packed = tuple[str, tuple[_Header, ...], bytes]
-_decoder = msgspec.msgpack.Decoder(list[_Packed])
+_decoder = msgspec.msgpack.Decoder(list[_Packed | None])
 _encoder = msgspec.msgpack.Encoder()
 
 
@@ -84,6 +92,15 @@ class _Landing:
     batches: Batches
     first_offsets: dict[tuple[str, int], int]
     appended_ms: int
+
+
+@dataclass(frozen=True, slots=True)
+class OldBatch:
+    """A row of a partition that may be thinned out: its place, and the keys of the records that it still has."""
+
+    first_offset: int
+    next_offset: int
+    keys: frozenset[str]
 
 
 class _Staged:
@@ -208,6 +225,21 @@ class SqliteLog:
         while deleted == ROWS_DELETED_AT_ONCE:
             deleted = await self._file.submit(partial(_delete, number, start))
 
+    async def old_batches(
+        self, topic: str, partition: int, *, offset: int, before_ms: int, at_most: int = 20
+    ) -> list[OldBatch]:
+        """Batches from `offset` on whose records were appended before `before_ms`, oldest first; never the last one."""
+        self._refuse_when_closed()
+        return await self._file.read(partial(_old, self._streams[topic, partition], offset, before_ms, at_most))
+
+    async def drop(
+        self, topic: str, partition: int, first_offset: int, goes: Callable[[str, Sequence[_Header]], bool]
+    ) -> None:
+        """Drop the records of an old batch for which `goes(key, headers)`: they are never read again. Repeatable."""
+        self._refuse_when_closed()
+        stream, tail = self._streams[topic, partition], self._tails[topic, partition]
+        await self._file.submit(partial(_drop, stream, first_offset, goes), tail.shed_before)
+
     async def topic_id(self, topic: str) -> str:
         return self._topic_ids[topic]
 
@@ -321,15 +353,54 @@ def _read(stream: _Stream, offset: int, max_records: int, connection: sqlite3.Co
     size = 0
     cursor = connection.execute(_SELECT, (stream.number, offset))
     for first, appended_ms, crc, body in cursor:
-        if zlib.crc32(body) != crc:
-            raise LogRefused(
-                f"a batch of {stream.topic}/{stream.partition} at offset {first} is damaged; restore a backup"
-            )
-        for place, (key, headers, value) in enumerate(_decoder.decode(body), first):
-            if place >= offset and len(stored) < max_records:
+        _check(stream, first, crc, body)
+        for place, packed in enumerate(_decoder.decode(body), first):
+            if packed is not None and place >= offset and len(stored) < max_records:
+                key, headers, value = packed
                 stored.append(Stored(Record(stream.topic, stream.partition, key, headers, value), place, appended_ms))
         size += len(body)
-        if len(stored) >= max_records or size >= READ_BYTES_MAX:
+        if len(stored) >= max_records or (stored and size >= READ_BYTES_MAX):
             break
     cursor.close()
     return stored
+
+
+def _check(stream: _Stream, first: int, crc: int, body: bytes) -> None:
+    if zlib.crc32(body) != crc:
+        raise LogRefused(f"a batch of {stream.topic}/{stream.partition} at offset {first} is damaged; restore a backup")
+
+
+def _old(stream: _Stream, offset: int, before_ms: int, at_most: int, connection: sqlite3.Connection) -> list[OldBatch]:
+    """Run in a reader's thread; it stops at the first young row."""
+    found: list[OldBatch] = []
+    cursor = connection.execute(_OLD, (stream.number, offset))
+    for first, records, appended_ms, crc, body in cursor:
+        if appended_ms >= before_ms or len(found) == at_most:
+            break
+        _check(stream, first, crc, body)
+        keys = frozenset(packed[0] for packed in _decoder.decode(body) if packed is not None)
+        found.append(OldBatch(first, first + records, keys))
+    cursor.close()
+    return found
+
+
+def _drop(stream: _Stream, first: int, goes: Callable[[str, Sequence[_Header]], bool], transaction: Transaction) -> int:
+    """Run in the writer's thread; the offset behind the batch, 0 when it is gone already."""
+    execute = transaction.connection.execute
+    place = (stream.number, first)
+    row = execute("SELECT records, crc, body FROM log_batches WHERE stream = ? AND first_offset = ?", place).fetchone()
+    if row is None:
+        return 0
+    records, crc, body = row
+    _check(stream, first, crc, body)
+    packed = _decoder.decode(body)
+    kept = [None if one is None or goes(one[0], one[1]) else one for one in packed]
+    if not any(kept):
+        execute("DELETE FROM log_batches WHERE stream = ? AND first_offset = ?", place)
+    elif kept != packed:
+        body = _encoder.encode(kept)
+        execute(
+            "UPDATE log_batches SET crc = ?, body = ? WHERE stream = ? AND first_offset = ?",
+            (zlib.crc32(body), body, *place),
+        )
+    return int(first + records)

@@ -59,6 +59,10 @@ class Tail:
         self.start = max(self.start, min(offset, self.end))
         self._drop(self.start - self.first)
 
+    def shed_before(self, offset: int) -> None:
+        """Keep nothing below `offset` in memory; `start` stays: it is to be read from where it is kept."""
+        self._drop(min(offset, self.end) - self.first)
+
     def reset(self) -> None:
         """Begin anew at offset 0, as a topic that was just created."""
         self._records.clear()

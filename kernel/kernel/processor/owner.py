@@ -408,6 +408,7 @@ class Owner:
         elif sent.kind is Kind.CHECKPOINT:
             self._since_checkpoint = 0
             self._checkpointed_ms = self.ports.clock.boot_ms()
+            self.ports.observer.checkpointed(self.decider.name, self.number, dict(self.partition.positions))
         elif sent.kind is Kind.SNAPSHOT_CLAIM:
             self._claim, self._claim_offset = sent.claim, sent.offsets[0]
             self.partition.use_claim(sent.claim)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from dataclasses import dataclass, field
 from typing import Protocol
 
@@ -88,6 +89,10 @@ class ProcessorObserver(Protocol):
         """A batch of `inputs` transitions was read back as effective, `commit_ms` after its append began."""
         ...
 
+    def checkpointed(self, decider: str, partition: int, positions: Mapping[str, int]) -> None:
+        """A checkpoint is effective: no owner will read an input topic below its position again."""
+        ...
+
     def derived(self, decider: str, partition: int, records: int) -> None:
         """That many derived records were acknowledged."""
         ...
@@ -121,6 +126,9 @@ class QuietObserver:
         pass
 
     def committed(self, decider: str, partition: int, inputs: int, decisions: int, commit_ms: float) -> None:
+        pass
+
+    def checkpointed(self, decider: str, partition: int, positions: Mapping[str, int]) -> None:
         pass
 
     def derived(self, decider: str, partition: int, records: int) -> None:

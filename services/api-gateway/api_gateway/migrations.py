@@ -155,6 +155,13 @@ CREATE TABLE rate_limits (
 CREATE INDEX rate_limits_oldest ON rate_limits (forget_ms)
 """
 
+_RETENTION = """
+CREATE TABLE forgotten_runs (root_run_id TEXT PRIMARY KEY) {keyed};
+CREATE INDEX job_runs_ended ON job_runs (completed_ms) WHERE completed_ms > 0;
+CREATE INDEX workflow_runs_ended ON workflow_runs (completed_ms) WHERE job_run_id = '' AND completed_ms > 0
+"""
+"""See `api_gateway.retention`. The notes are no read model: a rebuild keeps them."""
+
 
 def migrations(dialect: Literal["sqlite", "postgres"]) -> tuple[Migration, ...]:
     """The numbered migrations of component `api_gateway`, for `kernel.sql.port.migrate`."""
@@ -164,11 +171,11 @@ def migrations(dialect: Literal["sqlite", "postgres"]) -> tuple[Migration, ...]:
         ("definitions", _DEFINITIONS),
         ("lists", _LISTS),
         ("access", _ACCESS),
+        ("list_counts", ";\n".join(chain.from_iterable(statements(counted, dialect) for counted in COUNTED))),
+        ("retention", _RETENTION),
     )
     words = {"blob": "BLOB", "keyed": "WITHOUT ROWID"} if dialect == "sqlite" else {"blob": "BYTEA", "keyed": ""}
-    parts = [(name, tuple(part.strip() for part in text.format(**words).split(";\n"))) for name, text in texts]
-    counts = tuple(chain.from_iterable(statements(counted, dialect) for counted in COUNTED))
     return tuple(
-        Migration("api_gateway", number, name, its)
-        for number, (name, its) in enumerate([*parts, ("list_counts", counts)], start=1)
+        Migration("api_gateway", number, name, tuple(part.strip() for part in text.format(**words).split(";\n")))
+        for number, (name, text) in enumerate(texts, start=1)
     )

@@ -36,6 +36,8 @@ _BUILD_TABLES = ("projected_streams", "projection_positions", *(counted.cells fo
 """Emptied after the rows, whose going moves the cells."""
 _ROWS_PER_STATEMENT = (32, 16, 8, 4, 2, 1)
 """Few sizes, so that few texts are to be prepared; a statement of many rows spares many trips to the database."""
+_FORGOTTEN = 2**62
+"""No fact of a run that is being forgotten is above this."""
 _STREAMS = Table("projected_streams", ("topic", "stream"))
 _log = structlog.get_logger("api_gateway.projecting")
 
@@ -175,8 +177,9 @@ class Projector:
             part = unknown[start : start + _IN_CLAUSE_MAX]
             marks = ", ".join("?" * len(part))
             rows = await self._db.fetch_all(
-                f"SELECT stream, sequence FROM projected_streams WHERE topic = ? AND stream IN ({marks})",  # noqa: S608 (marks only)
-                (follower.topic.value, *part),
+                f"SELECT stream, sequence FROM projected_streams WHERE topic = ? AND stream IN ({marks}) UNION ALL"  # noqa: S608 (marks only)
+                f" SELECT root_run_id, {_FORGOTTEN} FROM forgotten_runs WHERE root_run_id IN ({marks})",
+                (follower.topic.value, *part, *part),
             )
             follower.sequences.update(dict.fromkeys(part, 0))
             follower.sequences.update((row[0], row[1]) for row in rows)

@@ -114,6 +114,14 @@ class OwnedBytes:
                 tuple(batch),
             )
 
+    async def forget_names(self, sha256s: Sequence[str]) -> None:
+        """No fact names these blobs any more: they are staged bytes again, swept once they are 24 h old. Repeatable."""
+        for batch in _batches(sha256s):
+            await self._db.execute(
+                f"UPDATE blob_owners SET named = 0 WHERE sha256 IN ({_marks(batch)})",  # noqa: S608 (marks only)
+                tuple(batch),
+            )
+
     async def sweep(self, now_ms: int) -> int:
         """Delete what was staged 24 h before `now_ms` or earlier and never named; returns how many blobs went."""
         before_ms = now_ms - STAGED_MS_MAX
