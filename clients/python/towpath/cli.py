@@ -15,6 +15,7 @@ from towpath.commands.events import events
 from towpath.commands.input import input_
 from towpath.commands.job import job
 from towpath.commands.key import key
+from towpath.commands.provider import provider
 from towpath.commands.run import run
 from towpath.commands.shared import App, report
 from towpath.commands.workflow import workflow
@@ -58,5 +59,5 @@ def cli(ctx: click.Context) -> None:
     ctx.call_on_close(app.close)
 
 
-for _command in (workflow, job, run, artifact, events, input_, key, doctor):
+for _command in (workflow, job, provider, run, artifact, events, input_, key, doctor):
     cli.add_command(_command)

@@ -17,7 +17,7 @@ from contextlib import suppress
 from datetime import datetime
 from pathlib import Path
 from types import TracebackType
-from typing import Any, Self, TypeVar
+from typing import Any, Self, TypedDict, TypeVar, Unpack
 from urllib.parse import quote
 
 import httpx
@@ -39,9 +39,11 @@ from towpath.resources import (
     Json,
     KeyLevel,
     Page,
+    Provider,
     Schedule,
     Step,
     Workflow,
+    WorkflowRevision,
     WorkflowRun,
     WorkflowRunStatus,
     WorkflowType,
@@ -53,6 +55,20 @@ T = TypeVar("T")
 _RUN_ENDS = frozenset({"workflow_run.completed", "workflow_run.failed"})
 _QUIET_SECONDS_MAX = 45.0
 _UNSET: Any = msgspec.UNSET
+
+
+class ProviderFields(TypedDict, total=False):
+    """What can be said about a provider; what is left out stays as it is."""
+
+    display_name: str
+    logo_url: str | None
+    login_url: str | None
+    allowed_domains: Sequence[str]
+    default_job_id: str | None
+    concurrency: int | None
+
+
+_CAMEL = {field.name: field.encode_name for field in msgspec.structs.fields(Provider)}
 
 
 class Client:
@@ -69,6 +85,7 @@ class Client:
         self._transport = transport
         self.workflows = Workflows(transport)
         self.jobs = Jobs(transport)
+        self.providers = Providers(transport)
         self.job_runs = JobRuns(transport)
         self.workflow_runs = WorkflowRuns(transport)
         self.artifacts = Artifacts(transport)
@@ -161,6 +178,21 @@ class Workflows(_Calls):
         body = _given(name=name, stepsJson=steps_json)
         return self._transport.call("PATCH", f"/workflows/{_segment(workflow_id)}", Workflow, body=body)
 
+    def delete(self, workflow_id: str, *, force: bool = False) -> None:
+        """Delete one; it stays readable by its id. ApiError `workflow_in_use` names jobs in the way, unless `force`."""
+        self._transport.delete(f"/workflows/{_segment(workflow_id)}", query={"force": force or None})
+
+    def revisions(self, workflow_id: str, *, page: int = 1, page_size: int = 10) -> Page[WorkflowRevision]:
+        """One page of its revisions, newest first, without their steps."""
+        path = f"/workflows/{_segment(workflow_id)}/revisions"
+        query = {"page": page, "page_size": page_size}
+        return self._transport.call("GET", path, Page[WorkflowRevision], query=query)
+
+    def revision(self, workflow_id: str, revision: int) -> WorkflowRevision:
+        """Read one revision, with the steps of then."""
+        path = f"/workflows/{_segment(workflow_id)}/revisions/{revision}"
+        return self._transport.call("GET", path, WorkflowRevision)
+
 
 class Jobs(_Calls):
     """Definitions of jobs."""
@@ -209,6 +241,10 @@ class Jobs(_Calls):
             body["schedule"] = schedule
         return self._transport.call("PATCH", f"/jobs/{_segment(job_id)}", Job, body=body)
 
+    def delete(self, job_id: str, *, force: bool = False) -> None:
+        """Delete one; its runs stay."""
+        self._transport.delete(f"/jobs/{_segment(job_id)}", query={"force": force or None})
+
     def run(
         self,
         job_id: str,
@@ -223,6 +259,32 @@ class Jobs(_Calls):
         """Start a run; `workflow_inputs` (by workflow id) win over `inputs`."""
         body = _start(external_id, inputs, test_mode, debug) | _given(workflowInputs=workflow_inputs)
         return self._transport.call("POST", f"/jobs/{_segment(job_id)}/run", JobRun, body=body, key=idempotency_key)
+
+
+class Providers(_Calls):
+    """The web applications that workflows are written for; changes need a key of level admin."""
+
+    def create(self, slug: str, *, idempotency_key: str | None = None, **fields: Unpack[ProviderFields]) -> Provider:
+        """Register one; ApiError `provider_exists` when its slug is taken."""
+        body = {"slug": slug, **_provider(fields)}
+        return self._transport.call("POST", "/providers", Provider, body=body, key=idempotency_key)
+
+    def list(self, *, page: int = 1, page_size: int = 10) -> Page[Provider]:
+        """One page, newest first."""
+        query = {"page": page, "page_size": page_size}
+        return self._transport.call("GET", "/providers", Page[Provider], query=query)
+
+    def get(self, slug: str) -> Provider:
+        """Read one."""
+        return self._transport.call("GET", f"/providers/{_segment(slug)}", Provider)
+
+    def change(self, slug: str, **fields: Unpack[ProviderFields]) -> Provider:
+        """Change what is given; None clears a field."""
+        return self._transport.call("PATCH", f"/providers/{_segment(slug)}", Provider, body=_provider(fields))
+
+    def delete(self, slug: str) -> None:
+        """Register it no more; its workflows go on with the hosts that their own steps name."""
+        self._transport.delete(f"/providers/{_segment(slug)}")
 
 
 class JobRuns(_Calls):
@@ -471,6 +533,10 @@ def _segment(resource_id: str) -> str:
 
 def _given(**fields: Any) -> dict[str, Any]:
     return {name: value for name, value in fields.items() if value is not None}
+
+
+def _provider(fields: ProviderFields) -> Json:
+    return {_CAMEL[name]: value for name, value in fields.items()}
 
 
 def _order(workflow_ids: Sequence[str]) -> Json:

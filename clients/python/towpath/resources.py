@@ -58,6 +58,17 @@ class Workflow(Resource, frozen=True):
     deleted_at: datetime | None = None
 
 
+class WorkflowRevision(Resource, frozen=True):
+    """The steps of a workflow as they once were."""
+
+    workflow_id: str
+    revision: int
+    steps_json: Json | None = None
+    """Lists leave the steps out."""
+    created_at: datetime | None = None
+    created_by_user_id: str | None = None
+
+
 class JobConfig(Resource, frozen=True):
     """What a job does: its workflows, one after another."""
 
@@ -86,6 +97,22 @@ class Job(Resource, frozen=True):
     updated_at: datetime | None = None
     created_by_user_id: str | None = None
     updated_by_user_id: str | None = None
+
+
+class Provider(Resource, frozen=True):
+    """A web application that workflows are written for."""
+
+    slug: str
+    display_name: str
+    logo_url: str | None = None
+    login_url: str | None = None
+    allowed_domains: tuple[str, ...] = ()
+    """A leading dot allows sub-domains."""
+    default_job_id: str | None = None
+    concurrency: int | None = None
+    """How many of its workflow runs may work at once; None: any number."""
+    created_at: datetime | None = None
+    updated_at: datetime | None = None
 
 
 # ---------------------------------------------------------------- access

@@ -1,7 +1,7 @@
 """One call of the API: headers, retries, errors.
 
 Every POST carries an `Idempotency-Key` that stays the same over its retries, so a retry after a lost answer is safe;
-reads, partial updates and deletes are safe by nature. What is retried: no connection, 429, 502, 503, 504, and a 409 that
+reads, partial updates and deletes are safe by nature. Retried is: no connection, 429, 502, 503, 504, and a 409 that
 says that our own first try is still being carried out. `Retry-After` is respected up to `RETRY_SECONDS_MAX`.
 """
 
@@ -114,10 +114,10 @@ class Transport:
         request = self._request(method, path, query=query, headers=headers, content=content, read_seconds=_READ_SECONDS)
         return decode(self._send(request, stream=False).content, into)
 
-    def delete(self, path: str) -> None:
+    def delete(self, path: str, *, query: Query | None = None) -> None:
         """DELETE; there is nothing to decode. Blocks as `call` does."""
         headers = {"Accept": "application/json"}
-        request = self._request("DELETE", path, query=None, headers=headers, content=None, read_seconds=_READ_SECONDS)
+        request = self._request("DELETE", path, query=query, headers=headers, content=None, read_seconds=_READ_SECONDS)
         self._send(request, stream=False)
 
     @contextmanager

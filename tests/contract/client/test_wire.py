@@ -118,6 +118,27 @@ CALLS: dict[str, tuple[Callable[[Client], object], str, dict[str, Any] | None]] 
         f"POST /input-requests/{Q}/answer",
         {"values": {"code": "1"}},
     ),
+    "workflows.delete": (lambda c: c.workflows.delete(W, force=True), f"DELETE /workflows/{W}?force=true", None),
+    "workflows.revisions": (
+        lambda c: c.workflows.revisions(W, page=2),
+        f"GET /workflows/{W}/revisions?page=2&page_size=10",
+        None,
+    ),
+    "workflows.revision": (lambda c: c.workflows.revision(W, 3), f"GET /workflows/{W}/revisions/3", None),
+    "jobs.delete": (lambda c: c.jobs.delete(J), f"DELETE /jobs/{J}", None),
+    "providers.create": (
+        lambda c: c.providers.create("gusto", display_name="Gusto", allowed_domains=[".gusto.test"], concurrency=3),
+        "POST /providers",
+        {"slug": "gusto", "displayName": "Gusto", "allowedDomains": [".gusto.test"], "concurrency": 3},
+    ),
+    "providers.list": (lambda c: c.providers.list(page=2), "GET /providers?page=2&page_size=10", None),
+    "providers.get": (lambda c: c.providers.get("gusto"), "GET /providers/gusto", None),
+    "providers.change": (
+        lambda c: c.providers.change("gusto", logo_url=None, login_url="https://a.test", default_job_id=J),
+        "PATCH /providers/gusto",
+        {"logoUrl": None, "loginUrl": "https://a.test", "defaultJobId": J},
+    ),
+    "providers.delete": (lambda c: c.providers.delete("gusto"), "DELETE /providers/gusto", None),
     "api_keys.create": (
         lambda c: c.api_keys.create(level=KeyLevel.WRITE, description="d", expires_at=datetime(2027, 3, 1, tzinfo=UTC)),
         "POST /api-keys",
@@ -148,7 +169,7 @@ def test_a_call_sends_what_the_api_expects(name: str) -> None:
 
 def test_every_call_is_in_this_table() -> None:
     client = Client(SETTINGS, network=httpx.MockTransport(lambda _: httpx.Response(200)))
-    groups = ("workflows", "jobs", "job_runs", "workflow_runs", "artifacts", "input_requests", "api_keys")
+    groups = ("workflows", "jobs", "providers", "job_runs", "workflow_runs", "artifacts", "input_requests", "api_keys")
     public = {
         f"{group}.{name}"
         for group in groups

@@ -59,6 +59,17 @@ def show(app: App, *, job_id: object, as_json: bool) -> None:
     _print(found, as_json=as_json)
 
 
+@job.command()
+@click.argument("job_id", type=click.UUID)
+@click.option("--force", is_flag=True, help="Also while a link to it is open.")
+@pass_app
+def delete(app: App, *, job_id: object, force: bool) -> None:
+    """Delete a job; its runs stay."""
+    with waiting("Deleting the job"):
+        app.client.jobs.delete(str(job_id), force=force)
+    click.echo("Deleted.", err=True)
+
+
 @job.command("run")
 @click.argument("job_id", type=click.UUID)
 @start_options

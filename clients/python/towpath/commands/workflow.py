@@ -43,7 +43,7 @@ def create(app: App, *, file: Path, name: str | None, provider: str | None, type
 @workflow.command("list")
 @click.option("--provider", help="Only those of this provider.")
 @click.option("--type", "type_", type=click.Choice(list(WorkflowType), case_sensitive=False), help="Only this type.")
-@click.option("--name", help="Only those of this name.")
+@click.option("--name", help="Only those with this text in their name.")
 @click.option("--page", type=click.IntRange(min=1), default=1, show_default=True)
 @click.option("--page-size", type=click.IntRange(1, 100), default=20, show_default=True)
 @json_option
@@ -79,6 +79,39 @@ def show(app: App, *, workflow_id: object, as_json: bool) -> None:
         print_rows(("step", "type", "name"), rows, empty="")
 
 
+@workflow.command()
+@click.argument("workflow_id", type=click.UUID)
+@click.option("--force", is_flag=True, help="Also while jobs name it; they refuse to run until they are edited.")
+@pass_app
+def delete(app: App, *, workflow_id: object, force: bool) -> None:
+    """Delete a workflow; it stays readable by its id."""
+    with waiting("Deleting the workflow"):
+        app.client.workflows.delete(str(workflow_id), force=force)
+    click.echo("Deleted.", err=True)
+
+
+@workflow.command()
+@click.argument("workflow_id", type=click.UUID)
+@click.argument("revision", type=click.IntRange(min=1), required=False)
+@click.option("--page", type=click.IntRange(min=1), default=1, show_default=True)
+@click.option("--page-size", type=click.IntRange(1, 100), default=20, show_default=True)
+@json_option
+@pass_app
+def revisions(app: App, *, workflow_id: object, revision: int | None, page: int, page_size: int, as_json: bool) -> None:
+    """List the revisions of a workflow, or print the steps of one REVISION as JSON."""
+    if revision is not None:
+        with waiting("Reading the revision"):
+            found = app.client.workflows.revision(str(workflow_id), revision)
+        print_json(found if as_json else found.steps_json)
+        return
+    with waiting("Reading revisions"):
+        listed = app.client.workflows.revisions(str(workflow_id), page=page, page_size=page_size)
+    if as_json:
+        print_json(listed)
+        return
+    print_rows(("revision", "created"), [(r.revision, r.created_at) for r in listed.data], empty="No revisions.")
+
+
 @workflow.command("run")
 @click.argument("workflow_id", type=click.UUID)
 @start_options
@@ -108,5 +141,6 @@ def _print(found: Workflow, *, as_json: bool) -> None:
             "revision": found.revision,
             "created": found.created_at,
             "updated": found.updated_at,
+            "deleted": found.deleted_at,
         }
     )
