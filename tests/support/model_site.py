@@ -9,9 +9,25 @@ from dataclasses import dataclass, field
 from pathlib import Path
 
 from browser_runner.egress_proxy import EgressGrant
-from browser_runner.ports import BrowserLost, Downloaded, Element, Facts, Landed, LoadState, Page, StepFailed
+from browser_runner.locators import name_problem
+from browser_runner.ports import (
+    Aim,
+    Answered,
+    BrowserLost,
+    Downloaded,
+    Element,
+    Facts,
+    Heard,
+    Hit,
+    Landed,
+    LoadState,
+    Page,
+    Place,
+    Sight,
+    StepFailed,
+)
 from kernel.domain.values import FailureKind
-from kernel.steps.targets import Locator
+from kernel.steps.targets import Identity, Locator
 from kernel.store.secret import Secret
 
 HOST = "shop.example"
@@ -65,30 +81,44 @@ class Site:
 
 
 class ModelElement:
-    """A control as it was found."""
+    """What an aim means, found anew by each use as in a browser; what it was used on last is kept."""
 
-    def __init__(self, page: ModelPage, control: Control) -> None:
+    def __init__(self, page: ModelPage, aim: Aim) -> None:
         self._page = page
-        self._control = control
+        self._aim = aim
+        self._used: Control | None = None
 
     @property
     def facts(self) -> Facts:
-        control = self._control
-        return Facts(
-            id(control), control.tag, control.type, visible=control.visible, enabled=control.enabled, href=control.href
-        )
+        control = self._found()
+        return Facts(control.tag, control.type, enabled=control.enabled)
 
-    async def role_and_name(self) -> tuple[str, str]:
-        return self._control.role, self._control.name
+    def _found(self) -> Control:
+        code, told, control = self._page.meant(self._aim)
+        if code or control is None:
+            kind = FailureKind.TEMPORARY if code == "target_missing" else FailureKind.PERMANENT
+            raise StepFailed(code, told, kind, aim=self._aim)
+        return control
+
+    def _use(self) -> Control:
+        self._used = self._found()
+        return self._used
+
+    async def prove(self, timeout_ms: float) -> None:
+        loop = asyncio.get_running_loop()
+        until = loop.time() + timeout_ms / 1000
+        while self._page.meant(self._aim)[0] == "target_missing" and loop.time() < until:
+            await self._page.changed(1)
+        self._found()
+
+    async def ready(self, timeout_ms: float) -> None:
+        await self.prove(timeout_ms)
 
     async def host(self) -> str:
         return self._page.url.split("/")[2] if "//" in self._page.url else ""
 
-    async def ready(self, timeout_ms: float) -> None:
-        return
-
     async def click(self, *, button: str, count: int, modifiers: Sequence[str], timeout_ms: float) -> None:
-        control = self._control
+        control = self._use()
 
         def act() -> None:
             if control.href:
@@ -100,31 +130,51 @@ class ModelElement:
 
     async def fill(self, value: str | Secret, timeout_ms: float) -> None:
         text = value.reveal_text() if isinstance(value, Secret) else value
+        control = self._use()
 
         def act() -> None:
-            self._control.value = text
+            control.value = text
             self._page.site.typed.append(text)
 
-        await self._page.site.do(f"fill {self._control.name}", act)
+        await self._page.site.do(f"fill {control.name}", act)
 
     async def value(self) -> str:
-        return self._control.value
+        return self._used.value if self._used is not None else ""
 
     async def select(self, by: str, values: Sequence[str], timeout_ms: float) -> list[str]:
-        await self._page.site.do(f"select {self._control.name}")
+        await self._page.site.do(f"select {self._use().name}")
         return list(values)
 
     async def tick(self, *, checked: bool, timeout_ms: float) -> None:
-        await self._page.site.do(f"{'tick' if checked else 'untick'} {self._control.name}")
+        await self._page.site.do(f"{'tick' if checked else 'untick'} {self._use().name}")
 
     async def press(self, keys: str, timeout_ms: float) -> None:
         await self._page.site.do(f"press {keys}")
 
     async def put_files(self, files: Sequence[Path], timeout_ms: float) -> None:
-        await self._page.site.do(f"put files {self._control.name}")
+        await self._page.site.do(f"put files {self._use().name}")
 
     async def drop_files(self, files: Sequence[Path], timeout_ms: float) -> None:
-        await self._page.site.do(f"drop files {self._control.name}")
+        await self._page.site.do(f"drop files {self._use().name}")
+
+
+def _will_do(control: Control, aim: Aim) -> bool:
+    return (control.visible or aim.hidden) and (control.enabled or not aim.enabled)
+
+
+def _hit(controls: list[Control]) -> Hit:
+    visible = [control for control in controls if control.visible]
+    return Hit(len(controls), len(visible), sum(c.enabled for c in visible), len(visible))
+
+
+class ModelHeard:
+    """A model hears nothing."""
+
+    answers: Sequence[Answered] = ()
+    files: Sequence[str] = ()
+
+    def stop(self) -> None:
+        return
 
 
 class ModelPage:
@@ -166,8 +216,39 @@ class ModelPage:
             and not (locator.css and not control.type and locator.css != f"#{control.name}")
         ]
 
-    async def find(self, locator: Locator, *, within: Locator | None = None, frame: str = "") -> list[Element]:
-        return [ModelElement(self, control) for control in self._controls(locator)]
+    def meant(self, aim: Aim) -> tuple[str, str, Control | None]:
+        """As the engine of a browser decides: code, what is different, the control."""
+        found = [self._controls(locator) for locator in aim.target.locators]
+        usable = [
+            [c for c in controls if (c.visible or aim.hidden) and (c.enabled or not aim.enabled)] for controls in found
+        ]
+        meant = {id(controls[0]): controls[0] for controls in usable if len(controls) == 1}
+        if len(meant) != 1:
+            return "target_conflict" if meant else "target_missing", "", None
+        control = next(iter(meant.values()))
+        identity = aim.target.identity or Identity()
+        told = name_problem(identity, control.role, control.name, exact_name=aim.exact_name)
+        if aim.plain_link and (control.tag != "a" or not control.href.startswith("http")):
+            told = "it is no plain link, so a click on it may do more than view a page"
+        return ("target_changed", told, None) if told else ("", "", control)
+
+    def element(self, aim: Aim) -> Element:
+        return ModelElement(self, aim)
+
+    async def look(self, aim: Aim, *, texts: bool = False, cover: bool = False) -> Sight:
+        found = [self._controls(locator) for locator in aim.target.locators]
+        code, told, _ = self.meant(aim)
+        shown = tuple(c.name for controls in found for c in controls if c.visible)
+        return Sight(code, told or "", tuple(_hit(controls) for controls in found), texts=shown if texts else ())
+
+    def listen(self, *, answers: bool, files: bool) -> Heard:
+        return ModelHeard()
+
+    async def place(self) -> Place:
+        return Place(self.site.statuses.get(self._path, 200))
+
+    def console_errors(self) -> Sequence[str]:
+        return ()
 
     async def count(self, locator: Locator, *, within: Locator | None = None, frame: str = "") -> int:
         return len(self._controls(locator))
@@ -209,9 +290,6 @@ class ModelPage:
 
     async def outline_hash(self) -> str:
         return self.url
-
-    async def outline(self) -> list[str]:
-        return [f"{control.role} {control.name}" for control in self.site.pages.get(self._path, [])]
 
     async def close(self) -> None:
         return

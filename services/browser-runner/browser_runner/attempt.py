@@ -19,6 +19,7 @@ import msgspec
 
 from browser_runner.assignment import Assignment
 from browser_runner.deadline import Deadline
+from browser_runner.diagnosing import diagnosed
 from browser_runner.ends import End, Fenced, Finished, HandBack, Why
 from browser_runner.files import FileRef
 from browser_runner.journal import Resume, may_ask_again, plan_resume, rejections_of
@@ -247,6 +248,9 @@ class Attempt:
             await self._reporter.acknowledged()
             state = await self._pages.save_state(self._workflow.allowed_hosts)
             await self._assignment.patiently(lambda: self._login.save(state))
+
+    async def diagnosed(self, failure: StepFailed) -> StepFailed:
+        return await diagnosed(self._pages.current, failure)
 
     async def meets_login(self) -> bool:
         """Whether work that is no login stands before a login page."""

@@ -1,46 +1,11 @@
 """What we ask a page in its own language. Each script only reads; what it returns is data from a hostile page."""
 
-KEY = """
-const keys = (window[Symbol.for('towpath')] ??= {map: new WeakMap(), next: 1});
-const keyOf = e => { if (!keys.map.has(e)) keys.map.set(e, keys.next++); return keys.map.get(e); };
-"""
-
-FACTS = (
-    """elements => {"""
-    + KEY
-    + """
-  const shown = e => {
-    const box = e.getBoundingClientRect();
-    return box.width > 0 && box.height > 0 && e.checkVisibility({visibilityProperty: true});
-  };
-  return elements.slice(0, 20).map(e => ({
-    key: keyOf(e),
-    tag: e.tagName.toLowerCase(),
-    type: (e.getAttribute('type') || '').toLowerCase(),
-    visible: shown(e),
-    enabled: !e.matches(':disabled') && e.getAttribute('aria-disabled') !== 'true',
-    href: typeof e.href === 'string' ? e.href : '',
-    scripted: ['onclick', 'data-method', 'data-confirm', 'download'].some(name => e.hasAttribute(name)),
-    text: (e.innerText || '').slice(0, 200),
-  }));
-}"""
-)
-
-IF_KEY = "(element, key) => {" + KEY + " return keyOf(element) === key ? element : null; }"
-"""The element itself when it is the one that was looked at."""
-
 CHANGED = """ms => new Promise(done => {
   const end = () => { observer.disconnect(); clearTimeout(alarm); done(); };
   const observer = new MutationObserver(end);
   const alarm = setTimeout(end, ms);
   observer.observe(document, {subtree: true, childList: true, attributes: true, characterData: true});
 })"""
-
-OUTLINE = """() => [...document.querySelectorAll('button, a[href], input, select, textarea, [role=button]')]
-  .filter(e => e.checkVisibility() && e.getAttribute('type') !== 'hidden').slice(0, 12)
-  .map(e => `${e.tagName.toLowerCase()} "${(e.getAttribute('aria-label') || e.labels?.[0]?.innerText
-    || (/^(INPUT|TEXTAREA|SELECT)$/.test(e.tagName) ? e.getAttribute('placeholder') || e.getAttribute('name')
-       : e.innerText) || '').trim().slice(0, 40)}"`)"""
 
 OUTLINE_HASH = """() => {
   const text = location.href + '\\n' + (document.body?.innerText || '');

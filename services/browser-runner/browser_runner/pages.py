@@ -9,17 +9,17 @@ from pathlib import Path
 
 from browser_runner.arriving import arrive
 from browser_runner.egress_proxy import EgressGrant
-from browser_runner.ports import BrowserLost, Context, Page, StepFailed
+from browser_runner.ports import Aim, BrowserLost, Context, Page, StepFailed
 from browser_runner.services import Services
 from kernel.domain.task import TaskAssigned
 from kernel.domain.values import FailureKind
 from kernel.errors import Temporary
-from kernel.steps.targets import Locator
+from kernel.steps.targets import Locator, Target
 
 URL_CHARS_MAX = 4096
 """A longer one is no address to come back to: it would make reports and journals too long for the log."""
 _ENTER_MS = 30_000
-_PASSWORD = Locator(css="input[type=password]")
+_PASSWORD = Aim(Target((Locator(css="input[type=password]"),)), enabled=False)
 
 
 class PageDesk:
@@ -39,6 +39,11 @@ class PageDesk:
     def is_open(self) -> bool:
         """Whether there is a page."""
         return self._context is not None
+
+    @property
+    def current(self) -> Page | None:
+        """The open page; None before a step has needed one."""
+        return self._context.page if self._context is not None else None
 
     @property
     def has_place(self) -> bool:
@@ -115,10 +120,10 @@ class PageDesk:
         if self._context is None:
             return False
         try:
-            found = await self._context.page.find(_PASSWORD)
+            sight = await self._context.page.look(_PASSWORD)
         except (StepFailed, BrowserLost):
             return False
-        return any(element.facts.visible for element in found)
+        return any(hit.visible for hit in sight.hits)
 
     def folder(self) -> Path:
         """A private folder for files that the page is given; it goes when the page is closed."""

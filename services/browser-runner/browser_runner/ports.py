@@ -9,23 +9,39 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from enum import StrEnum
 from pathlib import Path
-from typing import Literal, Protocol
+from typing import TYPE_CHECKING, Literal, Protocol
 
 from browser_runner.egress_proxy import EgressGrant
 from kernel.domain.values import FailureKind, Token
 from kernel.errors import TowpathError
-from kernel.steps.targets import Locator
+from kernel.steps.targets import Locator, Target
 from kernel.store.secret import Secret
+
+if TYPE_CHECKING:
+    from browser_runner.diagnosis import Diagnosis
 
 
 class StepFailed(TowpathError):
-    """A step did not do what it should; `code` is stable, `message` is for people and holds no secret."""
+    """A step did not do what it should; `code` is stable, `message` is for people and holds no secret.
 
-    def __init__(self, code: str, message: str, kind: FailureKind = FailureKind.PERMANENT) -> None:
+    `aim` is what it was about to use when that is where it failed; `diagnosis` comes when it is final.
+    """
+
+    def __init__(
+        self,
+        code: str,
+        message: str,
+        kind: FailureKind = FailureKind.PERMANENT,
+        *,
+        aim: Aim | None = None,
+        diagnosis: Diagnosis | None = None,
+    ) -> None:
         super().__init__(f"{code}: {message}")
         self.code = code
         self.message = message
         self.kind = kind
+        self.aim = aim
+        self.diagnosis = diagnosis
 
 
 class BrowserLost(TowpathError):
@@ -36,18 +52,93 @@ class BrowserLost(TowpathError):
 
 
 @dataclass(frozen=True, slots=True)
-class Facts:
-    """What an element says about itself. `key` is equal for the same element of one document, whoever found it."""
+class Aim:
+    """A target and what must be true of the element that it means before it is used."""
 
-    key: int
+    target: Target
+    enabled: bool = True
+    """Enabled, as for an act; False: to look at."""
+    hidden: bool = False
+    """One that is out of sight counts, too."""
+    exact_name: bool = False
+    """Its name is what the identity says, whatever the case; False: one may contain the other."""
+    plain_link: bool = False
+    """It is an `a` to an address of the web, and no attribute says that a click does more than follow it."""
+
+
+@dataclass(frozen=True, slots=True)
+class Facts:
+    """What an element says about itself."""
+
     tag: str
     type: str = ""
-    visible: bool = True
     enabled: bool = True
-    href: str = ""
-    scripted: bool = False
-    """It says by attribute that a click does more than follow `href` (`onclick`, `data-method`, `download`)."""
     text: str = ""
+
+
+@dataclass(frozen=True, slots=True)
+class Hit:
+    """How many elements one locator found: at all, visible ones, visible and enabled ones, ones that will do."""
+
+    matches: int
+    visible: int
+    enabled: int
+    usable: int
+
+
+@dataclass(frozen=True, slots=True)
+class Sight:
+    """What a target finds at one moment."""
+
+    code: str = ""
+    """`target_missing`, `target_conflict`, `target_changed`; empty: exactly one element is meant, and it is right."""
+    told: str = ""
+    """What is different, for `target_changed`."""
+    hits: tuple[Hit, ...] = ()
+    """In the order of the target's locators; empty when its frame is not there."""
+    containers: int = 0
+    """How many elements the target's `within` has found."""
+    covered: str = ""
+    """What a click would hit instead; only when it was asked for."""
+    texts: tuple[str, ...] = ()
+    """What the visible ones say; only when it was asked for."""
+    facts: Facts | None = None
+    """Of the one that is meant."""
+
+
+@dataclass(frozen=True, slots=True)
+class Place:
+    """Where a page stands."""
+
+    status: int = 0
+    """HTTP status of its document; 0 when there was none."""
+    dialog: str = ""
+    """What an open dialog says; empty when none is open."""
+
+
+@dataclass(frozen=True, slots=True)
+class Answered:
+    """An answer that a page got."""
+
+    url: str
+    status: int
+    method: str
+
+
+class Heard(Protocol):
+    """What a page got since listening began."""
+
+    @property
+    def answers(self) -> Sequence[Answered]: ...
+
+    @property
+    def files(self) -> Sequence[str]:
+        """Names of the files that the page has handed out."""
+        ...
+
+    def stop(self) -> None:
+        """Listen no more. Idempotent."""
+        ...
 
 
 @dataclass(frozen=True, slots=True)
@@ -79,21 +170,27 @@ class LoadState(StrEnum):
 
 
 class Element(Protocol):
-    """One element as it was found; acting on one that has left the page raises `StepFailed("target_changed")`."""
+    """The element that an aim means, found and proven anew by each use and in one go with it.
+
+    What uses it waits for it. `StepFailed`: `target_missing`, `target_covered` (temporary), `target_conflict`,
+    `target_changed`; nothing was touched then.
+    """
 
     @property
-    def facts(self) -> Facts: ...
-
-    async def role_and_name(self) -> tuple[str, str]:
-        """ARIA role and accessible name, as a screen reader gets them."""
+    def facts(self) -> Facts:
+        """Only after `prove` or `ready`."""
         ...
 
-    async def host(self) -> str:
-        """Host of the document that holds it; empty when it has none."""
+    async def prove(self, timeout_ms: float) -> None:
+        """Wait until it is there and right. Touches nothing."""
         ...
 
     async def ready(self, timeout_ms: float) -> None:
-        """Wait until a click would land on it (visible, stable, enabled, not covered). Touches nothing."""
+        """As `prove`, and until a click would land on it. Scrolls it into view, touches nothing."""
+        ...
+
+    async def host(self) -> str:
+        """Host of the document that holds it, empty when it has none; it is used in that document only from now on."""
         ...
 
     async def click(self, *, button: str, count: int, modifiers: Sequence[str], timeout_ms: float) -> None: ...
@@ -140,8 +237,24 @@ class Page(Protocol):
         """Open a URL. `StepFailed`: `navigation_blocked`, `navigation_failed` (temporary)."""
         ...
 
-    async def find(self, locator: Locator, *, within: Locator | None = None, frame: str = "") -> list[Element]:
-        """What matches now, in document order, at most 20; never waits."""
+    def element(self, aim: Aim) -> Element:
+        """What `aim` means. Asks nothing of the page yet."""
+        ...
+
+    async def look(self, aim: Aim, *, texts: bool = False, cover: bool = False) -> Sight:
+        """What `aim` finds now. Never waits; `cover` scrolls it into view."""
+        ...
+
+    def listen(self, *, answers: bool, files: bool) -> Heard:
+        """Hear what the page gets from now on; whoever asked stops it."""
+        ...
+
+    async def place(self) -> Place:
+        """Where it stands, as well as it can be told."""
+        ...
+
+    def console_errors(self) -> Sequence[str]:
+        """The last errors that no script of the page has caught, oldest first, at most ten."""
         ...
 
     async def count(self, locator: Locator, *, within: Locator | None = None, frame: str = "") -> int:
@@ -195,10 +308,6 @@ class Page(Protocol):
 
     async def outline_hash(self) -> str:
         """Changes when what the page shows changes."""
-        ...
-
-    async def outline(self) -> list[str]:
-        """Names of a few controls that the page shows, for messages."""
         ...
 
     async def close(self) -> None: ...

@@ -5,6 +5,7 @@ from __future__ import annotations
 import msgspec
 
 from browser_runner.assignment import Assignment
+from browser_runner.diagnosis import diagnosis_json
 from browser_runner.journal import is_safe_point
 from browser_runner.login import LoginSession
 from browser_runner.outcome import Outcome
@@ -14,6 +15,7 @@ from browser_runner.reporting import Ticket
 from kernel.domain.task import JournalEntry, StepChecked, StepFinished, StepStarted
 from kernel.domain.values import Effect, Failure, Sealed, SealedBody
 from kernel.domain.workflow_run import StepStatus
+from kernel.errors import TowpathError
 from kernel.steps.document import Step, kind_of, name_of
 from kernel.steps.effects import effect_of
 
@@ -99,6 +101,7 @@ class Record:
             finished_ms=assignment.clock.now_ms(),
             output=output,
             failure=failure,
+            diagnosis=await self._diagnosis_of(path, step, outcome.failure),
             artifacts=artifacts,
             screenshot_artifact_id=outcome.screenshot,
             safe_point=entry.safe_point,
@@ -118,6 +121,18 @@ class Record:
         self.last_failed = (step_id, step_name)
         message = await self._assignment.told(failure.message)
         return Failure(failure.code, failure.kind, message, step_id, step_name)
+
+    async def _diagnosis_of(self, path: str, step: Step, failure: StepFailed | None) -> Sealed:
+        """Scrubbed of every live secret, then sealed. Left out when no key can be had, as every evidence."""
+        if failure is None or failure.diagnosis is None:
+            return Sealed()
+        assignment = self._assignment
+        told = diagnosis_json(failure.diagnosis, code=failure.code, path=path, name=name_of(step))
+        clean = assignment.services.live.scrub_values(told)
+        try:
+            return await assignment.sealer.seal_text(assignment.subject_id, msgspec.json.encode(clean).decode())
+        except TowpathError:
+            return Sealed()
 
     async def _safe_point(self, step: Step, outcome: Outcome) -> Sealed:
         """The page's URL when a later walk may begin behind this step; else nothing."""

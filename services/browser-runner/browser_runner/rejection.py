@@ -11,7 +11,7 @@ from collections.abc import Awaitable, Callable
 from dataclasses import dataclass
 
 from browser_runner.conditions import until_holds, why_not
-from browser_runner.ports import Element, Page, StepFailed
+from browser_runner.ports import Aim, Element, Page, StepFailed
 from kernel.clock import Clock
 from kernel.domain.values import FailureKind
 from kernel.steps.document import Rejection
@@ -83,13 +83,10 @@ async def watch(page: Page, rejection: Rejection, clock: Clock) -> RejectionWatc
 
 async def _text_of(page: Page, target: Target) -> str:
     try:
-        for locator in target.locators:
-            for element in await page.find(locator, within=target.within, frame=target.frame):
-                if element.facts.visible and element.facts.text:
-                    return element.facts.text
+        sight = await page.look(Aim(target, enabled=False), texts=True)
     except StepFailed:
-        pass  # Words are a courtesy; that it refuses is known without them.
-    return ""
+        return ""  # Words are a courtesy; that it refuses is known without them.
+    return next(filter(None, sight.texts), "")
 
 
 def clean(text: str) -> str:

@@ -119,6 +119,10 @@ class WalkDesk(Desk, Protocol):
         """A picture of the page as it is, staged; None when there is none to take. Raises nothing."""
         ...
 
+    async def diagnosed(self, failure: StepFailed) -> StepFailed:
+        """`failure` with all that the page can tell of it. Raises nothing."""
+        ...
+
     async def meets_login(self) -> bool:
         """Whether the page asks for a login."""
         ...
@@ -446,9 +450,12 @@ class Walk:
 
     async def _failed(self, path: str, step: Step, outcome: Outcome, failure: StepFailed, next_name: str) -> None:
         """Say that a step has failed; raises the failure unless the author said to go on."""
+        if not self._quiet:
+            failure = await self._desk.diagnosed(failure)
         is_told = self._quiet or failure.code in {"step_outcome_unknown", "login_rejected"}
         if not is_told and await self._desk.meets_login():
-            failure = StepFailed("login_failed", f"the page asks for a login: {failure.message}", failure.kind)
+            message = f"the page asks for a login: {failure.message}"
+            failure = StepFailed("login_failed", message, failure.kind, diagnosis=failure.diagnosis)
         outcome.status, outcome.failure, outcome.output, outcome.resolved = StepStatus.FAILED, failure, None, False
         if step.evidence is not Evidence.NONE and not self._quiet:
             await self._add_picture(path, step, outcome)

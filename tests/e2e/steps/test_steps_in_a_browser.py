@@ -171,8 +171,8 @@ async def test_a_missing_target_is_told_with_what_was_tried_and_a_picture(world:
     ended, steps = await outcome(world, document(step("navigate", "open", {"url": shop.url("/form")}), gone))
     assert ended.failure.code == "target_missing"
     message = await told(world, ended)
-    assert "role button 'Cancel': 0 matches" in message
-    assert "Order now" in message
+    assert "the target was not found: role button 'Cancel' matches nothing. At " in message
+    assert "what is most like it: button 'Order now'" in message
     assert steps["gone"].status is StepStatus.FAILED
     assert steps["gone"].screenshot_artifact_id
 

@@ -6,31 +6,9 @@ import pytest
 
 from browser_runner.conditions import url_matches
 from browser_runner.files import clean_name
-from browser_runner.locators import Hit, Verdict, identity_problem, judge
-from browser_runner.ports import Facts
-from kernel.steps.targets import Identity, Locator
-
-ANY = Locator(css="x")
-
-
-def hit(*usable: int) -> Hit:
-    return Hit(ANY, len(usable), usable)
-
-
-@pytest.mark.parametrize(
-    ("hits", "verdict"),
-    [
-        ([hit(1)], Verdict(1)),
-        ([hit(1, 2), hit(2)], Verdict(2)),
-        ([hit(), hit(3)], Verdict(3)),
-        ([hit(1), hit(1)], Verdict(1)),
-        ([hit(1), hit(2)], Verdict(None, conflict=True)),
-        ([hit(1, 2)], Verdict(None)),
-        ([], Verdict(None)),
-    ],
-)
-def test_exactly_one_match_counts_and_locators_must_agree(hits: list[Hit], verdict: Verdict) -> None:
-    assert judge(hits) == verdict
+from browser_runner.locators import name_problem, why_not_usable
+from browser_runner.ports import Aim, Hit
+from kernel.steps.targets import Identity, Locator, Target
 
 
 @pytest.mark.parametrize(
@@ -40,17 +18,39 @@ def test_exactly_one_match_counts_and_locators_must_agree(hits: list[Hit], verdi
         (Identity(name="save  order"), "Save order", True, True),
         (Identity(name="Save"), "Save order", True, False),
         (Identity(name="Save"), "Save order", False, True),
+        (Identity(name="Save order"), "Save", False, True),
         (Identity(name="Save"), "Delete", False, False),
         (Identity(name="Save"), "", False, False),
         (Identity(role="link"), "Save", False, False),
-        (Identity(tag="A"), "Save", False, False),
-        (Identity(tag="BUTTON", type="submit"), "Save", False, True),
-        (Identity(type="reset"), "Save", False, False),
     ],
 )
-def test_an_element_must_be_what_its_identity_says(identity: Identity, name: str, exact: bool, is_same: bool) -> None:
-    facts = Facts(1, "button", "submit")
-    assert (identity_problem(identity, facts, "button", name, exact_name=exact) is None) is is_same
+def test_an_element_must_have_the_name_that_its_identity_says(
+    identity: Identity, name: str, exact: bool, is_same: bool
+) -> None:
+    assert (name_problem(identity, "button", name, exact_name=exact) is None) is is_same
+
+
+SAVE = Target((Locator(role="button", name="Save"),))
+
+
+@pytest.mark.parametrize(
+    ("aim", "hit", "why"),
+    [
+        (Aim(SAVE), Hit(1, 1, 1, 1), ""),
+        (Aim(SAVE), Hit(0, 0, 0, 0), "matches nothing"),
+        (Aim(SAVE), Hit(2, 0, 0, 0), "matches 2, none of them visible"),
+        (Aim(SAVE), Hit(2, 1, 0, 0), "matches 2, none of them enabled"),
+        (Aim(SAVE), Hit(3, 3, 2, 2), "matches 2 that will do, not exactly one"),
+        (
+            Aim(Target(SAVE.locators, Identity(container="dialog"))),
+            Hit(3, 3, 3, 0),
+            "matches 3, none of them in a dialog",
+        ),
+        (Aim(SAVE, enabled=False), Hit(2, 2, 0, 2), "matches 2 that will do, not exactly one"),
+    ],
+)
+def test_a_locator_that_does_not_choose_says_why(aim: Aim, hit: Hit, why: str) -> None:
+    assert why_not_usable(aim, hit) == why
 
 
 @pytest.mark.parametrize(

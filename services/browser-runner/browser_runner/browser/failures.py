@@ -10,6 +10,7 @@ from urllib.parse import urlsplit
 from playwright.async_api import Error as PlaywrightError
 from playwright.async_api import TimeoutError as PlaywrightTimeout
 
+from browser_runner.browser.engine import THROWN
 from browser_runner.egress_proxy import FENCE_SHUT, REFUSED_STATUS
 from browser_runner.ports import BrowserLost, StepFailed
 from kernel.domain.values import FailureKind
@@ -40,6 +41,9 @@ def _translated(error: PlaywrightError) -> StepFailed | BrowserLost:
         return StepFailed("target_changed", "the page was redrawn meanwhile", FailureKind.TEMPORARY)
     if any(sign in error.message for sign in _BLOCKED):
         return StepFailed("navigation_blocked", message)
+    if THROWN in error.message:
+        code, _, told = message.partition(THROWN)[2].partition(":")
+        return StepFailed(code, told, FailureKind.TEMPORARY if code == "target_missing" else FailureKind.PERMANENT)
     if "net::" in error.message:
         return StepFailed("navigation_failed", message, FailureKind.TEMPORARY)
     return StepFailed("step_failed", message, FailureKind.TEMPORARY)

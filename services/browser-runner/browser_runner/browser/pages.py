@@ -3,23 +3,28 @@
 from __future__ import annotations
 
 import asyncio
+from collections import deque
 from collections.abc import Sequence
 from contextlib import suppress
-from typing import Any, Literal, cast
+from typing import Literal
 
+import msgspec
 from playwright.async_api import Error as PlaywrightError
-from playwright.async_api import FrameLocator as PlaywrightFrameLocator
 from playwright.async_api import Locator as PlaywrightLocator
 from playwright.async_api import Page as PlaywrightPage
 
 from browser_runner import in_page
-from browser_runner.browser import downloads
-from browser_runner.browser.elements import ARIA_MS, PICTURE_MS, ChromiumElement
+from browser_runner.browser import downloads, selectors
+from browser_runner.browser.elements import ARIA_MS, LOOK_MS, PICTURE_MS, ChromiumElement
 from browser_runner.browser.failures import must_be_let_through, must_be_web, told
-from browser_runner.ports import Downloaded, Element, Facts, Landed, LoadState, StepFailed
+from browser_runner.browser.listening import Listening
+from browser_runner.browser.selectors import located
+from browser_runner.ports import Aim, Downloaded, Element, Heard, Landed, LoadState, Place, Sight, StepFailed
 from kernel.steps.targets import Locator
 
 _LOOK_SECONDS = 2.0
+_ERRORS_MAX = 10
+_ERROR_CHARS_MAX = 500
 
 
 class ChromiumPage:
@@ -29,6 +34,8 @@ class ChromiumPage:
         self._page = page
         self._masks: list[PlaywrightLocator] = []
         self._documents = 0
+        self._errors: deque[str] = deque(maxlen=_ERRORS_MAX)
+        page.on("pageerror", lambda error: self._errors.append(error.message[:_ERROR_CHARS_MAX]))
         page.on("domcontentloaded", self._loaded)
 
     def _loaded(self, _page: PlaywrightPage) -> None:
@@ -61,13 +68,22 @@ class ChromiumPage:
             title = await self._page.title()
         return Landed(self._page.url, answer.status if answer is not None else 0, title)
 
-    async def find(self, locator: Locator, *, within: Locator | None = None, frame: str = "") -> list[Element]:
+    def element(self, aim: Aim) -> Element:
+        return ChromiumElement(self, aim)
+
+    async def look(self, aim: Aim, *, texts: bool = False, cover: bool = False) -> Sight:
+        return await ChromiumElement(self, aim).sight(texts=texts, cover=cover)
+
+    def listen(self, *, answers: bool, files: bool) -> Heard:
+        return Listening(self._page, answers=answers, files=files)
+
+    async def place(self) -> Place:
         async with told():
-            found = await self._locate(locator, within, frame)
-            if found is None:
-                return []
-            facts_of = await found.evaluate_all(in_page.FACTS)
-        return [ChromiumElement(found.nth(index), Facts(**facts), self.mask) for index, facts in enumerate(facts_of)]
+            text = await selectors.note(self._page, "place").text_content(timeout=LOOK_MS)
+        return msgspec.json.decode(text or "{}", type=Place)
+
+    def console_errors(self) -> Sequence[str]:
+        return tuple(self._errors)
 
     async def count(self, locator: Locator, *, within: Locator | None = None, frame: str = "") -> int:
         async with told():
@@ -104,7 +120,7 @@ class ChromiumPage:
     ) -> dict[str, str | None]:
         values: dict[str, str | None] = {}
         for name, (locator, attribute) in fields.items():
-            found = row if locator is None else _located(row, locator)
+            found = row if locator is None else located(row, locator)
             there = await found.count() > 0
             values[name] = await found.first.evaluate(in_page.VALUE_OF, attribute) if there else None
         return values
@@ -129,7 +145,7 @@ class ChromiumPage:
             return bool(await self._page.evaluate(in_page.SCROLL_PAGE, [to, settle_ms]))
 
     async def picture(self, *, full_page: bool, element: Element | None, masks: Sequence[Locator]) -> bytes:
-        covered = [*self._masks, *[_located(self._page, mask) for mask in masks]]
+        covered = [*self._masks, *[located(self._page, mask) for mask in masks]]
         if isinstance(element, ChromiumElement):
             return await element.picture(covered)
         async with told():
@@ -150,38 +166,15 @@ class ChromiumPage:
                 return str(await self._page.evaluate(in_page.OUTLINE_HASH))
         return ""
 
-    async def outline(self) -> list[str]:
-        with suppress(StepFailed):
-            async with told():
-                return list(await self._page.evaluate(in_page.OUTLINE))
-        return []
-
     async def close(self) -> None:
         with suppress(PlaywrightError):
             await self._page.close()
 
     async def _locate(self, locator: Locator, within: Locator | None, frame: str) -> PlaywrightLocator | None:
-        root: PlaywrightPage | PlaywrightFrameLocator = self._page
-        if frame:
-            if await self._page.locator(frame).count() != 1:
-                return None
-            root = self._page.frame_locator(frame)
+        if frame and await self._page.locator(frame).count() != 1:
+            return None
+        root = selectors.root_of(self._page, frame)
         if within is None:
-            return _located(root, locator)
-        container = _located(root, within)
-        return _located(container, locator) if await container.count() == 1 else None
-
-
-def _located(root: PlaywrightPage | PlaywrightFrameLocator | PlaywrightLocator, locator: Locator) -> PlaywrightLocator:
-    if locator.test_id:
-        return root.get_by_test_id(locator.test_id)
-    if locator.role:
-        role = cast("Any", locator.role)  # Playwright lists the roles; an unknown one just matches nothing
-        return root.get_by_role(role, name=locator.name or None, exact=locator.exact)
-    if locator.label:
-        return root.get_by_label(locator.label, exact=locator.exact)
-    if locator.placeholder:
-        return root.get_by_placeholder(locator.placeholder, exact=locator.exact)
-    if locator.text:
-        return root.get_by_text(locator.text, exact=locator.exact)
-    return root.locator(f"css={locator.css}")
+            return located(root, locator)
+        container = located(root, within)
+        return located(container, locator) if await container.count() == 1 else None

@@ -16,6 +16,7 @@ from playwright.async_api import Error as PlaywrightError
 from playwright.async_api import Playwright, ProxySettings, StorageState, async_playwright
 
 from browser_runner import in_page
+from browser_runner.browser import engine
 from browser_runner.browser.contexts import ChromiumContext
 from browser_runner.browser.failures import first_line
 from browser_runner.egress_proxy import EgressGrant
@@ -73,6 +74,7 @@ class ChromiumPool:
             await _log.awarning("browser_sandbox_off", why="running as root; pages are not kept from this machine")
         if self._playwright is None:
             self._playwright = await async_playwright().start()
+            await self._playwright.selectors.register(engine.NAME, engine.SOURCE, content_script=True)
         self._idle.append(await self._launch())
 
     async def open(self, tenant: str, grant: EgressGrant | None, state: bytes | None) -> Context:

@@ -16,17 +16,18 @@ _VALUE = frozenset({"value"})
 async def run_fill(trying: Trying, step: FillStep) -> dict[str, Any]:
     """Result: `length` of what was typed; for a secret nothing."""
     params = trying.rendered(step.params, skip=_VALUE)
-    element = await trying.resolve(params.target)
+    element = await trying.aimed(params.target)
     value = await trying.typed(params.value)
     if isinstance(value, Secret):
         await _prove_host(trying, element)
-    await trying.watch(params.rejected)
-    await trying.about_to_act()
-    await element.fill(value, trying.left_ms())
-    trying.acted()
-    if params.verify:
-        await _verify(element, value)
-    await trying.expect(params.expect, element)
+    async with trying.listening(params.expect):
+        await trying.watch(params.rejected)
+        await trying.about_to_act()
+        await element.fill(value, trying.left_ms())
+        trying.acted()
+        if params.verify:
+            await _verify(element, value)
+        await trying.expect(params.expect, element)
     return {} if isinstance(value, Secret) else {"length": len(value)}
 
 

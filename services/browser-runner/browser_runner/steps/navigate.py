@@ -15,12 +15,13 @@ async def run_navigate(trying: Trying, step: NavigateStep) -> dict[str, Any]:
     params = trying.rendered(step.params)
     page = await trying.page()
     wait = LoadState(params.wait) if isinstance(params.wait, str) else LoadState.COMMIT
-    await trying.about_to_act()
-    landed = await page.goto(params.url, wait, trying.left_ms())
-    trying.acted()
-    if landed.status >= 500:
-        raise StepFailed("navigation_failed", f"{landed.url} answered {landed.status}", FailureKind.TEMPORARY)
-    if not isinstance(params.wait, str):
-        await trying.resolve(params.wait, for_act=False)
-    await trying.expect(params.expect)
+    async with trying.listening(params.expect):
+        await trying.about_to_act()
+        landed = await page.goto(params.url, wait, trying.left_ms())
+        trying.acted()
+        if landed.status >= 500:
+            raise StepFailed("navigation_failed", f"{landed.url} answered {landed.status}", FailureKind.TEMPORARY)
+        if not isinstance(params.wait, str):
+            await trying.resolve(params.wait, for_act=False)
+        await trying.expect(params.expect)
     return {"url": landed.url, "status": landed.status, "title": landed.title}

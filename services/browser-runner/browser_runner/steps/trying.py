@@ -7,6 +7,7 @@ step is unknown; outside of them a failure is just a failure.
 from __future__ import annotations
 
 from collections.abc import AsyncIterator, Mapping
+from contextlib import asynccontextmanager
 from dataclasses import dataclass, field
 from functools import partial
 from pathlib import Path
@@ -17,7 +18,7 @@ import msgspec
 from browser_runner.conditions import expect_page, why_not
 from browser_runner.files import FileRef
 from browser_runner.locators import resolve
-from browser_runner.ports import Element, Page, StepFailed
+from browser_runner.ports import Aim, Element, Heard, Page, StepFailed
 from browser_runner.prepared import Prepared
 from browser_runner.rejection import RejectionWatch, watch
 from kernel.clock import Clock
@@ -97,6 +98,7 @@ class Trying:
     started: bool = False
     has_acted: bool = False
     watched: RejectionWatch | None = None
+    heard: Heard | None = None
     artifacts: list[StagedArtifact] = field(default_factory=list)
 
     @property
@@ -154,8 +156,33 @@ class Trying:
     async def page(self) -> Page:
         return await self.desk.page()
 
+    async def aimed(self, target: Target, *, by_click: bool = False, plain_link: bool = False) -> Element:
+        """What `target` means, found and proven when it is used; for a `once` step its name must be equal.
+
+        What acts once must be able to act before that is announced: it is proven now, too, and `by_click` says that
+        a click must land on it.
+        """
+        page, once = await self.page(), self.effect is Effect.ONCE
+        element = page.element(Aim(target, exact_name=once, plain_link=plain_link))
+        if once:
+            await (element.ready(self.left_ms()) if by_click else element.prove(self.left_ms()))
+        return element
+
+    @asynccontextmanager
+    async def listening(self, expect: Expect | None) -> AsyncIterator[None]:
+        """Within it the page is listened to, when `expect` says something of answers or files. Begun before the act."""
+        if expect is None or (expect.response is None and expect.download is None):
+            yield
+            return
+        page = await self.page()
+        self.heard = page.listen(answers=expect.response is not None, files=expect.download is not None)
+        try:
+            yield
+        finally:
+            self.heard.stop()
+
     async def resolve(self, target: Target, *, for_act: bool = True, hidden: bool = False) -> Element:
-        """The element that `target` means; a `once` step wants its name equal. `hidden`: one out of sight will do."""
+        """As `aimed`, and proven now whatever the effect. `hidden`: one out of sight will do."""
         page = await self.page()
         exact = self.effect is Effect.ONCE
         return await resolve(page, target, self.clock, self.until_ms, for_act=for_act, exact_name=exact, hidden=hidden)
@@ -166,9 +193,9 @@ class Trying:
             return
         page, clock = await self.page(), self.clock
         if self.watched is None:
-            await expect_page(page, expect, clock, self.until_ms, own)
+            await expect_page(page, expect, clock, self.until_ms, own=own, heard=self.heard)
         else:
-            await self.watched.expect(partial(why_not, page, expect, clock, own), self.until_ms, own)
+            await self.watched.expect(partial(why_not, page, expect, clock, own, self.heard), self.until_ms, own)
 
     async def watch(self, rejected: Rejection | None) -> None:
         """Look for a refusal beside the post-condition. Called right before the act: what shows already is old."""
