@@ -59,6 +59,8 @@ class FakeSite:
                 )
             case "GET", "/orders":
                 return self._html("Orders", _orders(int(query.get("page", ["1"])[0])))
+            case "GET", "/sums":
+                return self._html("Sums", _SUMS)
             case "GET", "/export.csv":
                 return (
                     200,
@@ -100,6 +102,11 @@ _FORM = """<form method="post" action="/order"><label>Item <input name="item" pl
 _LATE = """<div id="box"></div><script>setTimeout(() => {
 document.getElementById('box').innerHTML = '<button onclick="this.remove()">Late</button>';
 }, 150)</script>"""
+
+_SUMS = """<table><thead><tr><th>Item</th><th>Price</th></tr>
+<tr><td><input aria-label="Filter"></td><td>any</td></tr></thead>
+<tbody><tr hidden><td>select all</td></tr><tr><td>lamp</td><td>7.50</td></tr><tr><td>rope</td><td>2.00</td></tr></tbody>
+<tfoot><tr><td>Sum</td><td>9.50</td></tr></tfoot></table>"""
 
 
 def _orders(page: int) -> str:

@@ -291,7 +291,8 @@ Paging = NextButton | PageNumber | InfiniteScroll | VirtualList
 
 
 class Extract(Shape, frozen=True):
-    """`fields`: `rows` and `fields` are given. `table`: `scope` is a table; `columns` maps our names to its headers.
+    """`fields`: `rows` and `fields` are given. `table`: `scope` is a table; `columns` maps our names to its headers;
+    rows out of sight, and those of head and foot, are no data.
 
     `aria`: as `fields`, by role and name only, read from what a screen reader is told of `scope`, or of the page.
     """

@@ -32,14 +32,15 @@ ROWS = (
 
 TABLE = """table => {
   const own = row => row.closest('table, [role=grid], [role=table]') === table;
-  const rows = [...table.querySelectorAll('tr, [role=row]')].filter(own);
+  const rows = [...table.querySelectorAll('tr, [role=row]')].filter(row => own(row) && row.checkVisibility());
   const text = cell => cell.innerText.trim();
   const heads = row => [...row.querySelectorAll(':scope > th, :scope > [role=columnheader]')];
   const data = ':scope > td, :scope > [role=cell], :scope > [role=gridcell]';
   const cells = row => [...row.querySelectorAll(data + ', :scope > th, :scope > [role=rowheader]')];
   const header = rows.find(row => heads(row).length > 1 || (heads(row).length && !row.querySelector(':scope > td')));
   return [header ? heads(header).map(text) : [],
-    rows.filter(row => row !== header && row.querySelector(data)).map(row => cells(row).map(text))];
+    rows.filter(row => row !== header && !row.closest('thead, tfoot') && row.querySelector(data))
+      .map(row => cells(row).map(text))];
 }"""
 
 SCROLL = """(box, [to, ms]) => new Promise(done => {

@@ -133,6 +133,16 @@ async def test_orders_are_read_page_by_page_and_as_a_table(world: World, shop: F
     assert [artifact.type for artifact in steps["orders"].artifacts] == ["extracted_data"]
 
 
+async def test_rows_for_filters_and_sums_and_rows_out_of_sight_are_no_data(world: World, shop: FakeSite) -> None:
+    doc = document(
+        step("navigate", "open", {"url": shop.url("/sums")}),
+        step("extract", "sums", {"engine": "table", "scope": target(css="table"), "columns": {"item": "Item"}}),
+    )
+    ended, steps = await outcome(world, doc)
+    assert ended.status is WorkflowRunStatus.COMPLETED, await told(world, ended)
+    assert (await world.opened(steps["sums"].output))["rows"] == [{"item": "lamp"}, {"item": "rope"}]
+
+
 async def test_files_are_kept_under_clean_names(world: World, shop: FakeSite) -> None:
     doc = document(
         step("navigate", "open", {"url": shop.url("/exports")}),
