@@ -13,6 +13,7 @@
     ├── ConstraintViolated  a unique or check constraint refused a statement; its transaction changed nothing
     ├── UnknownType         a record of a type, or with an enum value, that this version does not know
     └── SecretUnavailable   the vault does not open this under this token
+        └── ConnectionLocked  too many logins of this connection in a row were not proven good
 
 A code never names an HTTP status; each surface owns a total table from code to status.
 """
@@ -93,6 +94,10 @@ class UnknownType(TowpathError):
 
 class SecretUnavailable(TowpathError):
     """The vault refuses: no such secret, subject erased, token not current."""
+
+
+class ConnectionLocked(SecretUnavailable):
+    """The vault opens no credential of this connection until its customer has repaired it."""
 
 
 class EgressDenied(Permanent):

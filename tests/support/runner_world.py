@@ -12,6 +12,7 @@ from typing import Any, TypeVar, cast
 import msgspec
 
 from browser_runner.fence import Fence
+from browser_runner.login import half_login_of
 from browser_runner.ports import BrowserPool, Egress
 from browser_runner.runner import Runner
 from browser_runner.services import Services
@@ -26,7 +27,7 @@ from kernel.domain.ids import (
     TaskId,
     WorkflowRunId,
 )
-from kernel.domain.plan import PlannedWorkflow, WorkflowType
+from kernel.domain.plan import PlannedWorkflow, RunOptions, WorkflowType
 from kernel.domain.task import Answer, Journal, JournalEntry, StepFinished, StepStarted, TaskAssigned, TaskRequested
 from kernel.domain.values import Document, Pool, SealedBody, Token
 from kernel.errors import Rejected, SecretUnavailable, Temporary
@@ -80,12 +81,19 @@ class MemoryVault:
     secrets: dict[str, bytes] = field(default_factory=dict)
     codes: list[str | float] = field(default_factory=list)
     session: Session | None = None
+    """The saved login of whatever connection."""
+    halves: dict[str, Session] = field(default_factory=dict)
+    """Half-finished logins, by where they are kept."""
     proven: int = 0
+    refuses: SecretUnavailable | None = None
+    """What every opening is answered with."""
 
     async def subject_key(self, subject_id: SubjectId, opener: object) -> bytes:
         return hashlib.sha256(subject_id.encode()).digest()
 
     async def open_secret(self, ref: str, opener: object, connection_id: str = "") -> Secret:
+        if self.refuses is not None:
+            raise self.refuses
         if ref not in self.secrets:
             raise SecretUnavailable("no such secret")
         return Secret(self.secrets[ref])
@@ -98,7 +106,7 @@ class MemoryVault:
         raise Temporary("totp_window_used", "the next window of time makes the next code", code)
 
     async def load_session(self, connection_id: str, opener: object) -> Session | None:
-        return self.session
+        return self.halves.get(connection_id) if connection_id == half_login_of(RUN) else self.session
 
     async def save_session(
         self,
@@ -110,11 +118,22 @@ class MemoryVault:
         state: bytes,
         expires_ms: int,
     ) -> int:
-        version = self.session.version if self.session else 0
+        kept = await self.load_session(connection_id, opener)
+        version = kept.version if kept else 0
         if expected_version != version:
             raise Rejected("session_version_mismatch", "saved meanwhile")
-        self.session = Session(version + 1, state)
+        saved = Session(version + 1, state)
+        if connection_id == half_login_of(RUN):
+            self.halves[connection_id] = saved
+        else:
+            self.session = saved
         return version + 1
+
+    async def forget_session(self, connection_id: str, opener: object) -> None:
+        if connection_id == half_login_of(RUN):
+            self.halves.pop(connection_id, None)
+        else:
+            self.session = None
 
     async def credentials_proven(self, connection_id: str, opener: object) -> None:
         self.proven += 1
@@ -162,6 +181,7 @@ class World:
             connection_id=more.pop("connection", ConnectionId("")),
             allowed_hosts=(HOST,),
             timeout_seconds=more.pop("timeout_seconds", 3600),
+            options=more.pop("options", RunOptions()),
         )
         request = TaskRequested(
             task_id=TaskId(derived_id("task", token.nonce)),

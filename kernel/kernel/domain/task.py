@@ -451,8 +451,8 @@ class StepFinished:
     diagnosis: Sealed = field(default_factory=Sealed)
     """JSON for people about a failure: address, locators tried, nearest candidates; absent when it did not fail."""
     asks_again: str = ""
-    """Path of the `ask_user` step whose answer the source has rejected, by name, in this step: the outcome is known, the
-    question is asked again, and the steps from there up to this one are repeated."""
+    """Path of the `ask_user` step whose answer the source has rejected in this step: the outcome is known, the question
+    is asked again, and the steps from there up to this one are repeated."""
 
 
 @dataclass(frozen=True, slots=True)

@@ -1,9 +1,9 @@
 """Templates: `{{inputs.x}}`, `{{steps.<id>.y}}` and loop variables inside strings. Strict, and output only.
 
-The engine is Liquid without tags and with a few filters. An unknown name is an error, never an empty text. Values that
-come from pages are inserted as text and are never read as templates. A secret has no text: only a template that is
-nothing but its name may stand for it, and it gives the reference, which the runner opens where it is typed. With the
-filter `totp` it stands for the code of the moment that its seed makes.
+The engine is Liquid without tags and with a few filters. An unknown name is an error, never an empty text, unless a
+`default` stands behind it. Values that come from pages are inserted as text and are never read as templates. A secret
+has no text: only a template that is nothing but its name may stand for it, and it gives the reference, which the runner
+opens where it is typed. With the filter `totp` it stands for the code of the moment that its seed makes.
 """
 
 from __future__ import annotations
@@ -14,7 +14,7 @@ from dataclasses import dataclass
 from functools import lru_cache
 from typing import Any
 
-from liquid import BoundTemplate, Environment, StrictUndefined
+from liquid import BoundTemplate, Environment, StrictDefaultUndefined
 from liquid.exceptions import LiquidError
 
 LENGTH_MAX = 8192
@@ -56,7 +56,7 @@ def _no_text(_value: object) -> str:
     raise TemplateError(f"`{TOTP}` makes no text")
 
 
-_ENVIRONMENT = _Environment(undefined=StrictUndefined)
+_ENVIRONMENT = _Environment(undefined=StrictDefaultUndefined)
 
 
 @dataclass(frozen=True, slots=True)

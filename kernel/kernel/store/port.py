@@ -196,7 +196,7 @@ class Vault(Protocol):
         """Open a secret. A CREDENTIAL needs `connection_id`, the connection of the task's workflow.
 
         Openings of different refs by one task are one round. When three rounds of a connection are unproven, the
-        fourth is refused until `credentials_proven`.
+        fourth is refused with `ConnectionLocked` until `credentials_proven`.
         """
         ...
 

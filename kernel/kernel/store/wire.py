@@ -13,7 +13,7 @@ from contracts.internal import artifact_store_pb2 as pb
 from contracts.internal import task_pb2
 from kernel.domain.ids import OrganizationId, RootRunId, SubjectId, TaskId, WorkflowRunId
 from kernel.domain.values import Token
-from kernel.errors import Permanent, Rejected, SecretUnavailable, Temporary, TowpathError
+from kernel.errors import ConnectionLocked, Permanent, Rejected, SecretUnavailable, Temporary, TowpathError
 from kernel.store.port import GatewayOpener, Opener, PutHeader, RunOpener, SecretKind
 
 MESSAGE_BYTES_MAX = 64 * 1024 * 1024
@@ -103,7 +103,7 @@ def error_to_trailers(error: TowpathError) -> tuple[tuple[str, str], ...]:
             delay = (DELAY_TRAILER, str(error.delay_seconds))
             return ((KIND_TRAILER, "Temporary"), (CODE_TRAILER, error.code), delay)
         case SecretUnavailable():
-            return ((KIND_TRAILER, "SecretUnavailable"),)
+            return ((KIND_TRAILER, type(error).__name__),)
         case _:
             # The store's own database or folder failed; the caller can do nothing but come again.
             return ((KIND_TRAILER, "Temporary"), (CODE_TRAILER, "store_unavailable"), (DELAY_TRAILER, "1.0"))
@@ -121,5 +121,7 @@ def error_from_trailers(trailers: Iterable[tuple[str, str | bytes]], details: st
             return Permanent(code, message)
         case "SecretUnavailable":
             return SecretUnavailable(details)
+        case "ConnectionLocked":
+            return ConnectionLocked(details)
         case _:
             return Temporary(code, message, float(named.get(DELAY_TRAILER, "1.0")))

@@ -23,6 +23,7 @@ from browser_runner.diagnosing import diagnosed
 from browser_runner.ends import End, Fenced, Finished, HandBack, Why
 from browser_runner.files import FileRef
 from browser_runner.journal import Resume, may_ask_again, plan_resume, rejections_of
+from browser_runner.kept_pages import KeptPages
 from browser_runner.login import LoginSession
 from browser_runner.orders import Orders
 from browser_runner.outcome import Outcome, Question
@@ -61,12 +62,17 @@ STOP_SECONDS = 5.0
 FINALLY_SECONDS = 30.0
 RELAUNCHES_MAX = 3
 
+_TELLS_NOTHING = frozenset({"browser_unavailable", "navigation_failed", "navigation_blocked", "step_timeout"})
+"""Failures of a session check that say nothing of the session: the site was not seen."""
+
 
 class Attempt:
     """Carries out one assignment. `run` is called once; orders come through `orders`. It is its walk's desk."""
 
-    def __init__(self, services: Services, assigned: TaskAssigned, on_change: Callable[[], None]) -> None:
-        """`on_change` is called when it begins or ends to wait for a person."""
+    def __init__(
+        self, services: Services, assigned: TaskAssigned, on_change: Callable[[], None], kept: KeptPages
+    ) -> None:
+        """`on_change` is called when it begins or ends to wait for a person. `kept`: for the page of a test run."""
         request = assigned.request
         self.assigned = assigned
         self.clock = services.clock
@@ -83,6 +89,7 @@ class Attempt:
         self._staging = Staging(self._assignment, self._secrets, self._pages)
         self._deadline = Deadline(services.clock, request)
         self._questions = Questions(self._assignment, self.orders, self._pages, self._deadline, on_change)
+        self._kept = kept
         self._cut: Why | None = None
         self._timed_out = False
         self._closing = False
@@ -231,8 +238,10 @@ class Attempt:
         self._pages.enter_at("", state)
         try:
             await Walk(self, Resume(), {**scope, "steps": {}}, quiet=True).steps(document.session_check)
-        except (StepFailed, Finished):
+        except (StepFailed, Finished) as failure:
             await self._pages.close()
+            if not isinstance(failure, StepFailed) or failure.code not in _TELLS_NOTHING:
+                await self._assignment.patiently(self._login.forget)
             return False
         return True
 
@@ -254,9 +263,10 @@ class Attempt:
 
     async def meets_login(self) -> bool:
         """Whether work that is no login stands before a login page."""
-        if self._workflow.type is WorkflowType.LOGIN or not self._workflow.connection_id:
-            return False
-        return await self._pages.asks_for_password()
+        return self._is_work_behind_login() and await self._pages.asks_for_password()
+
+    def _is_work_behind_login(self) -> bool:
+        return self._workflow.type is not WorkflowType.LOGIN and bool(self._workflow.connection_id)
 
     # ------------------------------------------------------------ what steps ask for
 
@@ -267,7 +277,12 @@ class Attempt:
         return await self._pages.second_page()
 
     async def before_act(self, path: str, step: Step, effect: Effect) -> None:
-        """All that was said is durable; a `once` step was announced and read back under a token that still holds."""
+        """All that was said is durable; a `once` step was announced and read back under a token that still holds.
+
+        `StepFailed("login_failed")` when the page that work was done on has become a login page.
+        """
+        if self._is_work_behind_login() and not self.prepared.types_secrets and await self._pages.has_become_login():
+            raise StepFailed("login_failed", "the page asks for a login, so nothing was done on it")
         if effect is not Effect.ONCE:
             await self._reporter.acknowledged()
             return
@@ -352,6 +367,10 @@ class Attempt:
 
     async def _hand_back(self, back: HandBack) -> None:
         artifacts = await self._closing_artifacts()
+        if back.why is Why.STOP:
+            await self._forget_half_login()
+        else:
+            await self._keep_half_login()
         await self._pages.close()
         match back.why:
             case Why.STOP:
@@ -363,9 +382,23 @@ class Attempt:
                     TaskReleased, reason=back.why.value, not_before_ms=back.not_before_ms, artifacts=artifacts
                 )
 
+    async def _keep_half_login(self) -> None:
+        """What a login has come to, for the attempt that goes on; without it that one finds what its last step made."""
+        if not self._pages.is_open or not self._login.is_half_made(self._record.entries):
+            return
+        with suppress(TowpathError):
+            await self._login.keep(await self._pages.save_state(self._workflow.allowed_hosts))
+
+    async def _forget_half_login(self) -> None:
+        with suppress(TowpathError):
+            await self._login.forget_half()  # What is left behind here goes by time.
+
     async def _end(self, end: End) -> None:
         artifacts = await self._closing_artifacts()
+        if self._workflow.options.keep_open_seconds:
+            self._pages.hand_over(self._kept, self._workflow.options.keep_open_seconds)
         await self._pages.close()
+        await self._forget_half_login()
         assignment = self._assignment
         output, failure = SealedBody(), Failure()
         if end.status not in ENDED_WELL:

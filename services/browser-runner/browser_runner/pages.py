@@ -9,6 +9,7 @@ from pathlib import Path
 
 from browser_runner.arriving import arrive
 from browser_runner.egress_proxy import EgressGrant
+from browser_runner.kept_pages import KeptPages, close_context
 from browser_runner.ports import Aim, BrowserLost, Context, Page, StepFailed
 from browser_runner.services import Services
 from kernel.domain.task import TaskAssigned
@@ -20,6 +21,16 @@ URL_CHARS_MAX = 4096
 """A longer one is no address to come back to: it would make reports and journals too long for the log."""
 _ENTER_MS = 30_000
 _PASSWORD = Aim(Target((Locator(css="input[type=password]"),)), enabled=False)
+_LOGIN = Aim(
+    Target(
+        (
+            Locator(css="input[type=password]:not([autocomplete=new-password])"),
+            Locator(css="input:not([type=checkbox],[type=radio],[type=submit],[type=button]), textarea"),
+        )
+    ),
+    enabled=False,
+)
+_LOGIN_FIELDS_MAX = 3
 
 
 class PageDesk:
@@ -34,6 +45,7 @@ class PageDesk:
         self._state: bytes | None = None
         self._folder: tempfile.TemporaryDirectory[str] | None = None
         self.url_at_last_step = ""
+        self._looked_at = ("", 0)
 
     @property
     def is_open(self) -> bool:
@@ -125,6 +137,26 @@ class PageDesk:
             return False
         return any(hit.visible for hit in sight.hits)
 
+    async def has_become_login(self) -> bool:
+        """Whether the open page is one that asks for a login, and little else. Looks once per document and address."""
+        if self._context is None:
+            return False
+        page = self._context.page
+        seen = (page.url, page.documents)
+        if seen == self._looked_at:
+            return False
+        passwords, fields = (await page.look(_LOGIN)).hits
+        if passwords.visible == 1 and fields.visible <= _LOGIN_FIELDS_MAX:
+            return True
+        self._looked_at = seen
+        return False
+
+    def hand_over(self, kept: KeptPages, seconds: float) -> None:
+        """Leave the open page to `kept`; its way out ends with `close` all the same."""
+        context, self._context = self._context, None
+        if context is not None:
+            kept.keep(context, seconds)
+
     def folder(self) -> Path:
         """A private folder for files that the page is given; it goes when the page is closed."""
         if self._folder is None:
@@ -135,7 +167,7 @@ class PageDesk:
         """Close the context, end its way out, delete the files that it was given."""
         context, self._context = self._context, None
         if context is not None:
-            await context.close()
+            await close_context(self._services.clock, context)
         folder, self._folder = self._folder, None
         if folder is not None:
             await asyncio.to_thread(folder.cleanup)

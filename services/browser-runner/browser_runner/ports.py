@@ -330,7 +330,7 @@ class Context(Protocol):
         ...
 
     async def close(self) -> None:
-        """Idempotent; raises nothing."""
+        """Idempotent; raises nothing. A dying browser may make it hang."""
         ...
 
 

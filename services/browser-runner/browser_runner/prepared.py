@@ -2,12 +2,15 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 from functools import lru_cache
 
 from kernel.steps import visit
 from kernel.steps.document import (
+    AskUserStep,
     ExtractStep,
+    FillStep,
     FinishStep,
     IfStep,
     Step,
@@ -15,6 +18,7 @@ from kernel.steps.document import (
     all_steps,
     needs_page,
     parse_document,
+    secret_inputs,
 )
 from kernel.steps.expressions import compile_expression
 from kernel.steps.templates import compile_template
@@ -28,6 +32,8 @@ class Prepared:
     with_page: bool
     read_later: frozenset[str]
     """Ids of steps whose results the walk itself, an expression, a template or the output of the run reads."""
+    types_secrets: bool
+    """Whether some step types a secret: pages with a password field are then meant to be there."""
 
 
 @lru_cache(maxsize=256)
@@ -38,7 +44,15 @@ def prepare(text: str) -> Prepared:
     read = {step.id for step in steps if isinstance(step, IfStep | FinishStep | ExtractStep)}
     for step in steps:
         read |= _reads(step)
-    return Prepared(document, needs_page(document), frozenset(read))
+    return Prepared(document, needs_page(document), frozenset(read), _types_secrets(document, steps))
+
+
+def _types_secrets(document: StepsDocument, steps: Sequence[Step]) -> bool:
+    asked = {step.id for step in steps if isinstance(step, AskUserStep) and any(f.secret for f in step.params.fields)}
+    secrets = {("inputs", name) for name in secret_inputs(document)} | {("steps", step_id) for step_id in asked}
+    return any(
+        compile_template(step.params.value).single[:2] in secrets for step in steps if isinstance(step, FillStep)
+    )
 
 
 def _reads(step: Step) -> set[str]:

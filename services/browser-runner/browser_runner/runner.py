@@ -16,6 +16,7 @@ import structlog
 
 from browser_runner.attempt import Attempt
 from browser_runner.heartbeat import INTERVAL_SECONDS, Heartbeat, Load
+from browser_runner.kept_pages import KeptPages
 from browser_runner.services import Services
 from kernel.domain.task import (
     AnswerDelivered,
@@ -31,6 +32,9 @@ from kernel.log.topics import Topic
 
 SILENCE_MS_MAX = 10_000
 """Half a lease."""
+
+CUT_SECONDS = 15.0
+"""What attempts that are cut get to close their pages before the runner ends without them."""
 
 _REMEMBERED_TOKENS = 10_000
 _READ_SECONDS = 5.0
@@ -50,6 +54,8 @@ class Runner:
         self._held: dict[Token, Attempt] = {}
         self._tasks: dict[Token, asyncio.Task[None]] = {}
         self._over: OrderedDict[Token, None] = OrderedDict()
+        self._cut_off: set[Token] = set()
+        self._kept = KeptPages(services.clock)
         self._heartbeats = {pool: Heartbeat(services, pool, lambda pool=pool: self._load(pool)) for pool in slots}  # type: ignore[misc]  # the default binds the loop variable
         self._draining = asyncio.Event()
 
@@ -78,7 +84,9 @@ class Runner:
         finally:
             for job in (*jobs, drained):
                 job.cancel()
-            await self._cut(list(self._tasks))
+            self._cut(list(self._tasks))
+            await self._ended(CUT_SECONDS)
+            await self._kept.close()
             await asyncio.gather(*jobs, drained, return_exceptions=True)
 
     async def _drain_wanted(self) -> None:
@@ -135,7 +143,7 @@ class Runner:
         if token in self._over or token in self._held or pool not in self._slots:
             return
         self._forget_later(token)
-        attempt = Attempt(self._services, assigned, self._heartbeats[pool].soon)
+        attempt = Attempt(self._services, assigned, self._heartbeats[pool].soon, self._kept)
         if self._draining.is_set():
             attempt.orders.release = True
         self._held[token] = attempt
@@ -157,6 +165,7 @@ class Runner:
         finally:
             self._held.pop(token, None)
             self._tasks.pop(token, None)
+            self._cut_off.discard(token)
 
     # ------------------------------------------------------------ alive
 
@@ -173,15 +182,24 @@ class Runner:
             await self._services.clock.sleep(INTERVAL_SECONDS / 4)
             for pool, heartbeat in self._heartbeats.items():
                 if heartbeat.age_ms() >= SILENCE_MS_MAX:
-                    await self._cut([token for token, held in self._held.items() if held.assigned.request.pool is pool])
+                    self._cut([token for token, held in self._held.items() if held.assigned.request.pool is pool])
 
-    async def _cut(self, tokens: list[Token]) -> None:
-        """End attempts without a word; their contexts are closed when this returns."""
-        tasks = [self._tasks[token] for token in tokens if token in self._tasks]
-        for task in tasks:
-            task.cancel()
-        if tasks:
-            await asyncio.wait(tasks)
+    def _cut(self, tokens: list[Token]) -> None:
+        """End attempts without a word, each once. Nobody waits for them: a browser may hang while it closes a page."""
+        for token in tokens:
+            if token in self._tasks and token not in self._cut_off:
+                self._cut_off.add(token)
+                self._tasks[token].cancel()
+
+    async def _ended(self, seconds: float) -> None:
+        """Return when no attempt is under way, or after `seconds`."""
+        if not self._tasks:
+            return
+        alarm = asyncio.ensure_future(self._services.clock.sleep(seconds))
+        ended = asyncio.ensure_future(asyncio.wait(list(self._tasks.values())))
+        await asyncio.wait((alarm, ended), return_when=asyncio.FIRST_COMPLETED)
+        alarm.cancel()
+        ended.cancel()
 
     async def _hand_everything_back(self) -> None:
         for attempt in self._held.values():
@@ -189,10 +207,5 @@ class Runner:
             attempt.orders.changed()
         for heartbeat in self._heartbeats.values():
             heartbeat.soon()
-        if not self._tasks:
-            return
-        alarm = asyncio.ensure_future(self._services.clock.sleep(self._drain_seconds))
-        ended = asyncio.ensure_future(asyncio.wait(list(self._tasks.values())))
-        await asyncio.wait((alarm, ended), return_when=asyncio.FIRST_COMPLETED)
-        alarm.cancel()
-        ended.cancel()
+        await self._kept.close()
+        await self._ended(self._drain_seconds)

@@ -9,7 +9,7 @@ from browser_runner.services import Services
 from kernel.domain.ids import ConnectionId
 from kernel.domain.plan import PlannedWorkflow, WorkflowType
 from kernel.domain.values import FailureKind
-from kernel.errors import Rejected, SecretUnavailable, Temporary
+from kernel.errors import ConnectionLocked, Rejected, SecretUnavailable, Temporary
 from kernel.redaction import LiveSecrets
 from kernel.store.port import NO_CONNECTION, RunOpener, SecretRef
 from kernel.store.secret import Secret
@@ -32,7 +32,10 @@ class SecretDesk:
         """What pages may show again and data must not hold."""
 
     async def secret(self, ref: str) -> Secret:
-        """Opened once, kept for the attempt; a stored credential only in a LOGIN workflow. `secret_unavailable`."""
+        """Opened once, kept for the attempt; a stored credential only in a LOGIN workflow.
+
+        `StepFailed`: `secret_unavailable`, `connection_locked`.
+        """
         known = self._by_ref.get(ref)
         if known is None:
             self._by_ref[ref] = known = await self._from_vault(self._vault.open_secret, ref)
@@ -52,6 +55,8 @@ class SecretDesk:
     ) -> Secret:
         try:
             secret = await call(SecretRef(ref), self._opener, self._connection_id)
+        except ConnectionLocked as error:
+            raise StepFailed("connection_locked", str(error)) from None
         except SecretUnavailable as error:
             raise StepFailed("secret_unavailable", str(error)) from None
         except Rejected as error:

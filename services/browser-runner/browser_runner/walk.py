@@ -56,8 +56,10 @@ from kernel.steps.expressions import ExpressionError, compile_expression, evalua
 from kernel.steps.templates import TemplateError, compile_template, render_text, render_value
 
 _GRACE_MS = 1000.0
-_ENDS_ALL = frozenset({"terminated", "step_outcome_unknown", "login_rejected"})
+_ENDS_ALL = frozenset({"terminated", "step_outcome_unknown", "login_rejected", "connection_locked"})
 """Failures that no `onError` makes good."""
+_ENDS_LOOPS = frozenset({"timed_out", "report_too_long", "login_rejected", "connection_locked"})
+"""Failures of an item that end its loop, whatever `onItemError` says."""
 
 _END = {
     "done": WorkflowRunStatus.COMPLETED,
@@ -269,7 +271,7 @@ class Walk:
             try:
                 await self.steps(body, Place(item_prefix(path, index), inner, after))
             except StepFailed as failure:
-                fatal = failure.code in {"timed_out", "report_too_long", "login_rejected"}
+                fatal = failure.code in _ENDS_LOOPS
                 if step.params.on_item_error is OnError.FAIL or fatal:
                     raise
                 failed += 1

@@ -9,7 +9,7 @@ from pathlib import Path
 import pytest
 
 from kernel.domain.ids import ConnectionId, SubjectId
-from kernel.errors import Rejected, SecretUnavailable
+from kernel.errors import ConnectionLocked, Rejected, SecretUnavailable
 from kernel.store.port import GatewayOpener, PutHeader, SecretKind, SecretRef, Session
 from kernel.store.secret import Secret
 from tests.support.stores import ACME, GATEWAY, OTHER, OpenedStore, run_opener, store_in
@@ -186,9 +186,9 @@ async def test_the_fourth_unproven_opening_is_refused(store: OpenedStore, subjec
         store.tokens.current["run-1"] = attempt
         await store.runner_vault.open_secret(ref, run_opener(attempt), BANK)
     store.tokens.current["run-1"] = 4
-    with pytest.raises(SecretUnavailable, match="unproven"):
+    with pytest.raises(ConnectionLocked, match="unproven"):
         await store.runner_vault.open_secret(ref, run_opener(4), BANK)
-    with pytest.raises(SecretUnavailable, match="unproven"):
+    with pytest.raises(ConnectionLocked, match="unproven"):
         await store.runner_vault.open_secret(await credential(store, subject), run_opener(run="run-2"), BANK)
     await store.vault.credentials_proven(BANK, GATEWAY)
     await store.runner_vault.open_secret(ref, run_opener(4), BANK)

@@ -407,7 +407,8 @@ async def test_a_login_types_its_secret_and_saves_the_session_once_proven() -> N
         assert ended.status is WorkflowRunStatus.COMPLETED
         assert world.site.typed == ["hunter2222"]
         assert world.vault.session is not None
-        assert (world.vault.session.version, world.vault.proven) == (2, 1)  # kept after the act, then proven
+        assert (world.vault.session.version, world.vault.proven) == (1, 1)
+        assert not world.vault.halves, "what only this run needs goes with it"
 
 
 async def test_a_login_that_was_cut_short_goes_on_with_what_its_act_had_made() -> None:
@@ -424,7 +425,7 @@ async def test_a_login_that_was_cut_short_goes_on_with_what_its_act_had_made() -
         )
         ended = await world.until_report(TaskEnded, SECOND)
         assert ended.status is WorkflowRunStatus.COMPLETED
-        assert site.states[-1] == made.state
+        assert made.state.endswith(site.states[-1] or b"?")
         assert ((world.vault.session or Session(0, b"")).version, site.typed) == (made.version + 1, ["hunter2222"])
 
 

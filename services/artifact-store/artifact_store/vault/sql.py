@@ -16,7 +16,7 @@ from artifact_store.vault.subjects import Subjects, erase_statements
 from artifact_store.vault.totp import read_seed
 from kernel.clock import Clock
 from kernel.domain.ids import ConnectionId, OrganizationId, SubjectId
-from kernel.errors import Rejected, SecretUnavailable
+from kernel.errors import ConnectionLocked, Rejected, SecretUnavailable
 from kernel.ids import Entropy
 from kernel.sql.port import Database, Statement
 from kernel.store.port import NO_CONNECTION, Opener, RunOpener, SecretKind, SecretRef, Session
@@ -163,7 +163,10 @@ class SqlVault:
         if not connection_id:
             raise await self._admission.refused(opening, "a credential is opened for a connection")
         if not await self._guard.count(connection_id, ref, opener):
-            raise await self._admission.refused(opening, "too many unproven openings of the connection's credentials")
+            refusal = await self._admission.refused(
+                opening, "too many unproven openings of the connection's credentials"
+            )
+            raise ConnectionLocked(str(refusal))
 
     async def _take(self, opening: Opening, kind: SecretKind, ref: SecretRef) -> None:
         """Audit the opening; an answer is gone with it, and of two openers at once one finds it gone."""

@@ -74,6 +74,15 @@ def test_a_template_gives_text_and_a_lone_name_keeps_its_type() -> None:
     assert render_text("no names, 100 % plain", SCOPE) == "no names, 100 % plain"
 
 
+def test_a_default_stands_for_what_is_not_there() -> None:
+    assert render_text("{{ steps.gone.n | default: 'none' }}", SCOPE) == "none"
+    assert render_text("{{ steps.orders.gone | default: 'none' | upcase }}", SCOPE) == "NONE"
+    assert render_text("{{ order.n | default: 'none' }}", SCOPE) == "7"
+    for source in ("{{ steps.gone.n }}", "{{ steps.gone.n | upcase }}", "{{ steps.gone.n | upcase | default: 'x' }}"):
+        with pytest.raises(TemplateError):
+            render_text(source, SCOPE)
+
+
 def test_a_value_from_a_page_is_never_read_as_a_template() -> None:
     assert render_text("{{order}}", {"order": "{{inputs.password}}"}) == "{{inputs.password}}"
 
