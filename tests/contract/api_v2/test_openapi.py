@@ -10,7 +10,7 @@ from litestar.routes import HTTPRoute
 from openapi_spec_validator import OpenAPIV31SpecValidator
 
 from api_gateway.surfaces.api_v2.meta import openapi_bytes
-from kernel.steps.document import steps_json_schema
+from kernel.steps.editor_schema import editor_schema
 from tests.support.gateways import RunningGateway
 
 SNAPSHOT = Path(__file__).with_name("openapi.json")
@@ -51,4 +51,4 @@ async def test_both_documents_are_served_to_anybody(gateway: RunningGateway) -> 
     document = await gateway.stranger.get("/api/v2/openapi.json")
     assert (document.status_code, document.json()) == (200, json.loads(openapi_bytes()))
     schema = await gateway.stranger.get("/api/v2/schemas/steps-json")
-    assert (schema.status_code, schema.json()) == (200, json.loads(json.dumps(steps_json_schema())))
+    assert (schema.status_code, schema.json()) == (200, json.loads(json.dumps(editor_schema())))

@@ -22,7 +22,7 @@ from api_gateway.surfaces.api_v2 import (
     workflow_runs,
     workflows,
 )
-from kernel.steps.document import steps_json_schema
+from kernel.steps.editor_schema import editor_schema
 
 PREFIX = "/api/v2"
 HANDLERS: tuple[HTTPRouteHandler, ...] = (
@@ -46,7 +46,7 @@ def openapi_bytes(handlers: Sequence[HTTPRouteHandler] = HANDLERS) -> bytes:
 def router() -> Router:
     """All routes of `/api/v2`. Both documents are made once, here."""
     openapi_text = openapi_bytes()
-    schema_text = msgspec.json.encode(steps_json_schema())
+    schema_text = msgspec.json.encode(editor_schema())
 
     @get("/openapi.json", guards=[by_address], opt=PUBLIC)
     async def get_openapi() -> Response[bytes]:
