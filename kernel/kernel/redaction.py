@@ -201,10 +201,31 @@ def _forms(value: bytes) -> Iterator[_Form]:
         for encoding in ("utf-16-le", "utf-16-be"):
             wide = text.encode(encoding)
             yield _Form(value, re.escape(wide), wide, escapable=False)
-    for stable in {stable for alignment in range(3) for stable in _base64_forms(value, alignment)}:
+    narrow = _latin(text)
+    if narrow:
+        yield _Form(value, re.escape(narrow), _longest_run(narrow), escapable=False)
+    raws = [value, narrow] if narrow else [value]
+    for stable in {stable for raw in raws for alignment in range(3) for stable in _base64_forms(raw, alignment)}:
         # A slash may be JSON-escaped, plus and slash may be URL-encoded again.
         source = re.escape(stable).replace(b"/", rb"(?:\\?/|(?i:%2f))").replace(rb"\+", rb"(?:\+|(?i:%2b))")
         yield _Form(value, source, _longest_run(stable), escapable=False)
+
+
+def _nested(spelling: str) -> bytes:
+    """A named escape. JSON inside of JSON puts further backslashes in front of one."""
+    if spelling == "\\\\":
+        return rb"\\{8}|\\{4}|\\{2}"
+    return rb"\\+" + re.escape(spelling[1:].encode()) if spelling[0] == "\\" else re.escape(spelling.encode())
+
+
+def _latin(text: str) -> bytes:
+    """The text in Latin-1, where that differs: what a script's `btoa` encodes, and what old pages are written in."""
+    if text.isascii():
+        return b""
+    try:
+        return text.encode("latin-1")
+    except UnicodeEncodeError:
+        return b""
 
 
 def _character(char: str) -> bytes:
@@ -213,11 +234,11 @@ def _character(char: str) -> bytes:
     units = char.encode("utf-16-be", errors="surrogatepass")
     spellings = [
         b"".join(b"(?i:%%%02x)" % byte for byte in raw),
-        b"".join(b"(?i:\\\\u%02x%02x)" % (units[i], units[i + 1]) for i in range(0, len(units), 2)),
+        b"".join(b"(?i:\\\\+u%02x%02x)" % (units[i], units[i + 1]) for i in range(0, len(units), 2)),
         b"(?i:&#x0*%x;)|&#0*%d;" % (ord(char), ord(char)),
     ]
     named = {_JSON_SHORT.get(char, char), escape(char, quote=True)} - {char}
-    spellings += [re.escape(spelling.encode()) for spelling in sorted(named)]
+    spellings += [_nested(spelling) for spelling in sorted(named)]
     if char == " ":
         spellings.append(rb"\+")
     spellings.append(re.escape(raw))

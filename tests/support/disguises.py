@@ -160,8 +160,8 @@ def _unzipped(data: bytes) -> Iterator[tuple[str, bytes]]:
         with zipfile.ZipFile(io.BytesIO(data)) as archive:
             for member in archive.infolist():
                 yield "zip", member.filename.encode() + b"\n" + archive.read(member)
-    except (zipfile.BadZipFile, NotImplementedError, RuntimeError, zlib.error, EOFError):
-        return
+    except (zipfile.BadZipFile, NotImplementedError, RuntimeError, ValueError, zlib.error, EOFError):
+        return  # What only looks like an archive, or was one before something was unescaped in it.
 
 
 def _inflated(data: memoryview, bits: int) -> bytes:

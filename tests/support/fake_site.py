@@ -26,6 +26,14 @@ class FakeSite:
     """How often the next requests of a path are answered with 500."""
     stalled: set[str] = field(default_factory=set)
     """Paths that are not answered for as long as they stand here."""
+    extra: dict[str, str] = field(default_factory=dict)
+    """Bodies of further pages, by path."""
+    headers: dict[str, dict[str, str]] = field(default_factory=dict)
+    """Further headers of these pages."""
+    files: dict[str, tuple[str, bytes]] = field(default_factory=dict)
+    """Media type and content of files, by path."""
+    received: list[bytes] = field(default_factory=list)
+    """Bodies that were sent to `/take`, as they came."""
     port: int = 0
 
     def url(self, path: str) -> str:
@@ -41,7 +49,16 @@ class FakeSite:
         if self.fails.get(parts.path, 0) > 0:
             self.fails[parts.path] -= 1
             return 500, {}, b"broken"
+        if parts.path in self.extra:
+            status, headers, content = self._html(parts.path, self.extra[parts.path])
+            return status, headers | self.headers.get(parts.path, {}), content
+        if parts.path in self.files:
+            media_type, content = self.files[parts.path]
+            return 200, {"Content-Type": media_type, **self.headers.get(parts.path, {})}, content
         match method, parts.path:
+            case "POST", "/take":
+                self.received.append(body.encode("latin-1"))
+                return self._html("Taken", "<p>Taken</p>")
             case "GET", "/login":
                 return self._html("Sign in", _LOGIN)
             case "POST", "/login":
@@ -158,4 +175,4 @@ async def _request(reader: asyncio.StreamReader) -> tuple[str, str, str, str] | 
         name, _, value = header.partition(":")
         headers[name.lower()] = value.strip()
     body = await reader.readexactly(int(headers.get("content-length", "0")))
-    return method, target, headers.get("cookie", ""), body.decode()
+    return method, target, headers.get("cookie", ""), body.decode("latin-1")

@@ -10,6 +10,7 @@ from pathlib import Path
 
 from browser_runner.egress_proxy import EgressGrant
 from browser_runner.locators import name_problem
+from browser_runner.page_log import Seen
 from browser_runner.ports import (
     Aim,
     Answered,
@@ -309,6 +310,18 @@ class ModelContext:
 
     async def new_page(self) -> Page:
         return ModelPage(self._site)
+
+    def watch(self, told: Callable[[Seen], None]) -> None:
+        self.told = told
+
+    async def begin_trace(self) -> None:
+        return
+
+    async def end_trace(self) -> bytes:
+        return b""
+
+    async def tokens(self) -> list[str]:
+        return []
 
     async def save_state(self, hosts: Sequence[str]) -> bytes:
         return b"state of " + ",".join(hosts).encode()

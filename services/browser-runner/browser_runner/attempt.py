@@ -363,7 +363,7 @@ class Attempt:
 
         Called once, while the page may still be open; raises nothing but `Fenced`: evidence never fails a run.
         """
-        return ()
+        return await self._staging.leave()
 
     async def _hand_back(self, back: HandBack) -> None:
         artifacts = await self._closing_artifacts()

@@ -5,11 +5,13 @@ from __future__ import annotations
 import asyncio
 import tempfile
 from collections.abc import Sequence
+from contextlib import suppress
 from pathlib import Path
 
 from browser_runner.arriving import arrive
 from browser_runner.egress_proxy import EgressGrant
 from browser_runner.kept_pages import KeptPages, close_context
+from browser_runner.page_log import PageLog
 from browser_runner.ports import Aim, BrowserLost, Context, Page, StepFailed
 from browser_runner.services import Services
 from kernel.domain.task import TaskAssigned
@@ -20,6 +22,8 @@ from kernel.steps.targets import Locator, Target
 URL_CHARS_MAX = 4096
 """A longer one is no address to come back to: it would make reports and journals too long for the log."""
 _ENTER_MS = 30_000
+TRACES_MAX = 3
+"""Of one attempt: each context that was lost or left behind has its own."""
 _PASSWORD = Aim(Target((Locator(css="input[type=password]"),)), enabled=False)
 _LOGIN = Aim(
     Target(
@@ -44,6 +48,11 @@ class PageDesk:
         self._enter_url = ""
         self._state: bytes | None = None
         self._folder: tempfile.TemporaryDirectory[str] | None = None
+        self._tokens: set[str] = set()
+        self._traces: list[bytes] = []
+        self._evidence_taken = False
+        self.log = PageLog()
+        """What the pages of all contexts said and asked for."""
         self.url_at_last_step = ""
         self._looked_at = ("", 0)
 
@@ -91,6 +100,7 @@ class PageDesk:
         except Temporary as error:
             raise StepFailed("browser_unavailable", error.message, FailureKind.TEMPORARY) from None
         try:
+            await self._begin_evidence(context)
             await self._enter(context.page)
         except BaseException:
             # Whoever tries again must not find a page that stands elsewhere.
@@ -99,6 +109,28 @@ class PageDesk:
         self._context = context
         self.url_at_last_step = context.page.url
         return context
+
+    async def _begin_evidence(self, context: Context) -> None:
+        clock, log = self._services.clock, self.log
+        context.watch(lambda seen: log.add(clock.now_ms(), seen))
+        if self._assigned.request.workflow.options.trace:
+            with suppress(StepFailed):
+                await context.begin_trace()
+
+    async def _end_evidence(self, context: Context) -> None:
+        """Take what is only to be had from an open context."""
+        with suppress(StepFailed, BrowserLost, TimeoutError):
+            if not self.log.is_empty or self._assigned.request.workflow.options.trace:
+                self._tokens.update(await context.tokens())
+            if len(self._traces) < TRACES_MAX and (trace := await context.end_trace()):
+                self._traces.append(trace)
+
+    async def evidence(self) -> tuple[set[str], list[bytes]]:
+        """What stands for a login in the contexts of this attempt, and their traces; no more is recorded after this."""
+        if self._context is not None and not self._evidence_taken:
+            self._evidence_taken = True
+            await self._end_evidence(self._context)
+        return self._tokens, self._traces
 
     async def _enter(self, page: Page) -> None:
         if not self._enter_url:
@@ -167,7 +199,11 @@ class PageDesk:
         """Close the context, end its way out, delete the files that it was given."""
         context, self._context = self._context, None
         if context is not None:
-            await close_context(self._services.clock, context)
+            try:
+                if not self._evidence_taken:
+                    await self._end_evidence(context)
+            finally:
+                await close_context(self._services.clock, context)
         folder, self._folder = self._folder, None
         if folder is not None:
             await asyncio.to_thread(folder.cleanup)

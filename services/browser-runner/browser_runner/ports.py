@@ -5,13 +5,14 @@ Everything that a page can do wrong is raised as `StepFailed`, except the loss o
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from enum import StrEnum
 from pathlib import Path
 from typing import TYPE_CHECKING, Literal, Protocol
 
 from browser_runner.egress_proxy import EgressGrant
+from browser_runner.page_log import Seen
 from kernel.domain.values import FailureKind, Token
 from kernel.errors import TowpathError
 from kernel.steps.targets import Locator, Target
@@ -323,6 +324,28 @@ class Context(Protocol):
 
     async def new_page(self) -> Page:
         """A second page that never becomes `page`."""
+        ...
+
+    def watch(self, told: Callable[[Seen], None]) -> None:
+        """Tell of what the pages say and ask for, from now on."""
+        ...
+
+    async def begin_trace(self) -> None:
+        """Record what is done and what the pages look like, without pictures, until `end_trace`."""
+        ...
+
+    async def end_trace(self) -> bytes:
+        """The recording as a zip that still holds secrets; empty when there is none or it is too large.
+
+        `TimeoutError` when the browser does not give it.
+        """
+        ...
+
+    async def tokens(self) -> list[str]:
+        """What stands for a login in this context, the values of cookies: they are taken out of whatever is kept.
+
+        `TimeoutError` when the browser does not say.
+        """
         ...
 
     async def save_state(self, hosts: Sequence[str]) -> bytes:

@@ -10,7 +10,7 @@ from kernel.domain.ids import ConnectionId
 from kernel.domain.plan import PlannedWorkflow, WorkflowType
 from kernel.domain.values import FailureKind
 from kernel.errors import ConnectionLocked, Rejected, SecretUnavailable, Temporary
-from kernel.redaction import LiveSecrets
+from kernel.redaction import SECRET_CHARS_MIN, LiveSecrets
 from kernel.store.port import NO_CONNECTION, RunOpener, SecretRef
 from kernel.store.secret import Secret
 
@@ -44,6 +44,17 @@ class SecretDesk:
     async def totp_code(self, ref: str) -> Secret:
         """Made anew with each call. `secret_unavailable`; `Temporary("totp_window_used")` comes through."""
         return await self._from_vault(self._vault.totp_code, ref)
+
+    @property
+    def were_opened(self) -> bool:
+        """Whether anything was."""
+        return bool(self._all)
+
+    def short(self) -> frozenset[str]:
+        """Those too short to be searched for in texts."""
+        return frozenset(
+            text for text in (secret.reveal_text() for secret in self._all) if len(text) < SECRET_CHARS_MIN
+        )
 
     def forget(self) -> None:
         """The attempt is over: nobody says anything for it any more."""

@@ -9,19 +9,24 @@ from pathlib import Path
 from browser_runner.assignment import Assignment
 from browser_runner.ends import Fenced
 from browser_runner.files import FileRef, clean_name
-from browser_runner.pages import PageDesk
+from browser_runner.pages import TRACES_MAX, PageDesk
 from browser_runner.ports import StepFailed
 from browser_runner.secret_desk import SecretDesk
 from browser_runner.steps.trying import Kept
+from browser_runner.timing import within
+from browser_runner.trace_scrub import Filter, scrub_trace
 from kernel.domain.artifact import StagedArtifact
 from kernel.domain.ids import ArtifactId
 from kernel.domain.values import FailureKind
 from kernel.errors import Permanent, Rejected, SecretUnavailable, Temporary
 from kernel.ids import derived_id
+from kernel.redaction import LiveSecrets
 from kernel.steps.document import Step
 from kernel.store.port import PutHeader
 
 _NAME_CHARS_MAX = 200
+LEAVE_SECONDS = 10.0
+"""Longer than that nobody waits for evidence."""
 _SEEN = -1
 """Place of the picture that nobody asked for, beside those that the step itself may make."""
 
@@ -71,6 +76,37 @@ class Staging:
         except (Permanent, Rejected) as error:
             raise StepFailed("artifact_failed", f"{file.name}: {error.message}") from None
         return path
+
+    async def leave(self) -> tuple[StagedArtifact, ...]:
+        """Stage what the attempt leaves behind: its log, if pages said anything, and its traces, if they were wanted.
+
+        For its end, while the page may still be open. Raises nothing but `Fenced`: evidence never fails a run.
+        """
+        if self._pages.log.is_empty and not self._pages.is_open:
+            return ()
+        left: list[StagedArtifact] = []
+        with suppress(TimeoutError):
+            await within(self._assignment.clock, LEAVE_SECONDS, self._leave(left))
+        return tuple(left)
+
+    async def _leave(self, left: list[StagedArtifact]) -> None:
+        tokens, traces = await self._pages.evidence()
+        attempt, log = self._assignment.assigned.token.attempt, self._pages.log
+        cookies = LiveSecrets()
+        for token in tokens:
+            cookies.add(token)
+        secrets = (self._assignment.services.live, cookies)
+        with suppress(StepFailed):
+            if not log.is_empty:
+                lines = Kept("log_file", log.lines(secrets), f"attempt-{attempt}.ndjson", "application/x-ndjson")
+                left.append(await self.stage("", attempt, lines))
+            wanted = Filter(secrets, self._secrets.short(), login=self._secrets.were_opened)
+            for number, trace in enumerate(traces):
+                safe = await asyncio.to_thread(scrub_trace, trace, wanted)
+                name = f"attempt-{attempt}-trace{f'-{number + 1}' if number else ''}.zip"
+                if safe:
+                    place = attempt * TRACES_MAX + number
+                    left.append(await self.stage("", place, Kept("trace", safe, name, "application/zip")))
 
     async def picture(self, path: str, step: Step) -> StagedArtifact | None:
         """A picture of an open page. Evidence never fails a run."""

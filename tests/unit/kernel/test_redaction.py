@@ -60,6 +60,23 @@ DISGUISES: dict[str, Callable[[str], str]] = {
 }
 
 
+@pytest.mark.parametrize("value", ['say "hi" twice', "back\\slash", "line\nbreak", "tab\tand é"])
+def test_json_inside_of_json_does_not_pass(value: str) -> None:
+    dressed = value
+    for _ in range(3):
+        dressed = json.dumps({"value": dressed})
+        assert HIDDEN in live(value).scrub_text(dressed)
+
+
+@pytest.mark.parametrize("value", ["pässwort", "geheim é 12"])
+def test_what_a_script_makes_of_a_text_in_latin_1_does_not_pass(value: str) -> None:
+    narrow = value.encode("latin-1")
+    assert narrow not in live(value).scrub_bytes(b"<p>" + narrow + b"</p>")
+    for before in (b"", b"x", b"xy"):
+        dressed = base64.b64encode(before + narrow + b"tail")
+        assert HIDDEN.encode() in live(value).scrub_bytes(dressed)
+
+
 @given(VALUES, NOISE, NOISE, st.sampled_from(sorted(DISGUISES)))
 def test_no_disguise_passes(value: str, before: str, after: str, disguise: str) -> None:
     assume((value not in HIDDEN and disguise != "json upper case") or all(ord(char) < 0x10000 for char in value))

@@ -3,8 +3,10 @@
 from __future__ import annotations
 
 import asyncio
+import tempfile
 from collections.abc import Awaitable, Callable, Sequence
 from contextlib import suppress
+from pathlib import Path
 from typing import Any, cast
 
 import msgspec
@@ -13,10 +15,17 @@ from playwright.async_api import Error as PlaywrightError
 from playwright.async_api import Page as PlaywrightPage
 
 from browser_runner import in_page
+from browser_runner.browser import watching
 from browser_runner.browser.failures import host_of, told
 from browser_runner.browser.pages import ChromiumPage
+from browser_runner.page_log import Seen
 from browser_runner.ports import Page
 from kernel.egress.policy import is_allowed_host
+
+TOKEN_CHARS_MIN = 8
+"""A shorter cookie stands for no login."""
+EVIDENCE_SECONDS = 5.0
+TRACE_BYTES_MAX = 64 * 1024 * 1024
 
 
 class ChromiumContext:
@@ -27,6 +36,7 @@ class ChromiumContext:
         self._give_back: Callable[[], Awaitable[None]] | None = give_back
         self._context = context
         self._pages: list[ChromiumPage] = []
+        self._traced = False
         context.on("page", self._opened)
 
     def _opened(self, page: PlaywrightPage) -> None:
@@ -48,6 +58,29 @@ class ChromiumContext:
         self._pages.remove(page)
         return page
 
+    def watch(self, told: Callable[[Seen], None]) -> None:
+        watching.watch(self._context, told)
+
+    async def begin_trace(self) -> None:
+        async with told():
+            await self._context.tracing.start(snapshots=True, screenshots=False, sources=False)
+        self._traced = True
+
+    async def end_trace(self) -> bytes:
+        if not self._traced:
+            return b""
+        self._traced = False
+        with tempfile.TemporaryDirectory(prefix="towpath-") as folder:
+            path = Path(folder) / "trace.zip"
+            async with asyncio.timeout(EVIDENCE_SECONDS), told():
+                await self._context.tracing.stop(path=path)
+            return await asyncio.to_thread(_read_small, path)
+
+    async def tokens(self) -> list[str]:
+        async with asyncio.timeout(EVIDENCE_SECONDS), told():
+            values = [cookie["value"] for cookie in await self._context.cookies()]
+        return [value for value in values if len(value) >= TOKEN_CHARS_MIN]
+
     async def save_state(self, hosts: Sequence[str]) -> bytes:
         async with told():
             storage = cast("dict[str, Any]", await self._context.storage_state(indexed_db=True))
@@ -67,6 +100,10 @@ class ChromiumContext:
             async with asyncio.timeout(5):
                 await self._context.close()
         await give_back()
+
+
+def _read_small(path: Path) -> bytes:
+    return path.read_bytes() if path.stat().st_size <= TRACE_BYTES_MAX else b""
 
 
 def _may_keep(host: str, hosts: Sequence[str]) -> bool:

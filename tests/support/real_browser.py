@@ -1,0 +1,59 @@
+"""A runner with a real headless browser against the fake shop: fixtures to import, and words for its documents."""
+
+from __future__ import annotations
+
+from collections.abc import AsyncIterator
+from typing import Any
+
+import pytest
+
+from browser_runner.browser import ChromiumPool
+from kernel.clock import SystemClock
+from kernel.domain.task import StepFinished, TaskEnded
+from tests.support import runner_world
+from tests.support.chromium import chromium_path
+from tests.support.fake_site import FakeSite, a_fake_site
+from tests.support.runner_world import World, a_world
+
+
+@pytest.fixture
+async def world(monkeypatch: pytest.MonkeyPatch) -> AsyncIterator[World]:
+    monkeypatch.setattr(runner_world, "HOST", "127.0.0.1")
+    pool = ChromiumPool(chromium_path(), slots=1)
+    await pool.start()
+    try:
+        async with a_world(clock=SystemClock(), browsers=pool) as opened:
+            yield opened
+    finally:
+        await pool.close()
+
+
+@pytest.fixture
+async def shop() -> AsyncIterator[FakeSite]:
+    async with a_fake_site() as site:
+        yield site
+
+
+def step(kind: str, id_: str, params: dict[str, Any], **more: Any) -> dict[str, Any]:
+    return {"id": id_, "type": kind, "params": params, **more}
+
+
+def target(**locator: Any) -> dict[str, Any]:
+    return {"locators": [locator]}
+
+
+def document(*steps: dict[str, Any], **more: Any) -> dict[str, Any]:
+    return {"version": 1, "steps": list(steps), **more}
+
+
+async def outcome(world: World, doc: dict[str, Any], **more: Any) -> tuple[TaskEnded, dict[str, StepFinished]]:
+    """Run `doc` to its end: the end, and every finished step by path."""
+    token = more.pop("token", runner_world.FIRST)
+    await world.assign(doc, token, **more)
+    ended = await world.until_report(TaskEnded, token, seconds=40)
+    steps = {report.path: report for report in await world.reports(token) if isinstance(report, StepFinished)}
+    return ended, steps
+
+
+async def told(world: World, ended: TaskEnded) -> str:
+    return f"{ended.failure.code} {await world.sealer.open_text(ended.failure.message)}"
