@@ -11,7 +11,8 @@ from litestar.handlers import HTTPRouteHandler
 
 from api_gateway.surfaces.access import LEVELS
 from api_gateway.surfaces.api_v2.about import PAGING, UUID_SCHEMA, About, Param
-from api_gateway.surfaces.api_v2.errors import STATUS, ErrorAnswer
+from api_gateway.surfaces.api_v2.errors import ErrorAnswer
+from api_gateway.surfaces.api_v2.refusals import refusals
 from api_gateway.surfaces.api_v2.views import SLUG_PATTERN
 
 VERSION = "2.0.0"
@@ -27,7 +28,7 @@ _PATH_SCHEMAS: dict[str, tuple[tuple[str, Any], ...]] = {
 """Of the parameters in paths that are no ids."""
 _STEPS = {
     "type": "object",
-    "description": "The steps of a workflow; see /api/v2/schemas/steps-json. Null in lists.",
+    "description": "The steps of a workflow; see /api/v2/schemas/steps-json. Lists leave them out (null).",
 }
 
 
@@ -59,9 +60,10 @@ def document(handlers: Iterable[HTTPRouteHandler], prefix: str) -> dict[str, Any
 
 
 def _say_what_steps_are(components: dict[str, Any]) -> None:
-    for component in components.values():
+    for name, component in components.items():
         if "stepsJson" in component.get("properties", {}):
-            component["properties"]["stepsJson"] = dict(_STEPS)
+            is_answer = name in {"Workflow", "WorkflowRevision"}
+            component["properties"]["stepsJson"] = {**_STEPS, "type": ["object", "null"]} if is_answer else dict(_STEPS)
 
 
 def _operation(handler: HTTPRouteHandler, about: About, path: str, refs: dict[Any, Any]) -> dict[str, Any]:
@@ -79,10 +81,16 @@ def _operation(handler: HTTPRouteHandler, about: About, path: str, refs: dict[An
         operation["parameters"] = parameters
     if about.body is not None:
         operation["requestBody"] = {"required": True, "content": {"application/json": {"schema": refs[about.body]}}}
-    operation["responses"] = _responses(about, refs)
-    operation["security"] = [] if about.public else [{"apiKey": []}]
-    if not about.public:
-        operation["x-level"] = next(LEVELS[guard] for guard in handler.guards or () if guard in LEVELS)
+    level = None if about.public else next(LEVELS[guard] for guard in handler.guards or () if guard in LEVELS)
+    (method,) = handler.http_methods
+    refused = refusals(handler.handler_name, method, about, level, has_path_names=bool(names))
+    operation["responses"] = {
+        **_answers(about, refs, is_read=method == "GET" and bool(names)),
+        **_refused(refused, refs),
+    }
+    operation["security"] = [] if level is None else [{"apiKey": []}]
+    if level is not None:
+        operation["x-level"] = level
     return operation
 
 
@@ -91,14 +99,18 @@ def _parameter(param: Param, place: str) -> dict[str, Any]:
     return {**described, "description": param.about} if param.about else described
 
 
-def _responses(about: About, refs: dict[Any, Any]) -> dict[str, Any]:
+def _answers(about: About, refs: dict[Any, Any], *, is_read: bool) -> dict[str, Any]:
     schema = refs[about.answer] if about.answer is not None else {"type": "string", "format": "binary"}
     content = {} if about.status == 204 else {"content": {about.media: {"schema": schema}}}
-    codes = ", ".join(sorted(STATUS))
-    return {
-        str(about.status): {"description": "Done.", **content},
-        "default": {
-            "description": f"An error; its code is one of: {codes}.",
-            "content": {"application/json": {"schema": refs[ErrorAnswer]}},
-        },
-    }
+    found: dict[str, Any] = {str(about.status): {"description": "Done.", **content}}
+    if is_read and not about.paged and about.answer is not None:
+        found["304"] = {"description": "Not changed since the answer with the ETag in If-None-Match."}
+    if about.answer is None and about.status == 200:
+        found["206"] = {"description": "The part in Range.", **content}
+    return found
+
+
+def _refused(codes: dict[int, list[str]], refs: dict[Any, Any]) -> dict[str, Any]:
+    content = {"content": {"application/json": {"schema": refs[ErrorAnswer]}}}
+    told = {str(status): {"description": ", ".join(some), **content} for status, some in codes.items()}
+    return {**told, "5XX": {"description": "internal, unavailable, request_expired: ask again", **content}}
