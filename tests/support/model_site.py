@@ -204,7 +204,7 @@ class ModelPage:
         await self.site.do(f"goto {self._path}")
         if self._path not in self.site.pages:
             raise StepFailed("navigation_failed", "no such page", FailureKind.TEMPORARY)
-        return Landed(url, self.site.statuses.get(self._path, 200), "title")
+        return Landed(url, self.site.statuses.get(self._path, 200))
 
     def _controls(self, locator: Locator) -> list[Control]:
         wanted = locator.name or locator.label or locator.text
@@ -232,6 +232,9 @@ class ModelPage:
         if aim.plain_link and (control.tag != "a" or not control.href.startswith("http")):
             told = "it is no plain link, so a click on it may do more than view a page"
         return ("target_changed", told, None) if told else ("", "", control)
+
+    async def title(self) -> str:
+        return "title"
 
     def element(self, aim: Aim) -> Element:
         return ModelElement(self, aim)

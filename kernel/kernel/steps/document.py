@@ -22,6 +22,7 @@ DEPTH_MAX = 8
 """Levels of `if` and `for_each` inside each other."""
 
 DEFAULT_TIMEOUT_MS = 30_000
+DEFAULT_TEST_ID_ATTRIBUTE = "data-testid"
 SLUG = r"^[A-Za-z][A-Za-z0-9_-]{0,62}$"
 VARIABLE = r"^[a-z][a-z0-9_]{0,62}$"
 
@@ -481,7 +482,7 @@ class StepsDocument(Shape, frozen=True):
     session_check: tuple[Step, ...] = ()
     finally_: tuple[Step, ...] = msgspec.field(default=(), name="finally")
     start_origins: Annotated[tuple[str, ...], Meta(max_length=50)] = ()
-    test_id_attribute: Annotated[str, Meta(pattern=r"^[a-z][a-z0-9-]{0,62}$")] = "data-testid"
+    test_id_attribute: Annotated[str, Meta(pattern=r"^[a-z][a-z0-9-]{0,62}$")] = DEFAULT_TEST_ID_ATTRIBUTE
     """Attribute that `test_id` locators look at."""
     output_schema: dict[str, Any] | None = None
     metadata: dict[str, Any] = {}

@@ -149,7 +149,6 @@ class Landed:
     url: str
     status: int
     """0 when the page came without an HTTP answer."""
-    title: str
 
 
 @dataclass(frozen=True, slots=True)
@@ -236,6 +235,10 @@ class Page(Protocol):
 
     async def goto(self, url: str, wait: LoadState, timeout_ms: float) -> Landed:
         """Open a URL. `StepFailed`: `navigation_blocked`, `navigation_failed` (temporary)."""
+        ...
+
+    async def title(self) -> str:
+        """Title of its document."""
         ...
 
     def element(self, aim: Aim) -> Element:

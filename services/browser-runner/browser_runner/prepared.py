@@ -5,9 +5,13 @@ from __future__ import annotations
 from collections.abc import Sequence
 from dataclasses import dataclass
 from functools import lru_cache
+from typing import Any
+
+import msgspec
 
 from kernel.steps import visit
 from kernel.steps.document import (
+    DEFAULT_TEST_ID_ATTRIBUTE,
     AskUserStep,
     ExtractStep,
     FillStep,
@@ -39,7 +43,7 @@ class Prepared:
 @lru_cache(maxsize=256)
 def prepare(text: str) -> Prepared:
     """Parse and look through `text`. `msgspec.ValidationError` when it was never checked."""
-    document = parse_document(text)
+    document = _with_attribute(parse_document(text))
     steps = list(all_steps(document))
     read = {step.id for step in steps if isinstance(step, IfStep | FinishStep | ExtractStep)}
     for step in steps:
@@ -53,6 +57,26 @@ def _types_secrets(document: StepsDocument, steps: Sequence[Step]) -> bool:
     return any(
         compile_template(step.params.value).single[:2] in secrets for step in steps if isinstance(step, FillStep)
     )
+
+
+def _with_attribute(document: StepsDocument) -> StepsDocument:
+    """The document with its own test id attribute written into each locator that has none."""
+    attribute = document.test_id_attribute
+    if attribute == DEFAULT_TEST_ID_ATTRIBUTE:
+        return document
+    return msgspec.convert(_attributed(msgspec.to_builtins(document), attribute), StepsDocument)
+
+
+def _attributed(value: Any, attribute: str) -> Any:
+    match value:
+        case {"testId": _}:
+            return {"testIdAttribute": attribute, **value}
+        case dict():
+            return {name: _attributed(item, attribute) for name, item in value.items()}
+        case list() | tuple():
+            return [_attributed(item, attribute) for item in value]
+        case _:
+            return value
 
 
 def _reads(step: Step) -> set[str]:

@@ -166,6 +166,10 @@ class ChromiumElement:
         failure.aim = self._aim
         return failure
 
+    async def evaluate(self, script: str) -> Any:
+        """What `script`, a function of the element, gives. It runs among the page's own scripts: it may lie."""
+        return await self._use(lambda found, left_ms: found.evaluate(script, timeout=left_ms), LOOK_MS)
+
     async def handle(self) -> ElementHandle:
         """The element itself, bound to it from now on."""
         handle: ElementHandle = await self._use(lambda found, left_ms: found.element_handle(timeout=left_ms), LOOK_MS)

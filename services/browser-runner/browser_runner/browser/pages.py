@@ -65,8 +65,11 @@ class ChromiumPage:
             answer = await self._page.goto(url, wait_until=wait.value, timeout=timeout_ms)
             if answer is not None:
                 must_be_let_through(answer.url, answer.headers)
-            title = await self._page.title()
-        return Landed(self._page.url, answer.status if answer is not None else 0, title)
+        return Landed(self._page.url, answer.status if answer is not None else 0)
+
+    async def title(self) -> str:
+        async with told():
+            return await self._page.title()
 
     def element(self, aim: Aim) -> Element:
         return ChromiumElement(self, aim)
@@ -127,9 +130,7 @@ class ChromiumPage:
 
     async def table(self, element: Element) -> tuple[list[str], list[list[str]]]:
         assert isinstance(element, ChromiumElement)
-        handle = await element.handle()
-        async with told():
-            headers, rows = await handle.evaluate(in_page.TABLE)
+        headers, rows = await element.evaluate(in_page.TABLE)
         return headers, rows
 
     async def aria(self, element: Element | None) -> str:

@@ -11,7 +11,10 @@ from kernel.steps.document import NavigateStep
 
 
 async def run_navigate(trying: Trying, step: NavigateStep) -> dict[str, Any]:
-    """Result: `url` after redirects, HTTP `status` (0 when none), `title`. A 5xx answer is a temporary failure."""
+    """Result: `url` after redirects, HTTP `status` (0 when none), `title` if a later step reads the result.
+
+    A 5xx answer is a temporary failure.
+    """
     params = trying.rendered(step.params)
     page = await trying.page()
     wait = LoadState(params.wait) if isinstance(params.wait, str) else LoadState.COMMIT
@@ -24,4 +27,7 @@ async def run_navigate(trying: Trying, step: NavigateStep) -> dict[str, Any]:
         if not isinstance(params.wait, str):
             await trying.resolve(params.wait, for_act=False)
         await trying.expect(params.expect)
-    return {"url": landed.url, "status": landed.status, "title": landed.title}
+    result: dict[str, Any] = {"url": landed.url, "status": landed.status}
+    if step.id in trying.desk.prepared.read_later:
+        result["title"] = await page.title()
+    return result
