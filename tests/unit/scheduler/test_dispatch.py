@@ -129,6 +129,30 @@ def test_organizations_take_turns_however_much_one_of_them_asks(bench: Bench) ->
     assert sorted(first) == ["greedy-00", "greedy-01", "small-1", "small-2"]
 
 
+def test_long_runs_of_one_organization_leave_as_many_slots_to_another_as_short_ones(bench: Bench) -> None:
+    bench.given((KEY, heartbeat(slots=4)))
+    long = [requested(f"long-{number}", organization="slow", at_ms=number) for number in range(8)]
+    short = [requested(f"short-{number}", organization="quick", at_ms=100 + number) for number in range(8)]
+    bench.given(*((KEY, task) for task in (*long, *short)))
+    bench.given((KEY, settled(long[0])), (KEY, settled(long[1])))
+    # Two slots each now. Every end of a short run is followed by a short one, however often it was the turn of one.
+    for number in range(4):
+        assert assigned(bench.when(KEY, settled(short[number]))) == [f"short-{number + 2}"]
+
+
+def test_ten_thousand_queued_runs_of_one_organization_cost_another_one_end_of_a_run(bench: Bench) -> None:
+    bench.given((KEY, heartbeat(slots=2)))
+    flood = [requested(f"x{number:05}", organization="x", at_ms=number) for number in range(10_000)]
+    bench.given((KEY, flood[0]), (KEY, flood[1]))
+    for task in flood[2:]:
+        bench.state.put(task_key(task.task_id), Task(task))
+    for asked, ended in enumerate(flood[:20]):
+        mine = requested(f"y{asked}", organization="y", at_ms=20_000 + asked)
+        assert assigned(bench.when(KEY, mine)) == []
+        assert assigned(bench.when(KEY, settled(ended)))[:1] == [f"y{asked}"]
+        assert len(assigned(bench.when(KEY, settled(mine)))) == 1, "and the slot goes back to who waits"
+
+
 def test_a_repeated_request_is_one_task(bench: Bench) -> None:
     bench.when(KEY, requested("a"))
     assert bench.when(KEY, requested("a")) == []

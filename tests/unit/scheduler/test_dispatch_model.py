@@ -100,10 +100,13 @@ class Model:
         limit = request.workflow.concurrency
         return not limit or len(busy) < limit
 
-    def _rank(self, task: Queued) -> tuple[int, int, int, str]:
+    def _rank(self, task: Queued) -> tuple[int, int, int, int, str]:
         request = task.request
+        owner = (request.pool, request.organization_id)
+        working = (t.request for t in self.tasks.values() if t.runner and not t.waiting)
+        busy = sum((of.pool, of.organization_id) == owner for of in working)
         served = self.served.get((request.pool, request.organization_id), 0)
-        return (-request.priority, served, request.requested_ms, request.task_id)
+        return (-request.priority, busy, served, request.requested_ms, request.task_id)
 
 
 def _age(request: TaskRequested) -> tuple[int, int, str]:

@@ -1,8 +1,8 @@
 """`dispatch`: tasks, slots, leases, fairness. A pure decider keyed by pool and shard.
 
-It matches requested tasks with free slots: priority, then round robin over organizations, then age; one live session
-per login, and no more at once than an organization's provider takes. It lets a lease lapse when nobody renewed it;
-never is the ownership of a task a consumer group's.
+It matches requested tasks with free slots: priority, then the organization with the fewest slots, then turns, then age;
+one live session per login, and no more at once than an organization's provider takes. It lets a lease lapse when nobody
+renewed it; never is the ownership of a task a consumer group's.
 
     requested -> queued -> assigned -> settled (by advance)
                  queued -> withdrawn               assigned -> lapsed

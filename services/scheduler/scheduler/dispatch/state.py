@@ -200,6 +200,7 @@ class DispatchState:
         self._runner_keys: dict[Pool, set[str]] = {}
         self._queued_of_root: dict[tuple[str, str], TaskId] = {}
         self._working: dict[Lane, int] = {}
+        self._busy: dict[tuple[Pool, str], int] = {}
         self._is_trial = False
 
     # ------------------------------------------------------------ the map
@@ -274,20 +275,22 @@ class DispatchState:
         return self._working.get((pool, organization_id, provider), 0)
 
     def next_task(self, pool: Pool) -> Task | None:
-        """Who is served next: highest priority, then the organization that waited longest for its turn, then age.
+        """Who is served next: highest priority, then the organization that has the fewest slots, then the one that
+        waited longest for its turn, then age. So long runs of one leave as many slots to another as short ones do.
 
         Linear in the organizations and their limited providers that have something queued, not in their tasks.
         """
         queue = self.queues.get(pool)
         if queue is None:
             return None
-        best: tuple[int, int, int, str] | None = None
+        best: tuple[int, int, int, int, str] | None = None
         for organization in list(queue.by_organization):
             head = self._head(queue, organization)
             if head is not None:
-                rank = (head[0], queue.served.get(organization, 0), head[1], head[2])
+                busy = self._busy.get((pool, organization), 0)
+                rank = (head[0], busy, queue.served.get(organization, 0), head[1], head[2])
                 best = rank if best is None or rank < best else best
-        return self._values[task_key(best[3])] if best is not None else None
+        return self._values[task_key(best[4])] if best is not None else None
 
     # ------------------------------------------------------------ trying out
 
@@ -374,6 +377,10 @@ class DispatchState:
             self._working[lane] = self._working.get(lane, 0) + change
             if not self._working[lane]:
                 del self._working[lane]
+            owner = (request.pool, request.organization_id)
+            self._busy[owner] = self._busy.get(owner, 0) + change
+            if not self._busy[owner]:
+                del self._busy[owner]
 
     def _enqueue(self, request: TaskRequested) -> None:
         lanes = self._queue(request.pool).by_organization.setdefault(request.organization_id, {})
