@@ -73,6 +73,9 @@ class MemoryBytes:
     async def get_bytes(self, sha256: str) -> bytes:
         return self.blobs[sha256]
 
+    async def get(self, sha256: str, *, offset: int = 0, length: int | None = None) -> AsyncIterator[bytes]:
+        yield self.blobs[sha256][offset:]
+
 
 @dataclass
 class MemoryVault:
