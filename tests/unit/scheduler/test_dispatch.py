@@ -140,6 +140,17 @@ def test_long_runs_of_one_organization_leave_as_many_slots_to_another_as_short_o
         assert assigned(bench.when(KEY, settled(short[number]))) == [f"short-{number + 2}"]
 
 
+def test_the_last_slots_of_a_large_pool_are_left_to_organizations_that_have_none(bench: Bench) -> None:
+    bench.given((KEY, heartbeat(slots=32)))
+    flood = [requested(f"x{number:02}", organization="x", at_ms=number) for number in range(40)]
+    bench.given(*((KEY, task) for task in flood))
+    mine = [requested(f"y{number}", organization="y", at_ms=100 + number) for number in range(3)]
+    assert [assigned(bench.when(KEY, task)) for task in mine] == [["y0"], ["y1"], []]
+    assert assigned(bench.when(KEY, settled(flood[0]))) == [], "the spare slot waits for somebody else"
+    assert assigned(bench.when(KEY, settled(flood[1]))) == []
+    assert assigned(bench.when(KEY, settled(flood[2]))) == ["y2"]
+
+
 def test_ten_thousand_queued_runs_of_one_organization_cost_another_one_end_of_a_run(bench: Bench) -> None:
     bench.given((KEY, heartbeat(slots=2)))
     flood = [requested(f"x{number:05}", organization="x", at_ms=number) for number in range(10_000)]

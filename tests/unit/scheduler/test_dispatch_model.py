@@ -8,6 +8,7 @@ from __future__ import annotations
 from dataclasses import dataclass, field, replace
 from typing import Any
 
+import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
@@ -24,7 +25,7 @@ from kernel.domain.task import (
     TaskWithdrawn,
 )
 from kernel.domain.values import Pool, SealedBody, Token
-from scheduler.dispatch import Dispatch
+from scheduler.dispatch import Dispatch, match
 from scheduler.dispatch.state import DispatchState
 from tests.support.deciding import Bench
 from tests.support.runs import SUBJECT, died, heartbeat, planned
@@ -68,18 +69,32 @@ class Model:
             found.append((request.task_id, runner))
         return found
 
-    def _freest(self, pool: Pool) -> str:
-        free = {
+    def _free(self, pool: Pool) -> dict[str, int]:
+        return {
             name: slots - sum(t.runner == name and not t.waiting for t in self.tasks.values() if t.request.pool is pool)
             for (of, name), slots in self.slots.items()
             if of is pool
         }
+
+    def _freest(self, pool: Pool) -> str:
+        free = self._free(pool)
         best = max(free.values(), default=0)
         return min((name for name, count in free.items() if count == best), default="") if best > 0 else ""
 
     def _next(self, pool: Pool) -> Queued | None:
         ready = [t for t in self.tasks.values() if t.request.pool is pool and not t.runner and self._may(t)]
-        return min(ready, key=self._rank, default=None)
+        spare = self._spare(pool)
+        return min((t for t in ready if not spare or self._busy(t) < spare), key=self._rank, default=None)
+
+    def _spare(self, pool: Pool) -> int:
+        """How many slots are spare, when no others are left."""
+        spare = sum(count for (of, _), count in self.slots.items() if of is pool) // match.SPARE_PART
+        return spare if sum(max(count, 0) for count in self._free(pool).values()) <= spare else 0
+
+    def _busy(self, task: Queued) -> int:
+        owner = (task.request.pool, task.request.organization_id)
+        working = (t.request for t in self.tasks.values() if t.runner and not t.waiting)
+        return sum((of.pool, of.organization_id) == owner for of in working)
 
     def _may(self, task: Queued) -> bool:
         """Its provider takes one more; its login is free and it the oldest that wants it, or its own run holds it."""
@@ -102,11 +117,8 @@ class Model:
 
     def _rank(self, task: Queued) -> tuple[int, int, int, int, str]:
         request = task.request
-        owner = (request.pool, request.organization_id)
-        working = (t.request for t in self.tasks.values() if t.runner and not t.waiting)
-        busy = sum((of.pool, of.organization_id) == owner for of in working)
         served = self.served.get((request.pool, request.organization_id), 0)
-        return (-request.priority, busy, served, request.requested_ms, request.task_id)
+        return (-request.priority, self._busy(task), served, request.requested_ms, request.task_id)
 
 
 def _age(request: TaskRequested) -> tuple[int, int, str]:
@@ -251,8 +263,15 @@ MOVES = ["request", "request", "request", "settle", "withdraw", "release", "beat
 
 
 @settings(deadline=None, max_examples=300)
-@given(st.lists(st.tuples(st.sampled_from(MOVES), st.integers(0, 23), st.integers(0, 7)), max_size=60))
-def test_matching_is_what_looking_through_everything_would_find(script: list[tuple[str, int, int]]) -> None:
+@given(
+    st.lists(st.tuples(st.sampled_from(MOVES), st.integers(0, 23), st.integers(0, 7)), max_size=60),
+    st.sampled_from([2, match.SPARE_PART]),
+)
+def test_matching_is_what_looking_through_everything_would_find(
+    script: list[tuple[str, int, int]], spare_part: int
+) -> None:
     play = Play()
-    for what, a, b in script:
-        play.move(what, a, b)
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(match, "SPARE_PART", spare_part)
+        for what, a, b in script:
+            play.move(what, a, b)

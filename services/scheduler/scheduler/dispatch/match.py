@@ -15,6 +15,12 @@ from scheduler.weight import PORTION_BYTES, weight_of
 ASSIGN_MAX = 100
 """Assignments decided for one input; the heartbeats that follow bring the rest."""
 
+SPARE_PART = 16
+"""Of this many slots of a pool one is spare: the last ones go to organizations that have fewer slots than are spare.
+
+So nobody waits for the long runs of somebody who came first. A pool of fewer slots has none to spare.
+"""
+
 
 @contextmanager
 def _trial(state: DispatchState) -> Iterator[list[tuple[str, Any | None]]]:
@@ -44,8 +50,8 @@ def assign(state: DispatchState, pool: Pool, now_ms: int, changes: Sequence[Any]
         for change in changes:
             _apply(state, undo, change)
         while len(assigned) < ASSIGN_MAX:
-            runner = _freest(state, pool)
-            task = state.next_task(pool) if runner is not None else None
+            runner, spare = _freest(state, pool)
+            task = state.next_task(pool, spare) if runner is not None else None
             if runner is None or task is None:
                 break
             weight += weight_of(task.request)
@@ -57,13 +63,18 @@ def assign(state: DispatchState, pool: Pool, now_ms: int, changes: Sequence[Any]
     return assigned
 
 
-def _freest(state: DispatchState, pool: Pool) -> Runner | None:
-    best, most = None, 0
+def _freest(state: DispatchState, pool: Pool) -> tuple[Runner | None, int]:
+    """The runner with most free slots; and, when only the pool's spare slots are left, how many those are."""
+    best, most, free, slots = None, 0, 0, 0
     for runner in state.runners(pool):
-        free = state.free_slots(runner)
-        if free > most:
-            best, most = runner, free
-    return best
+        if runner.dead or runner.draining:
+            continue
+        its = state.free_slots(runner)
+        free, slots = free + max(its, 0), slots + runner.slots
+        if its > most:
+            best, most = runner, its
+    spare = slots // SPARE_PART
+    return best, spare if free <= spare else 0
 
 
 def _assignment(task: Task, runner: Runner, now_ms: int) -> TaskAssigned:

@@ -274,9 +274,10 @@ class DispatchState:
         """Assigned tasks of this organization at this provider, those that wait for a person not counted."""
         return self._working.get((pool, organization_id, provider), 0)
 
-    def next_task(self, pool: Pool) -> Task | None:
+    def next_task(self, pool: Pool, spare: int = 0) -> Task | None:
         """Who is served next: highest priority, then the organization that has the fewest slots, then the one that
         waited longest for its turn, then age. So long runs of one leave as many slots to another as short ones do.
+        With `spare`, only organizations that have fewer slots than that.
 
         Linear in the organizations and their limited providers that have something queued, not in their tasks.
         """
@@ -285,9 +286,11 @@ class DispatchState:
             return None
         best: tuple[int, int, int, int, str] | None = None
         for organization in list(queue.by_organization):
+            busy = self._busy.get((pool, organization), 0)
+            if spare and busy >= spare:
+                continue
             head = self._head(queue, organization)
             if head is not None:
-                busy = self._busy.get((pool, organization), 0)
                 rank = (head[0], busy, queue.served.get(organization, 0), head[1], head[2])
                 best = rank if best is None or rank < best else best
         return self._values[task_key(best[4])] if best is not None else None
