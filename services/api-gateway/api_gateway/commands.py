@@ -15,6 +15,7 @@ from dataclasses import dataclass, replace
 from typing import Any
 
 from api_gateway import planning
+from api_gateway.artifact_inputs import ArtifactInputs
 from api_gateway.asking import Asker
 from api_gateway.planning import Chosen, Definition, Reading
 from api_gateway.principal import Principal
@@ -244,6 +245,10 @@ class Commands:
             pointer = f"/workflowInputs/{definition.workflow_id}"
         reading = await self._reading(definition)
         inputs = planning.check_inputs(reading, {**start.shared, **(own or {})}, pointer)
+        if reading.artifacts:
+            organization = definition.organization_id
+            files = ArtifactInputs(self.db, self._sealer(organization), organization)
+            inputs = await files.resolved(inputs, reading.artifacts, pointer)
         return Chosen(definition, reading, inputs)
 
     async def _reading(self, definition: Definition) -> Reading:

@@ -61,6 +61,8 @@ class Reading:
     hosts: tuple[str, ...]
     inputs: frozenset[str]
     secrets: frozenset[str]
+    artifacts: frozenset[str]
+    """Those that name artifacts by their ids."""
     required: frozenset[str]
     """Must be there at the start: neither secret nor asked for later."""
     validator: Validator
@@ -87,6 +89,7 @@ def read_steps(steps: StepsDocument) -> Reading:
         hosts=hosts_of(steps),
         inputs=frozenset(properties),
         secrets=secrets,
+        artifacts=frozenset(name for name, schema in properties.items() if schema.get("kind") == "artifact"),
         required=required,
         validator=compile_schema(schema),
     )
