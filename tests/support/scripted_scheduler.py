@@ -103,8 +103,10 @@ class ScriptedScheduler:
         fact = JobRunCreated(
             request.job_run_id, request.job_id, request.organization_id, request.subject_id, request.external_id, order,
             revisions, request.test_mode, request.created_by, request.retry_of, request.request_id,
+            request.first_position, tuple(workflow.inputs for workflow in request.plan),
         )  # fmt: skip
-        await self.say(root, fact, JobRunStarted(request.job_run_id), created(request, request.plan[0], root))
+        first = created(request, request.plan[request.first_position], root, request.first_position)
+        await self.say(root, fact, JobRunStarted(request.job_run_id), first)
 
     async def _cancel(self, root: str, request: RunCancelRequested) -> None:
         ended = self.ended.get(root)
@@ -134,6 +136,7 @@ def created(start: Start, plan: PlannedWorkflow, job_run_id: str, position: int 
     """The first fact of a planned workflow run."""
     return WorkflowRunCreated(
         plan.workflow_run_id, job_run_id, plan.workflow_id, plan.revision, plan.provider, start.organization_id,  # type: ignore[arg-type]  # the id is text
-        start.subject_id, start.external_id, start.test_mode, start.created_by, start.retry_of, position,
-        start.request_id,
+        start.subject_id, start.external_id, start.test_mode, start.created_by, plan.retry_of, position,
+        start.request_id, plan.inputs, plan.connection_id, plan.pool, plan.options.stop_after_step,
+        plan.options.keep_open_seconds, plan.options.trace,
     )  # fmt: skip

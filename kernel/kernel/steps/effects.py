@@ -9,6 +9,7 @@ from kernel.steps.document import (
     ForEachStep,
     IfStep,
     PressStep,
+    Retry,
     SelectStep,
     Step,
     TickStep,
@@ -55,6 +56,13 @@ def effect_of(step: Step) -> Effect:
     if isinstance(step, IfStep | ForEachStep):
         return default_effect(step)
     return step.effect or default_effect(step)
+
+
+def retry_of(step: Step) -> Retry:
+    """How often a step is tried, and when: the author's policy, else one try for `once` and three for the rest."""
+    if step.retry is not None:
+        return step.retry
+    return Retry(max_attempts=1 if effect_of(step) is Effect.ONCE else 3)
 
 
 def check_of(step: Step) -> Check | None:

@@ -77,9 +77,10 @@ class ProviderAnswer:
 
 @dataclass(frozen=True, slots=True)
 class FailureAnswer:
-    """Why a run did not end well, and where."""
+    """Why a run did not end well, and where. `code` is one of few words, `reason` the exact one behind it."""
 
     code: str
+    reason: str
     message: str
     workflow_run_id: str
     step_id: str
@@ -128,20 +129,35 @@ class WorkflowRunAnswer:
 
 
 @dataclass(frozen=True, slots=True)
+class StepFailureAnswer:
+    """Why a step failed; `diagnosis` is what was found about it, None when nothing was."""
+
+    code: str
+    message: str
+    is_retryable: bool
+    diagnosis: dict[str, Any] | None
+
+
+@dataclass(frozen=True, slots=True)
 class StepAnswer:
-    """One step of one attempt; an empty `status` stands for one that was started and has not ended."""
+    """One step of one attempt; an empty `status` stands for one that was started and has not ended.
+
+    `output` None: none, too long for a list (`output_bytes` tells), or not to be opened any more.
+    """
 
     attempt: int
     path: str
     step_id: str
     name: str
     kind: str
+    effect: str
     status: str
     tries: int
     started_ms: int
     finished_ms: int
-    error_code: str
-    error_message: str
+    output: Any
+    output_bytes: int
+    failure: StepFailureAnswer | None
     screenshot_artifact_id: str
 
 

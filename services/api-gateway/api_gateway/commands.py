@@ -9,17 +9,17 @@ Nothing is written before the checks are through. Here are the runs; `definition
 from __future__ import annotations
 
 import json
-from collections import OrderedDict
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 from typing import Any
 
 from api_gateway import planning
 from api_gateway.artifact_inputs import ArtifactInputs
 from api_gateway.asking import Asker
-from api_gateway.planning import Chosen, Definition, Reading
+from api_gateway.planning import Chosen, Definition
 from api_gateway.principal import Principal
 from api_gateway.projections.change import Fact
+from api_gateway.readings import Readings
 from api_gateway.registry.job import ORDER_PATH
 from api_gateway.subjects import Subjects
 from kernel.domain.ids import (
@@ -35,7 +35,7 @@ from kernel.domain.ids import (
 )
 from kernel.domain.input_request import InputAnswerSubmitted, InputRequestStatus
 from kernel.domain.job_run import JobRunRequested, RunCancelRequested
-from kernel.domain.plan import PlannedWorkflow, WorkflowType
+from kernel.domain.plan import PlannedWorkflow, RunOptions, WorkflowType
 from kernel.domain.values import Document, Sealed
 from kernel.domain.workflow import WorkflowStatus
 from kernel.domain.workflow_run import WorkflowRunRequested
@@ -46,7 +46,6 @@ from kernel.sealing import Sealer, SubjectKeys
 from kernel.sql.port import Database
 from kernel.store.port import ByteStore, GatewayOpener, SecretKind, Vault
 
-READINGS_MAX = 512
 ANSWER_TTL_MS = 24 * 60 * 60 * 1000
 _ALREADY_TRUE = "already_cancelled"
 
@@ -58,7 +57,7 @@ class StartInputs:
     shared: Mapping[str, Any]
     by_workflow: Mapping[str, Mapping[str, Any]]
     external_id: str
-    test_mode: bool
+    options: RunOptions = field(default_factory=RunOptions)
 
 
 @dataclass(frozen=True, slots=True)
@@ -75,7 +74,7 @@ class Commands:
     store: ByteStore
     vault: Vault
     subjects: Subjects
-    readings: OrderedDict[tuple[str, int], Reading]
+    readings: Readings
 
     # ---------------------------------------------------------------- runs
 
@@ -95,7 +94,7 @@ class Commands:
             subject_id=subject,
             external_id=await self._seal_external_id(by.organization_id, subject, start.external_id),
             plan=await planning.fit(plan, self.store, by.organization_id, subject),
-            test_mode=start.test_mode,
+            test_mode=start.options.test_mode,
             created_by=by.user_id,
             retry_of="",
             priority=0,
@@ -109,6 +108,7 @@ class Commands:
         """A run of one workflow alone; `workflow_run.created`. The workflow run is its own root run."""
         definition = await self._definition(by.organization_id, WorkflowId(workflow_id), "/workflowId")
         chosen = await self._chosen(definition, start, "/inputs")
+        planning.check_stop(chosen.reading, start.options)
         request_id = request_id or self.asker.random_request()
         root = RootRunId(self.asker.new_id(request_id, "workflow_run"))
         subject = await self.subjects.of(by.organization_id, start.external_id)
@@ -119,7 +119,7 @@ class Commands:
             subject_id=subject,
             external_id=await self._seal_external_id(by.organization_id, subject, start.external_id),
             workflow=plan,
-            test_mode=start.test_mode,
+            test_mode=start.options.test_mode,
             created_by=by.user_id,
             retry_of="",
             priority=0,
@@ -243,7 +243,7 @@ class Commands:
         own = start.by_workflow.get(definition.workflow_id)
         if own is not None:
             pointer = f"/workflowInputs/{definition.workflow_id}"
-        reading = await self._reading(definition)
+        reading = await self.readings.of(definition)
         inputs = planning.check_inputs(reading, {**start.shared, **(own or {})}, pointer)
         if reading.artifacts:
             organization = definition.organization_id
@@ -251,24 +251,13 @@ class Commands:
             inputs = await files.resolved(inputs, reading.artifacts, pointer)
         return Chosen(definition, reading, inputs)
 
-    async def _reading(self, definition: Definition) -> Reading:
-        place = (definition.workflow_id, definition.revision)
-        reading = self.readings.get(place)
-        if reading is None:
-            document = definition.document
-            text = document.inline or await self.store.get_bytes(document.blob)
-            reading = self.readings[place] = planning.parse_reading(text)
-            if len(self.readings) > READINGS_MAX:
-                self.readings.popitem(last=False)
-        return reading
-
     async def _plan(
         self, chosen: Chosen, start: StartInputs, subject: SubjectId, root: RootRunId, position: int
     ) -> PlannedWorkflow:
         connection = planning.connection_of(
-            chosen.definition, subject, root, has_customer=bool(start.external_id), test_mode=start.test_mode
+            chosen.definition, subject, root, has_customer=bool(start.external_id), test_mode=start.options.test_mode
         )
-        plan = planning.planned(chosen, root, position, connection)
+        plan = planning.planned(chosen, root, position, connection, start.options)
         if not chosen.inputs:
             return plan
         safe = await planning.put_secrets(self.vault, subject, chosen)
@@ -279,9 +268,9 @@ class Commands:
         self, organization: OrganizationId, subject: SubjectId, asked: list[dict[str, Any]], values: Mapping[str, Any]
     ) -> dict[str, Any]:
         safe = dict(values)
-        for field in asked:
-            name = field["name"]
-            if field["secret"] and name in safe:
+        for wanted in asked:
+            name = wanted["name"]
+            if wanted["secret"] and name in safe:
                 raw = str(safe[name]).encode()
                 ref = await self.vault.put_secret(organization, subject, SecretKind.ANSWER, raw, ANSWER_TTL_MS)
                 safe[name] = {"$secret": ref}
@@ -301,18 +290,18 @@ class Commands:
 def _check_answer(asked: Sequence[Mapping[str, Any]], values: Mapping[str, Any]) -> None:
     """Every field is answered, by text that fits; nothing else is. The offending value is never repeated."""
     faults = [Detail(f"/values/{name}", "unknown", "is not asked for") for name in values.keys() - _names(asked)]
-    for field in asked:
-        pointer = f"/values/{field['name']}"
-        value = values.get(field["name"])
+    for wanted in asked:
+        pointer = f"/values/{wanted['name']}"
+        value = values.get(wanted["name"])
         if value is None:
             faults.append(Detail(pointer, "inputs_missing", "is required"))
         elif not isinstance(value, str | bool):
             faults.append(Detail(pointer, "inputs_invalid", "must be text"))
-        elif field["options"] and value not in field["options"]:
+        elif wanted["options"] and value not in wanted["options"]:
             faults.append(Detail(pointer, "inputs_invalid", "must be one of the options"))
     if faults:
         raise Rejected("inputs_invalid", "the answer does not fit the question", tuple(faults))
 
 
 def _names(asked: Sequence[Mapping[str, Any]]) -> set[str]:
-    return {field["name"] for field in asked}
+    return {wanted["name"] for wanted in asked}

@@ -5,12 +5,20 @@ from __future__ import annotations
 from collections.abc import Callable
 from typing import Any
 
+from api_gateway.failing import error_code
 from kernel.domain.artifact import ArtifactCreated
 from kernel.domain.input_request import (
     InputRequestAnswered,
     InputRequestCancelled,
     InputRequestExpired,
     InputRequestOpened,
+)
+from kernel.domain.job_run import (
+    JobRunCancelled,
+    JobRunCompleted,
+    JobRunCreated,
+    JobRunFailed,
+    RunCancelAccepted,
 )
 from kernel.domain.values import Failure
 from kernel.domain.workflow_run import (
@@ -29,7 +37,7 @@ _NONE = Failure()
 
 def failure_of(event: Any) -> Failure:
     """The failure that a fact tells, an empty one otherwise."""
-    if isinstance(event, WorkflowRunStepFinished | WorkflowRunFailed):
+    if isinstance(event, WorkflowRunStepFinished | WorkflowRunFailed | JobRunFailed):
         return event.failure
     return _NONE
 
@@ -64,13 +72,38 @@ def _step_start(event: WorkflowRunStepStarted) -> dict[str, Any]:
 
 
 def _failed(event: WorkflowRunFailed) -> dict[str, Any]:
-    return {"status": "FAILED", "error_code": event.failure.code, "step_id": event.failure.step_id or None}
+    failure = event.failure
+    return {
+        "status": "FAILED",
+        "error_code": error_code(event.status, failure.code),
+        "error_reason": failure.code or None,
+        "step_id": failure.step_id or None,
+    }
+
+
+def _job_failed(event: JobRunFailed) -> dict[str, Any]:
+    """The event of its workflow run, right before, has the word for it."""
+    reason = event.failure.code or None
+    return {"status": "FAILED", "error_reason": reason, "failed_workflow_run_id": event.workflow_run_id}
+
+
+def _job_created(event: JobRunCreated) -> dict[str, Any]:
+    return {"job_id": event.job_id, "retry_of": event.retry_of or None, "test_mode": event.test_mode}
+
+
+def _requeued(event: WorkflowRunRequeued) -> dict[str, Any]:
+    return {"reason": event.reason, "resume_ms": event.resume_ms or None}
 
 
 _SHOWN: dict[type, Callable[[Any], dict[str, Any]]] = {
     WorkflowRunCreated: lambda event: {"workflow_id": event.workflow_id, "workflow_revision": event.revision},
     WorkflowRunStarted: lambda event: {"attempt": event.attempt},
-    WorkflowRunRequeued: lambda event: {"reason": event.reason},
+    WorkflowRunRequeued: _requeued,
+    JobRunCreated: _job_created,
+    JobRunCompleted: lambda _: {"status": "COMPLETED"},
+    JobRunFailed: _job_failed,
+    JobRunCancelled: lambda _: {"status": "FAILED", "error_code": "cancelled"},
+    RunCancelAccepted: lambda _: {},
     WorkflowRunStepStarted: _step_start,
     WorkflowRunStepFinished: _step_data,
     WorkflowRunCompleted: lambda event: {"status": event.status.name},

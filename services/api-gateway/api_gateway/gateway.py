@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from collections import OrderedDict
 from collections.abc import Awaitable, Callable
 from dataclasses import dataclass
 
@@ -11,11 +10,14 @@ from api_gateway.auth import Authenticator
 from api_gateway.commands import Commands
 from api_gateway.definition_commands import DefinitionCommands
 from api_gateway.definition_queries import DefinitionQueries
+from api_gateway.doctor import Check
 from api_gateway.draining import Drain
 from api_gateway.idempotency import IdempotencyStore
 from api_gateway.key_store import KeyStore
 from api_gateway.limits import Limits, limits_of
 from api_gateway.queries import Queries
+from api_gateway.readings import Readings
+from api_gateway.retrying import Retries
 from api_gateway.settings import Settings
 from api_gateway.subjects import Subjects
 from api_gateway.waiting import Waiters
@@ -49,6 +51,8 @@ class Services:
     drain: Drain
     settings: Settings
     is_ready: Callable[[], Awaitable[bool]] = _ready
+    checks: tuple[tuple[str, Check], ...] = ()
+    """What `doctor` asks beside its own questions, each with the name of its finding."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -57,6 +61,7 @@ class Gateway:
 
     services: Services
     commands: Commands
+    retries: Retries
     definition_commands: DefinitionCommands
     definition_queries: DefinitionQueries
     queries: Queries
@@ -69,7 +74,7 @@ class Gateway:
 def assemble(services: Services) -> Gateway:
     """Make the gateway from its parts."""
     asker = Asker(services.db, services.log, services.clock, services.entropy, services.waiters, services.settings)
-    subjects = Subjects(services.vault, services.clock)
+    subjects, readings = Subjects(services.vault, services.clock), Readings(services.store)
     return Gateway(
         services=services,
         commands=Commands(
@@ -80,7 +85,16 @@ def assemble(services: Services) -> Gateway:
             store=services.store,
             vault=services.vault,
             subjects=subjects,
-            readings=OrderedDict(),
+            readings=readings,
+        ),
+        retries=Retries(
+            asker=asker,
+            db=services.db,
+            entropy=services.entropy,
+            keys=services.keys,
+            store=services.store,
+            vault=services.vault,
+            readings=readings,
         ),
         definition_commands=DefinitionCommands(asker, services.store, subjects),
         definition_queries=DefinitionQueries(services.db, services.store),

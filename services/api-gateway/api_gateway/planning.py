@@ -21,11 +21,11 @@ from kernel.domain.ids import (
     WorkflowId,
     WorkflowRunId,
 )
-from kernel.domain.plan import PlannedWorkflow, WorkflowType
+from kernel.domain.plan import PlannedWorkflow, RunOptions, WorkflowType
 from kernel.domain.values import Document, Pool
 from kernel.errors import Detail, Rejected
 from kernel.ids import derived_id
-from kernel.steps.document import StepsDocument, input_properties, needs_page, parse_document, secret_inputs
+from kernel.steps.document import StepsDocument, input_properties, needs_page, parse_document, secret_inputs, walk
 from kernel.steps.hosts import hosts_of
 from kernel.steps.schemas import Validator, compile_schema
 from kernel.store.port import ByteStore, GatewayOpener, PutHeader, SecretKind, Vault
@@ -65,6 +65,8 @@ class Reading:
     """Those that name artifacts by their ids."""
     required: frozenset[str]
     """Must be there at the start: neither secret nor asked for later."""
+    step_ids: frozenset[str]
+    """Of the steps that do the work; those of `sessionCheck` and `finally` are not among them."""
     validator: Validator
 
 
@@ -91,6 +93,7 @@ def read_steps(steps: StepsDocument) -> Reading:
         secrets=secrets,
         artifacts=frozenset(name for name, schema in properties.items() if schema.get("kind") == "artifact"),
         required=required,
+        step_ids=frozenset(step.id for step in walk(steps.steps)),
         validator=compile_schema(schema),
     )
 
@@ -138,12 +141,26 @@ async def put_secrets(vault: Vault, subject_id: SubjectId, chosen: Chosen) -> di
     return safe
 
 
-def planned(chosen: Chosen, root_run_id: RootRunId, position: int, connection_id: ConnectionId) -> PlannedWorkflow:
+def check_stop(reading: Reading, options: RunOptions) -> None:
+    """`Rejected("validation_failed")` when the run is to stop behind a step that the workflow does not have."""
+    if options.stop_after_step and options.stop_after_step not in reading.step_ids:
+        spot = Detail("/stopAfterStep", "unknown_step", "the workflow has no step of this id")
+        raise Rejected("validation_failed", f"stopAfterStep {spot.message}", (spot,))
+
+
+def workflow_run_id(root_run_id: str, position: int) -> WorkflowRunId:
+    """The id of a job run's workflow run, the same on every replay."""
+    return WorkflowRunId(derived_id("workflow_run", root_run_id, str(position)))
+
+
+def planned(
+    chosen: Chosen, root_run_id: RootRunId, position: int, connection_id: ConnectionId, options: RunOptions
+) -> PlannedWorkflow:
     """One workflow of a run, without its inputs."""
     definition, reading = chosen.definition, chosen.reading
     uses_login = reading.pool is Pool.BROWSER or definition.type is WorkflowType.LOGIN
     return PlannedWorkflow(
-        workflow_run_id=WorkflowRunId(derived_id("workflow_run", root_run_id, str(position))),
+        workflow_run_id=workflow_run_id(root_run_id, position),
         workflow_id=definition.workflow_id,
         revision=definition.revision,
         name=definition.name,
@@ -154,6 +171,7 @@ def planned(chosen: Chosen, root_run_id: RootRunId, position: int, connection_id
         connection_id=connection_id if uses_login else ConnectionId(""),
         allowed_hosts=tuple(sorted({*definition.provider_domains, *reading.hosts})),
         concurrency=definition.provider_concurrency,
+        options=options,
     )
 
 

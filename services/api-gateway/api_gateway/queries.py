@@ -20,17 +20,19 @@ from api_gateway.answers import (
     InputRequestAnswer,
     JobRunAnswer,
     StepAnswer,
+    StepFailureAnswer,
     WorkflowRunAnswer,
 )
 from api_gateway.event_data import failure_of, public_data
+from api_gateway.failing import error_code, job_error_code
 from api_gateway.listing import Listing, Where, Window
 from api_gateway.projections import workflow_runs
 from api_gateway.projections.change import Fact
 from kernel.domain.ids import OrganizationId, SubjectId
 from kernel.domain.job_run import JobRunStatus
-from kernel.domain.values import Sealed
-from kernel.domain.workflow_run import WorkflowRunCreated, WorkflowRunStatus
-from kernel.errors import Rejected, SecretUnavailable
+from kernel.domain.values import FailureKind, Sealed, SealedBody
+from kernel.domain.workflow_run import WorkflowRunCreated, WorkflowRunStatus, WorkflowRunStepFinished
+from kernel.errors import Permanent, Rejected, SecretUnavailable
 from kernel.ids import Entropy
 from kernel.log.codec import decode_value
 from kernel.sealing import Sealer, SubjectKeys
@@ -84,10 +86,17 @@ _INPUT_REQUEST = _Source(
     ),
 )
 _STEP = (
-    "attempt, path, step_id, name, kind, effect, status, tries, started_ms, finished_ms, error_code, error_message,"
-    " screenshot_artifact_id"
+    "s.attempt, s.path, s.step_id, s.name, s.kind, s.effect, s.status, s.tries, s.started_ms, s.finished_ms,"
+    " s.error_code, s.error_message, s.screenshot_artifact_id, e.wire, e.value"
 )
-_RUNS_OF_JOB_RUN = "SELECT id FROM workflow_runs WHERE job_run_id = ? AND job_run_id <> '' ORDER BY position"
+_STEPS = (
+    f"SELECT {_STEP} FROM steps s LEFT JOIN run_events e ON e.root_run_id = ? AND e.sequence = s.sequence"  # noqa: S608 (our own names)
+    " WHERE s.workflow_run_id = ? ORDER BY s.sequence LIMIT ? OFFSET ?"
+)
+"""What a row does not keep stands in its fact."""
+OUTPUT_BYTES_MAX = 32 * 1024
+"""A longer output of a step is left out of lists."""
+_RUNS_OF_JOB_RUN = "SELECT id, status FROM workflow_runs WHERE job_run_id = ? AND job_run_id <> '' ORDER BY position"
 """The second condition is that of the index, which is not used without it."""
 EVENTS_MAX = 100
 _CROCKFORD = "0123456789ABCDEFGHJKMNPQRSTVWXYZ"
@@ -143,10 +152,7 @@ class Queries:
         """Steps of all attempts, in the order in which they ended."""
         place = await self.run_place(organization, workflow_run_id)
         total = await self.db.fetch_one("SELECT count(*) FROM steps WHERE workflow_run_id = ?", (workflow_run_id,))
-        rows = await self.db.fetch_all(
-            f"SELECT {_STEP} FROM steps WHERE workflow_run_id = ? ORDER BY sequence LIMIT ? OFFSET ?",  # noqa: S608 (constants)
-            (workflow_run_id, window.limit, window.offset),
-        )
+        rows = await self.db.fetch_all(_STEPS, (place.root_run_id, workflow_run_id, window.limit, window.offset))
         items = [await self._step(organization, place.subject_id, row) for row in rows]
         return Listing(items, total[0] if total else 0)
 
@@ -224,6 +230,8 @@ class Queries:
         ) = row  # fmt: skip
         order: list[str] = json.loads(workflow_ids)
         runs = await self.db.fetch_all(_RUNS_OF_JOB_RUN, (id_,))
+        failed_status = next((WorkflowRunStatus(run[1]) for run in runs if run[0] == failed_run), None)
+        word = job_error_code(JobRunStatus(status), failed_status, code)
         return JobRunAnswer(
             id=id_,
             job_id=job_id,
@@ -240,7 +248,7 @@ class Queries:
             started_ms=started_ms,
             completed_ms=completed_ms,
             created_by=created_by,
-            failure=await self._failure(organization, subject, (code, message, step_id, step_name), failed_run),
+            failure=await self._failure(organization, subject, word, (code, message, step_id, step_name), failed_run),
         )
 
     async def _workflow_run(self, organization: OrganizationId, row: Row) -> WorkflowRunAnswer:
@@ -248,6 +256,7 @@ class Queries:
             id_, workflow_id, job_run_id, status, revision, subject, external_id, test_mode, retry_of, created_by,
             created_ms, updated_ms, completed_ms, current_name, input_request_id, code, message, step_id, step_name,
         ) = row  # fmt: skip
+        word = error_code(WorkflowRunStatus(status), code)
         return WorkflowRunAnswer(
             id=id_,
             workflow_id=workflow_id,
@@ -263,22 +272,64 @@ class Queries:
             created_by=created_by,
             current_name=current_name,
             input_request_id=input_request_id,
-            failure=await self._failure(organization, subject, (code, message, step_id, step_name), id_),
+            failure=await self._failure(organization, subject, word, (code, message, step_id, step_name), id_),
         )
 
     async def _failure(
-        self, organization: str, subject: str, columns: tuple[str, bytes | None, str, str], workflow_run_id: str
+        self, organization: str, subject: str, word: str, columns: tuple[str, bytes | None, str, str], run_id: str
     ) -> FailureAnswer | None:
-        code, message, step_id, step_name = columns
-        if not code:
+        if not word:
             return None
+        reason, message, step_id, step_name = columns
         text = await self._text(organization, subject, message)
-        return FailureAnswer(code, text, workflow_run_id, step_id, step_name)
+        return FailureAnswer(word, reason or word, text, run_id, step_id, step_name)
 
     async def _step(self, organization: OrganizationId, subject: str, row: Row) -> StepAnswer:
-        attempt, path, step_id, name, kind, _effect, status, tries, started, finished, code, message, shot = row
-        text = await self._text(organization, subject, message)
-        return StepAnswer(attempt, path, step_id, name, kind, status, tries, started, finished, code, text, shot)
+        (
+            attempt, path, step_id, name, kind, effect, status, tries, started, ended, code, message, shot, wire, value,
+        ) = row  # fmt: skip
+        fact = decode_value(wire, bytes(value)) if wire else None
+        finished = fact if isinstance(fact, WorkflowRunStepFinished) else None
+        failure = None
+        if code:
+            failure = StepFailureAnswer(
+                code=code,
+                message=await self._text(organization, subject, message),
+                is_retryable=finished is not None and finished.failure.kind is FailureKind.TEMPORARY,
+                diagnosis=await self._diagnosis(organization, finished),
+            )
+        output = finished.output if finished else SealedBody()
+        return StepAnswer(
+            attempt=attempt,
+            path=path,
+            step_id=step_id,
+            name=name,
+            kind=kind,
+            effect=effect,
+            status=status,
+            tries=tries,
+            started_ms=started,
+            finished_ms=ended,
+            output=await self._output(organization, output),
+            output_bytes=output.size,
+            failure=failure,
+            screenshot_artifact_id=shot,
+        )
+
+    async def _diagnosis(self, organization: OrganizationId, fact: WorkflowRunStepFinished | None) -> Any:
+        if fact is None or not fact.diagnosis.box:
+            return None
+        text = await self._text(organization, fact.diagnosis.subject_id, fact.diagnosis.box)
+        return json.loads(text) if text else None
+
+    async def _output(self, organization: OrganizationId, output: SealedBody) -> Any:
+        if output.size > OUTPUT_BYTES_MAX:
+            return None
+        sealer = Sealer(self.keys, self.store, self.entropy, GatewayOpener(organization))
+        try:
+            return await sealer.open_json(output)
+        except (SecretUnavailable, Permanent):
+            return None
 
     async def _event(
         self, organization: OrganizationId, workflow_run_id: str, place: RunPlace, row: Row

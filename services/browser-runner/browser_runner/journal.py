@@ -37,7 +37,7 @@ from kernel.steps.document import (
     UploadStep,
     all_steps,
 )
-from kernel.steps.effects import check_of, effect_of
+from kernel.steps.effects import check_of, effect_of, retry_of
 
 INLINE_DELAY_MS_MAX = 10_000
 """A longer delay between two tries hands the task back."""
@@ -194,13 +194,6 @@ def is_safe_point(step: Step, *, url_before: str, url_after: str) -> bool:
 
 
 # ---------------------------------------------------------------- tries
-
-
-def retry_of(step: Step) -> Retry:
-    """The author's policy, else one try for `once` and three for the rest."""
-    if step.retry is not None:
-        return step.retry
-    return Retry(max_attempts=1 if effect_of(step) is Effect.ONCE else 3)
 
 
 def delay_ms(retry: Retry, tries: int) -> int:

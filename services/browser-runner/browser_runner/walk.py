@@ -19,7 +19,6 @@ from browser_runner.journal import (
     how_to_settle,
     item_prefix,
     repeated_by,
-    retry_of,
     step_id_of,
     step_path,
     tries_spent,
@@ -51,7 +50,7 @@ from kernel.steps.document import (
     Step,
     name_of,
 )
-from kernel.steps.effects import check_of, effect_of
+from kernel.steps.effects import check_of, effect_of, retry_of
 from kernel.steps.expressions import ExpressionError, compile_expression, evaluate, evaluate_bool
 from kernel.steps.templates import TemplateError, compile_template, render_text, render_value
 

@@ -5,7 +5,7 @@ import json
 
 import pytest
 
-from api_gateway.surfaces.api_v2.views import JOB_RUN_WORD, WORKFLOW_RUN_WORD
+from api_gateway.surfaces.api_v2.run_views import JOB_RUN_WORD, WORKFLOW_RUN_WORD
 from kernel.domain.ids import InputRequestId, JobRunId, WorkflowRunId
 from kernel.domain.input_request import InputField, InputRequestOpened
 from kernel.domain.job_run import JobRunCompleted, JobRunRequested, JobRunStatus
@@ -166,10 +166,14 @@ async def test_a_failure_is_told_with_code_text_and_step(gateway: RunningGateway
     failed = WorkflowRunFailed(WorkflowRunId(run), WorkflowRunStatus.TERMINATED, failure)
     await gateway.scheduler.say(run, WorkflowRunStarted(WorkflowRunId(run), 1), finished, failed)
     ended = await seen(gateway, f"/workflow-runs/{run}", status="FAILED")
-    assert (ended["errorCode"], ended["errorMessage"]) == ("step_failed", "the button is gone")
+    assert (ended["errorCode"], ended["errorReason"]) == ("terminated", "step_failed")
+    assert ended["errorMessage"] == "the button is gone"
     assert ended["failedStep"] == {"workflowRunId": run, "stepId": "pay", "name": "paying"}
     (step,) = (await gateway.api.get(f"/api/v2/workflow-runs/{run}/steps")).json()["data"]
-    assert (step["status"], step["durationMs"], step["errorMessage"]) == ("FAILED", 250, "the button is gone")
+    assert (step["status"], step["durationMs"], step["effect"], step["tries"]) == ("FAILED", 250, "read", 1)
+    assert step["error"] == {
+        "code": "step_failed", "message": "the button is gone", "retryable": False, "diagnosis": None,
+    }  # fmt: skip
 
 
 async def test_cancelling_ends_a_run_once_and_leaves_a_cancelled_one_as_it_is(gateway: RunningGateway) -> None:

@@ -7,7 +7,6 @@ again under the same key when they got no answer. The projector is one more proc
 from __future__ import annotations
 
 import asyncio
-from collections import OrderedDict
 from collections.abc import AsyncIterator, Awaitable, Callable, Sequence
 from contextlib import AsyncExitStack, asynccontextmanager
 from dataclasses import dataclass, replace
@@ -20,6 +19,7 @@ from api_gateway.definition_commands import DefinitionCommands, NewWorkflow
 from api_gateway.migrations import migrations
 from api_gateway.principal import Level, Principal
 from api_gateway.projecting import Projector
+from api_gateway.readings import Readings
 from api_gateway.registry.decider import RegistryDecider
 from api_gateway.settings import Settings
 from api_gateway.signed_url import SigningKeys
@@ -101,7 +101,7 @@ class GatewaySimulation(Simulation):
             self.definitions = DefinitionCommands(asker, store.bytes, subjects)
             self.commands = Commands(
                 asker=asker, db=db, entropy=self.entropy, keys=SubjectKeys(store.vault, clock), store=store.bytes,
-                vault=store.vault, subjects=subjects, readings=OrderedDict(),
+                vault=store.vault, subjects=subjects, readings=Readings(store.bytes),
             )  # fmt: skip
             faults, self.log.faults = self.log.faults, None
             await self._define()
@@ -175,7 +175,7 @@ class GatewaySimulation(Simulation):
 
     async def _start(self, commands: Commands, number: str, request_id: RequestId) -> None:
         job = self.jobs[int(number) % len(self.jobs)]
-        start = StartInputs({}, {}, f"customer-{int(number) % self.scenario.logins}", test_mode=False)
+        start = StartInputs({}, {}, f"customer-{int(number) % self.scenario.logins}")
         fact = await commands.start_job_run(ACME, job, start, request_id)
         root = fact.event.job_run_id
         if self.roots.setdefault(number, root) != root:

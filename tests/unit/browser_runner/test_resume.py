@@ -14,7 +14,6 @@ from browser_runner.journal import (
     is_safe_point,
     item_prefix,
     plan_resume,
-    retry_of,
     step_id_of,
     tries_spent,
 )  # fmt: skip
@@ -23,6 +22,7 @@ from kernel.domain.task import JournalEntry
 from kernel.domain.values import Effect, Sealed, SealedBody
 from kernel.domain.workflow_run import StepStatus
 from kernel.steps.document import Backoff, Retry, Step, StepsDocument, parse_document
+from kernel.steps.effects import retry_of
 
 BUTTON = {"locators": [{"role": "button", "name": "Save"}]}
 

@@ -10,6 +10,14 @@ from kernel.domain.input_request import (
     InputRequestExpired,
     InputRequestOpened,
 )
+from kernel.domain.job_run import (
+    JobRunCancelled,
+    JobRunCompleted,
+    JobRunCreated,
+    JobRunFailed,
+    JobRunStarted,
+    RunCancelAccepted,
+)
 from kernel.domain.workflow_run import (
     WorkflowRunAwaitingUserInput,
     WorkflowRunCompleted,
@@ -27,6 +35,10 @@ TABLE = Table("run_events", ("root_run_id", "sequence"))
 
 def _of_run(fact: Fact) -> Change:
     return _kept(fact, fact.event.workflow_run_id)
+
+
+def _of_root_run(fact: Fact) -> Change:
+    return _kept(fact, fact.key)
 
 
 def _of_question(fact: Fact) -> Change:
@@ -54,6 +66,10 @@ ON: dict[type, Project] = {
             InputRequestOpened,
         ),
         _of_run,
+    ),
+    **dict.fromkeys(
+        (JobRunCreated, JobRunStarted, JobRunCompleted, JobRunFailed, JobRunCancelled, RunCancelAccepted),
+        _of_root_run,
     ),
     **dict.fromkeys((InputRequestAnswered, InputRequestExpired, InputRequestCancelled), _of_question),
 }

@@ -22,7 +22,8 @@ from api_gateway.queries import EVENTS_MAX, RunPlace
 from api_gateway.surfaces.access import AnyRequest, gateway_of, hold_stream, needs_read, principal_of
 from api_gateway.surfaces.api_v2.about import About, Param
 from api_gateway.surfaces.api_v2.reading import encode, json_answer, number_param, parameter_fault, uuid_of
-from api_gateway.surfaces.api_v2.views import Event, Page, event_view
+from api_gateway.surfaces.api_v2.run_views import Event, event_view
+from api_gateway.surfaces.api_v2.views import Page
 from kernel.domain.ids import OrganizationId
 from kernel.domain.workflow_run import TERMINAL
 

@@ -23,7 +23,16 @@ from api_gateway.surfaces.api_v2.reading import (
     window_of,
     word_param,
 )
-from api_gateway.surfaces.api_v2.views import JOB_RUN_WORD, JobRun, Page, StartJob, StartJobRun, job_run_view
+from api_gateway.surfaces.api_v2.run_views import (
+    JOB_RUN_WORD,
+    JobRun,
+    RetryRun,
+    StartJob,
+    StartJobRun,
+    job_run_view,
+    options_of,
+)
+from api_gateway.surfaces.api_v2.views import Page
 from kernel.domain.ids import RequestId
 
 _STATUS = {
@@ -37,7 +46,7 @@ async def _start(request: AnyRequest, job_id: str, body: StartJob) -> Response[b
         shared=body.inputs or {},
         by_workflow={id_.lower(): inputs for id_, inputs in (body.workflow_inputs or {}).items()},
         external_id=body.external_id or "",
-        test_mode=body.test_mode,
+        options=options_of(body),
     )
 
     async def act(request_id: RequestId | None) -> Answer:
@@ -105,4 +114,21 @@ async def cancel_job_run(request: AnyRequest, job_run_id: FromPath[str]) -> Resp
     return await answer_once(request, act)
 
 
-HANDLERS = (run_job, create_job_run, list_job_runs, get_job_run, cancel_job_run)
+@post(
+    "/job-runs/{job_run_id:str}/retry",
+    guards=[needs_write],
+    opt=About("Run an ended job run again, from the failed workflow on or from the start", JobRun, 201, RetryRun).opt(),
+)
+async def retry_job_run(request: AnyRequest, job_run_id: FromPath[str]) -> Response[bytes]:
+    id_ = uuid_of(job_run_id, "jobRunId")
+    body = await body_of(request, RetryRun, may_be_empty=True)
+    gateway, by = gateway_of(request), principal_of(request)
+
+    async def act(request_id: RequestId | None) -> Answer:
+        fact = await gateway.retries.retry_job_run(by, id_, body.from_, request_id)
+        return 201, encode(job_run_view(await gateway.queries.job_run(by.organization_id, fact.key)))
+
+    return await answer_once(request, act)
+
+
+HANDLERS = (run_job, create_job_run, list_job_runs, get_job_run, cancel_job_run, retry_job_run)

@@ -13,15 +13,8 @@ from msgspec import Meta, Struct
 
 from api_gateway.answers import (
     ArtifactAnswer,
-    EventAnswer,
-    FailureAnswer,
     InputRequestAnswer,
-    JobRunAnswer,
-    StepAnswer,
-    WorkflowRunAnswer,
 )
-from kernel.domain.job_run import JobRunStatus
-from kernel.domain.workflow_run import WorkflowRunStatus
 
 T = TypeVar("T")
 
@@ -40,28 +33,6 @@ Inputs = dict[str, Any]
 WORKFLOWS_PER_JOB_MAX = 100
 Order = Annotated[list[Uuid], Meta(max_length=WORKFLOWS_PER_JOB_MAX)]
 
-# ---------------------------------------------------------------- words
-
-JOB_RUN_WORD: dict[JobRunStatus, str] = {
-    JobRunStatus.PENDING: "PENDING",
-    JobRunStatus.IN_PROGRESS: "IN_PROGRESS",
-    JobRunStatus.COMPLETED: "COMPLETED",
-    JobRunStatus.FAILED: "FAILED",
-    JobRunStatus.CANCELLED: "FAILED",
-}
-WORKFLOW_RUN_WORD: dict[WorkflowRunStatus, str] = {
-    WorkflowRunStatus.PENDING: "PENDING",
-    WorkflowRunStatus.IN_PROGRESS: "IN_PROGRESS",
-    WorkflowRunStatus.AWAITING_USER_INPUT: "AWAITING_USER_INPUT",
-    WorkflowRunStatus.COMPLETED: "COMPLETED",
-    WorkflowRunStatus.COMPLETED_WITH_NO_ACTION_TAKEN: "COMPLETED_WITH_NO_ACTION_TAKEN",
-    WorkflowRunStatus.FAILED: "FAILED",
-    WorkflowRunStatus.TERMINATED: "FAILED",
-    WorkflowRunStatus.TIMED_OUT: "FAILED",
-    WorkflowRunStatus.BUDGET_EXHAUSTED: "FAILED",
-    WorkflowRunStatus.CANCELLED: "FAILED",
-}
-
 # ---------------------------------------------------------------- bodies
 
 
@@ -73,26 +44,6 @@ class JobConfig(Struct, kw_only=True, rename="camel"):
     """What a job does: its workflows, one after another."""
 
     workflow_execution_order: Order
-
-
-class StartJob(Body, kw_only=True):
-    """The start body where the path names the job."""
-
-    external_id: ExternalId | None = None
-    inputs: Inputs | None = None
-    workflow_inputs: dict[str, Inputs] | None = None
-    test_mode: bool = False
-
-
-class StartJobRun(StartJob, kw_only=True):
-    job_id: Uuid
-
-
-class StartWorkflowRun(Body, kw_only=True):
-    workflow_id: Uuid
-    external_id: ExternalId | None = None
-    inputs: Inputs | None = None
-    test_mode: bool = False
 
 
 class AnswerInputRequest(Body, kw_only=True):
@@ -114,84 +65,6 @@ class Page(Struct, Generic[T], kw_only=True):
     page_size: int
     total: int
     has_more: bool
-
-
-class FailedStep(Resource, kw_only=True):
-    """Where a run failed."""
-
-    workflow_run_id: str
-    step_id: str
-    name: str
-
-
-class JobRun(Resource, kw_only=True):
-    id: str
-    job_id: str
-    organization_id: str
-    status: str
-    job_config_json_snapshot: JobConfig
-    workflow_revisions: dict[str, int]
-    workflow_run_ids: list[str]
-    external_id: str | None
-    link_id: None
-    retry_of: str | None
-    test_mode: bool
-    created_at: str
-    updated_at: str
-    started_at: str | None
-    completed_at: str | None
-    created_by_user_id: str
-    error_code: str | None
-    error_message: str | None
-    failed_step: FailedStep | None
-
-
-class WorkflowRun(Resource, kw_only=True):
-    id: str
-    workflow_id: str
-    status: str
-    created_at: str
-    updated_at: str
-    completed_at: str | None
-    created_by_user_id: str
-    job_run_id: str | None
-    current_state_name: str | None
-    workflow_revision: int
-    external_id: str | None
-    test_mode: bool
-    retry_of: str | None
-    input_request_id: str | None
-    error_code: str | None
-    error_message: str | None
-    failed_step: FailedStep | None
-
-
-class Step(Resource, kw_only=True):
-    """One step of one attempt; without `status` it was started and has not ended."""
-
-    step_id: str
-    path: str
-    name: str
-    type: str | None
-    status: str | None
-    attempt: int
-    tries: int
-    started_at: str
-    completed_at: str | None
-    duration_ms: int | None
-    error_code: str | None
-    error_message: str | None
-    screenshot_artifact_id: str | None
-
-
-class Event(Struct, kw_only=True):
-    """One fact, in the envelope of the webhooks."""
-
-    id: str
-    object: str
-    created: str
-    type: str
-    data: dict[str, Any]
 
 
 class Artifact(Resource, kw_only=True):
@@ -250,83 +123,6 @@ def stamp(milliseconds: int) -> str:
 def stamp_or_none(milliseconds: int) -> str | None:
     """As `stamp`; 0 is none."""
     return stamp(milliseconds) if milliseconds else None
-
-
-def _failed_step(failure: FailureAnswer | None) -> FailedStep | None:
-    if failure is None or not failure.step_id:
-        return None
-    return FailedStep(workflow_run_id=failure.workflow_run_id, step_id=failure.step_id, name=failure.step_name)
-
-
-def job_run_view(answer: JobRunAnswer) -> JobRun:
-    failure = answer.failure
-    return JobRun(
-        id=answer.id,
-        job_id=answer.job_id,
-        organization_id=answer.organization_id,
-        status=JOB_RUN_WORD[answer.status],
-        job_config_json_snapshot=JobConfig(workflow_execution_order=answer.workflow_ids),
-        workflow_revisions=answer.workflow_revisions,
-        workflow_run_ids=answer.workflow_run_ids,
-        external_id=answer.external_id or None,
-        link_id=None,
-        retry_of=answer.retry_of or None,
-        test_mode=answer.test_mode,
-        created_at=stamp(answer.created_ms),
-        updated_at=stamp(answer.updated_ms),
-        started_at=stamp_or_none(answer.started_ms),
-        completed_at=stamp_or_none(answer.completed_ms),
-        created_by_user_id=answer.created_by,
-        error_code=failure.code if failure else None,
-        error_message=(failure.message or None) if failure else None,
-        failed_step=_failed_step(failure),
-    )
-
-
-def workflow_run_view(answer: WorkflowRunAnswer) -> WorkflowRun:
-    failure = answer.failure
-    return WorkflowRun(
-        id=answer.id,
-        workflow_id=answer.workflow_id,
-        status=WORKFLOW_RUN_WORD[answer.status],
-        created_at=stamp(answer.created_ms),
-        updated_at=stamp(answer.updated_ms),
-        completed_at=stamp_or_none(answer.completed_ms),
-        created_by_user_id=answer.created_by,
-        job_run_id=answer.job_run_id or None,
-        current_state_name=answer.current_name or None,
-        workflow_revision=answer.revision,
-        external_id=answer.external_id or None,
-        test_mode=answer.test_mode,
-        retry_of=answer.retry_of or None,
-        input_request_id=answer.input_request_id or None,
-        error_code=failure.code if failure else None,
-        error_message=(failure.message or None) if failure else None,
-        failed_step=_failed_step(failure),
-    )
-
-
-def step_view(answer: StepAnswer) -> Step:
-    has_ended = bool(answer.finished_ms)
-    return Step(
-        step_id=answer.step_id,
-        path=answer.path,
-        name=answer.name,
-        type=answer.kind or None,
-        status=answer.status.upper() or None,
-        attempt=answer.attempt,
-        tries=answer.tries,
-        started_at=stamp(answer.started_ms),
-        completed_at=stamp_or_none(answer.finished_ms),
-        duration_ms=answer.finished_ms - answer.started_ms if has_ended else None,
-        error_code=answer.error_code or None,
-        error_message=answer.error_message or None,
-        screenshot_artifact_id=answer.screenshot_artifact_id or None,
-    )
-
-
-def event_view(answer: EventAnswer) -> Event:
-    return Event(id=answer.id, object="event", created=stamp(answer.time_ms), type=answer.type, data=answer.data)
 
 
 def artifact_view(answer: ArtifactAnswer, signed_url: str, expires_ms: int) -> Artifact:

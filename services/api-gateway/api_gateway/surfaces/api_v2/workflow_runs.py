@@ -24,16 +24,17 @@ from api_gateway.surfaces.api_v2.reading import (
     window_of,
     word_param,
 )
-from api_gateway.surfaces.api_v2.views import (
+from api_gateway.surfaces.api_v2.run_views import (
     WORKFLOW_RUN_WORD,
-    Artifact,
-    Page,
+    RetryRun,
     StartWorkflowRun,
     Step,
     WorkflowRun,
+    options_of,
     step_view,
     workflow_run_view,
 )
+from api_gateway.surfaces.api_v2.views import Artifact, Page
 from kernel.domain.ids import RequestId
 
 _STATUS = {
@@ -50,7 +51,7 @@ _STATUS = {
 async def create_workflow_run(request: AnyRequest) -> Response[bytes]:
     body = await body_of(request, StartWorkflowRun)
     gateway, by = gateway_of(request), principal_of(request)
-    start = StartInputs(body.inputs or {}, {}, body.external_id or "", body.test_mode)
+    start = StartInputs(body.inputs or {}, {}, body.external_id or "", options_of(body))
 
     async def act(request_id: RequestId | None) -> Answer:
         fact = await gateway.commands.start_workflow_run(by, body.workflow_id.lower(), start, request_id)
@@ -111,6 +112,28 @@ async def cancel_workflow_run(request: AnyRequest, workflow_run_id: FromPath[str
     return await answer_once(request, act)
 
 
+@post(
+    "/workflow-runs/{workflow_run_id:str}/retry",
+    guards=[needs_write],
+    opt=About(
+        "Run an ended workflow run again; one that belongs to a job begins a new job run with this workflow",
+        WorkflowRun,
+        201,
+        RetryRun,
+    ).opt(),
+)
+async def retry_workflow_run(request: AnyRequest, workflow_run_id: FromPath[str]) -> Response[bytes]:
+    id_ = uuid_of(workflow_run_id, "workflowRunId")
+    body = await body_of(request, RetryRun, may_be_empty=True)
+    gateway, by = gateway_of(request), principal_of(request)
+
+    async def act(request_id: RequestId | None) -> Answer:
+        fresh = await gateway.retries.retry_workflow_run(by, id_, body.from_, request_id)
+        return 201, encode(workflow_run_view(await gateway.queries.workflow_run(by.organization_id, fresh)))
+
+    return await answer_once(request, act)
+
+
 @get(
     "/workflow-runs/{workflow_run_id:str}/steps",
     guards=[needs_read],
@@ -140,6 +163,7 @@ HANDLERS = (
     list_workflow_runs,
     get_workflow_run,
     cancel_workflow_run,
+    retry_workflow_run,
     list_steps,
     list_run_artifacts,
 )
