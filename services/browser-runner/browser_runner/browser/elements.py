@@ -20,7 +20,7 @@ from browser_runner.browser.failures import host_of, told
 from browser_runner.locators import name_problem
 from browser_runner.ports import Aim, Facts, Sight, StepFailed
 from kernel.domain.values import FailureKind
-from kernel.steps.targets import Identity
+from kernel.steps.targets import Identity, Locator, Target
 from kernel.store.secret import Secret
 
 ARIA_MS = 10_000
@@ -75,11 +75,24 @@ class ChromiumElement:
         await self._seen(timeout_ms, cover=False)
 
     async def ready(self, timeout_ms: float) -> None:
+        # No trial click: a page can hear that one.
         until = _now_ms() + timeout_ms
-        sight = await self._seen(timeout_ms, cover=not self._aim.target.frame)
-        if sight.covered or self._aim.target.frame:
-            # Playwright knows better what a click hits, and waits until it hits the right one.
-            await self._use(lambda found, left_ms: found.click(trial=True, timeout=left_ms), until - _now_ms())
+        while True:
+            sight = await self._seen(until - _now_ms(), cover=True)
+            covered = sight.covered or await self._frame_cover()
+            if not covered:
+                return
+            left_ms = until - _now_ms()
+            if left_ms <= 0:
+                raise StepFailed("target_covered", covered, FailureKind.TEMPORARY, aim=self._aim)
+            await self._page.changed(min(left_ms, _LOOK_AGAIN_MS))
+
+    async def _frame_cover(self) -> str:
+        """What lies over the frame that holds it."""
+        frame = self._aim.target.frame
+        if not frame:
+            return ""
+        return (await ChromiumElement(self._page, Aim(Target((Locator(css=frame),)))).sight(cover=True)).covered
 
     async def _seen(self, timeout_ms: float, *, cover: bool) -> Sight:
         until, conflicts = _now_ms() + timeout_ms, 0
@@ -118,8 +131,8 @@ class ChromiumElement:
             async with told():
                 text = await note.text_content(timeout=LOOK_MS)
         except StepFailed as failure:
-            if failure.code == "step_timeout" or "strict mode" in failure.message:
-                return Sight("target_missing")  # No such frame, or more than one.
+            if failure.code in {"step_timeout", "target_missing"}:
+                return Sight("target_missing")  # Its frame is not there, or there are several.
             raise
         return msgspec.json.decode(text or "{}", type=Sight)
 
@@ -161,8 +174,8 @@ class ChromiumElement:
             sight = await self.sight(cover=not self._aim.hidden)
             if sight.code:
                 failure = StepFailed(sight.code, sight.told, FailureKind.TEMPORARY)
-            elif sight.covered:
-                failure = StepFailed("target_covered", sight.covered, FailureKind.TEMPORARY)
+            elif covered := sight.covered or await self._frame_cover():
+                failure = StepFailed("target_covered", covered, FailureKind.TEMPORARY)
         failure.aim = self._aim
         return failure
 

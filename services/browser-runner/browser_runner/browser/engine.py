@@ -107,8 +107,8 @@ SOURCE = """(() => {
     return `<${e.localName}${name}>` + (text ? ` "${text}"` : '');
   };
   const holds = (e, hit) => {
-    if ([...(e.labels ?? [])].some(label => label.contains(hit))) return true;
-    for (let at = hit; at; at = at.assignedSlot ?? at.parentNode ?? at.host) if (at === e) return true;
+    const own = e.matches('input, textarea, select') ? e : e.closest('button, [role=button], a, [role=link]') ?? e;
+    for (let at = hit; at; at = at.assignedSlot ?? at.parentNode ?? at.host) if (at === own) return true;
     return false;
   };
   const cover = e => {

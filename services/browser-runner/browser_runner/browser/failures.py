@@ -44,6 +44,8 @@ def _translated(error: PlaywrightError) -> StepFailed | BrowserLost:
     if THROWN in error.message:
         code, _, told = message.partition(THROWN)[2].partition(":")
         return StepFailed(code, told, FailureKind.TEMPORARY if code == "target_missing" else FailureKind.PERMANENT)
+    if "strict mode violation" in error.message:
+        return StepFailed("target_missing", "there are several of its frame", FailureKind.TEMPORARY)
     if "net::" in error.message:
         return StepFailed("navigation_failed", message, FailureKind.TEMPORARY)
     return StepFailed("step_failed", message, FailureKind.TEMPORARY)

@@ -126,10 +126,18 @@ def _implies(locator: Locator, proof: Identity) -> bool:
     return not proof.name or (locator.exact and normal(locator.name) == normal(proof.name))
 
 
+_PUNCTUATION = re.compile(r"[!-/:-@\[-`{-~]")
+
+
+def _escaped(found: re.Match[str]) -> str:
+    # As a number: the pattern passes two parsers, of selectors and of JavaScript, that read punctuation differently.
+    return f"\\x{ord(found.group()):02x}"
+
+
 def _with_identity(page: PlaywrightPage, proof: Identity, *, exact: bool) -> PlaywrightLocator:
     if not proof.name:
         return page.get_by_role(_role(proof.role))
     if not exact:
         return page.get_by_role(_role(proof.role), name=proof.name)
-    words = r"\s+".join(re.escape(word) for word in proof.name.split())
+    words = r"\s+".join(_PUNCTUATION.sub(_escaped, word) for word in proof.name.split())
     return page.get_by_role(_role(proof.role), name=re.compile(f"^{words}$", re.IGNORECASE))
