@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import base64
 from typing import Any
 
 import msgspec
@@ -10,7 +11,7 @@ import pytest
 from kernel.domain.plan import RunOptions, WorkflowType
 from kernel.domain.task import TaskEnded
 from kernel.domain.workflow_run import WorkflowRunStatus
-from tests.support.chromium import needs_chromium
+from tests.support.chromium import launched, needs_chromium
 from tests.support.disguises import plant, search_for
 from tests.support.fake_site import FakeSite
 from tests.support.real_browser import document, outcome, shop, step, target, told, world
@@ -100,3 +101,49 @@ async def test_a_trace_on_demand_holds_what_happened_and_no_secret_in_any_disgui
     seen.needles = {b"frame-snapshot": ("page", ""), b"thanks": ("page", "")}
     seen.look(trace, "trace")
     assert len(seen.hits) > 0
+
+
+COPIES = """<form><label>Password <input id="p" type="text"></label></form>
+<iframe srcdoc="<body style='margin:0'><input id=copy style='position:absolute;left:0;top:0;width:150px;height:20px'>"
+ style="position:absolute;left:300px;top:100px;width:200px;height:60px;border:0"></iframe><script>
+p.addEventListener('input', () => setTimeout(() => {
+  const held = p.value;
+  document.querySelector('form').innerHTML =
+    '<input class=fresh style="position:absolute;left:100px;top:100px;width:150px;height:20px;border:0">';
+  document.querySelector('.fresh').value = held;
+  document.querySelector('iframe').contentDocument.querySelector('#copy').value = held;
+  document.title = 'redrawn';
+}));
+</script>"""
+
+PIXELS = """async ([jpeg, spots]) => {
+  const picture = new Image();
+  picture.src = 'data:image/jpeg;base64,' + jpeg;
+  await picture.decode();
+  const canvas = document.createElement('canvas');
+  canvas.width = picture.width; canvas.height = picture.height;
+  const drawing = canvas.getContext('2d');
+  drawing.drawImage(picture, 0, 0);
+  return spots.map(([x, y]) => [...drawing.getImageData(x, y, 1, 1).data].slice(0, 3));
+}"""
+
+
+async def test_a_field_that_was_drawn_anew_or_copied_into_a_frame_is_covered(world: World, shop: FakeSite) -> None:
+    shop.extra["/copies"] = COPIES
+    world.vault.secrets["p"] = b"hunter2222"
+    doc = document(
+        step("navigate", "open", {"url": shop.url("/copies")}),
+        step("fill", "password", {"target": target(css="#p"), "value": "{{inputs.password}}", "verify": False}),
+        step("wait_for", "redrawn", {"target": target(css=".fresh")}),
+        step("screenshot", "seen", {}),
+        inputSchema={"properties": {"password": {"type": "string", "secret": True}}},
+    )
+    ended, steps = await outcome(world, doc, inputs={"password": {"$secret": "p"}})
+    assert ended.status is WorkflowRunStatus.COMPLETED, await told(world, ended)
+    picture = base64.b64encode(world.store.blobs[steps["seen"].artifacts[0].sha256]).decode()
+    async with launched() as browser:
+        page = await browser.new_page()
+        fresh, copy, beside = await page.evaluate(PIXELS, [picture, [[120, 110], [320, 110], [280, 300]]])
+    for red, green, blue in (fresh, copy):
+        assert (red > 215, green < 40, blue > 215) == (True, True, True)
+    assert min(beside) > 240

@@ -43,8 +43,8 @@ class ElementPage(Protocol):
     @property
     def raw(self) -> PlaywrightPage: ...
 
-    def mask(self, locator: PlaywrightLocator) -> None:
-        """Cover a field in pictures from now on."""
+    def mask(self, locator: PlaywrightLocator, secret: Secret) -> None:
+        """Cover a field in pictures from now on, and whatever holds the secret that it receives."""
         ...
 
     async def changed(self, timeout_ms: float) -> None: ...
@@ -217,7 +217,7 @@ class ChromiumElement:
         if not isinstance(value, Secret):
             await self._use(lambda found, left_ms: found.fill(value, timeout=left_ms), timeout_ms)
             return
-        self._page.mask(selectors.covering(self._page.raw, self._aim, self._ref))
+        self._page.mask(selectors.covering(self._page.raw, self._aim, self._ref), value)
         try:
             await self._use(lambda found, left_ms: found.fill(value.reveal_text(), timeout=left_ms), timeout_ms)
         except StepFailed as failure:

@@ -18,9 +18,11 @@ from browser_runner.browser import downloads, selectors
 from browser_runner.browser.elements import ARIA_MS, LOOK_MS, PICTURE_MS, ChromiumElement
 from browser_runner.browser.failures import must_be_let_through, must_be_web, told
 from browser_runner.browser.listening import Listening
+from browser_runner.browser.masks import holding
 from browser_runner.browser.selectors import located
 from browser_runner.ports import Aim, Downloaded, Element, Heard, Landed, LoadState, Place, Sight, StepFailed
 from kernel.steps.targets import Locator
+from kernel.store.secret import Secret
 
 _LOOK_SECONDS = 2.0
 _ERRORS_MAX = 10
@@ -33,6 +35,7 @@ class ChromiumPage:
     def __init__(self, page: PlaywrightPage) -> None:
         self._page = page
         self._masks: list[PlaywrightLocator] = []
+        self._secrets: list[Secret] = []
         self._documents = 0
         self._errors: deque[str] = deque(maxlen=_ERRORS_MAX)
         page.on("pageerror", lambda error: self._errors.append(error.message[:_ERROR_CHARS_MAX]))
@@ -55,9 +58,10 @@ class ChromiumPage:
         """Playwright's own page, for `ChromiumContext`."""
         return self._page
 
-    def mask(self, locator: PlaywrightLocator) -> None:
-        """Cover this field in pictures until the next document is loaded."""
+    def mask(self, locator: PlaywrightLocator, secret: Secret) -> None:
+        """Cover this field in pictures until the next document is loaded; any that holds `secret`, until the end."""
         self._masks.append(locator)
+        self._secrets.append(secret)
 
     async def goto(self, url: str, wait: LoadState, timeout_ms: float) -> Landed:
         must_be_web(url)
@@ -146,7 +150,8 @@ class ChromiumPage:
             return bool(await self._page.evaluate(in_page.SCROLL_PAGE, [to, settle_ms]))
 
     async def picture(self, *, full_page: bool, element: Element | None, masks: Sequence[Locator]) -> bytes:
-        covered = [*self._masks, *[located(self._page, mask) for mask in masks]]
+        asked = [located(self._page, mask) for mask in masks]
+        covered = [*self._masks, *asked, *await holding(self._page, self._secrets)]
         if isinstance(element, ChromiumElement):
             return await element.picture(covered)
         async with told():
