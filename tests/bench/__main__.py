@@ -25,6 +25,7 @@ from pathlib import Path
 
 import uvloop
 
+from tests.bench.backlog import backlog
 from tests.bench.browsing import browser_overhead
 from tests.bench.figures import Figure, line, put, tell
 from tests.bench.gateway import gateway
@@ -32,6 +33,7 @@ from tests.bench.lists import lists
 from tests.bench.memory import idle_memory
 from tests.bench.platform import Platform, running_platform
 from tests.bench.runs import Effort, start, w1, w1_c100, w2
+from tests.bench.size import size
 
 RESULTS = Path(__file__).parent / "results" / "latest.jsonl"
 
@@ -68,8 +70,9 @@ MEASURES: dict[str, Measure] = {
     "gateway": _on_platform(gateway),
     "memory": idle_memory,
     "browser": browser_overhead,
+    "size": size,
 }
-SLOW: dict[str, Measure] = {"lists": lists}
+SLOW: dict[str, Measure] = {"lists": lists, "backlog": backlog}
 """Over a minute each; measured only when named."""
 ALL = {**MEASURES, **SLOW}
 

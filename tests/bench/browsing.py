@@ -71,7 +71,7 @@ async def browser_overhead(folder: Path, effort: Effort) -> AsyncIterator[Figure
     ours: list[float] = []
     bare: list[float] = []
     ours_cpu = bare_cpu = 0.0
-    async with _site() as url:
+    async with site() as url:
         with running_platform(folder, browser=browser) as platform, _bare_browser(browser, url) as process:
             steps = flow_steps(url)
             workflow_id = await create_workflow(platform, steps, "flow")
@@ -99,7 +99,7 @@ async def browser_overhead(folder: Path, effort: Effort) -> AsyncIterator[Figure
 
 
 @asynccontextmanager
-async def _site() -> AsyncIterator[str]:
+async def site() -> AsyncIterator[str]:
     """The loopback pages, served by this process to both sides alike; the address."""
     server = await asyncio.start_server(_serve, "127.0.0.1", 0)
     async with server:

@@ -122,10 +122,10 @@ async def w1_c100(platform: Platform, folder: Path, effort: Effort) -> AsyncIter
     """The same with a hundred callers; CPU of all platform processes, the load generator excluded."""
     workflow_id = await create_workflow(platform, no_op_steps(W1_STEPS), "w1")
     callers = [await platform.connect() for _ in range(CALLERS)]
-    await _storm(callers, workflow_id, 3)
+    await storm(callers, workflow_id, 3)
     each = effort.of(50)
     cpu, began = cpu_ms(platform.pid), perf_counter()
-    took = await _storm(callers, workflow_id, each)
+    took = await storm(callers, workflow_id, each)
     seconds, cpu = perf_counter() - began, cpu_ms(platform.pid) - cpu
     runs = CALLERS * each
     async with bare_service(folder) as bare:
@@ -156,7 +156,7 @@ async def w2(platform: Platform, folder: Path, effort: Effort) -> AsyncIterator[
     yield figure("w2_ms_per_step", quantile(took, 0.5), "ms", baseline, len(took), p99_ms=quantile(took, 0.99))
 
 
-async def _storm(callers: list[Connection], workflow_id: str, each: int) -> list[Took]:
+async def storm(callers: list[Connection], workflow_id: str, each: int) -> list[Took]:
     async def caller(connection: Connection) -> list[Took]:
         return [await run_once(connection, workflow_id) for _ in range(each)]
 

@@ -25,32 +25,13 @@ from kernel.errors import LogUnavailable, Temporary, UnknownType
 from kernel.log.codec import decode
 from kernel.log.port import EventLog, Stored
 from kernel.log.topics import Topic
-from kernel.sql.port import Database, Migration, Statement
+from kernel.sql.port import Database, Statement
 
 NAMING_TOPICS = (Topic.DEFINITIONS, Topic.RUN_LEDGER, Topic.JOB_RUNS)
 READ_SECONDS = 30.0
 _MARKS_MAX = 500
 _UNKEPT_MAX = 5000
 """So many records without names are read again after a restart."""
-
-MIGRATIONS = (
-    Migration(
-        "embedded",
-        1,
-        "blob_names",
-        (
-            (
-                "CREATE TABLE blob_names (sha256 TEXT NOT NULL, name TEXT NOT NULL, PRIMARY KEY (sha256, name))"
-                " WITHOUT ROWID"
-            ),
-            "CREATE INDEX blob_names_by_name ON blob_names (name)",
-            (
-                "CREATE TABLE naming_positions (topic TEXT NOT NULL, partition INTEGER NOT NULL, topic_id TEXT NOT"
-                " NULL, next_offset INTEGER NOT NULL, PRIMARY KEY (topic, partition)) WITHOUT ROWID"
-            ),
-        ),
-    ),
-)
 
 _log = structlog.get_logger("embedded.naming")
 _DIGEST = re.compile(rb"[0-9a-f]{64}")

@@ -36,12 +36,13 @@ from browser_runner.services import Services as RunnerServices
 from browser_runner.watchdog import REFUSED_EXIT_CODE, Liveness
 from embedded.browsers import open_browsers
 from embedded.folder import kept_bytes, kept_uuid
+from embedded.hints import SqlHint
 from embedded.keys import first_api_key
-from embedded.naming import MIGRATIONS as NAMING_MIGRATIONS
 from embedded.naming import Naming
 from embedded.ports import check_free
 from embedded.retention import Retention
 from embedded.settings import PARTITIONS, Settings, read_settings
+from embedded.tables import MIGRATIONS
 from embedded.telling import PlatformObserver, start_logging
 from embedded.trimming import Trimming
 from embedded.upkeep import Upkeep
@@ -97,7 +98,7 @@ async def open_ground(settings: Settings, stack: AsyncExitStack, live: LiveSecre
     stack.push_async_callback(log.close)
     fence = Fence(log, codec.decode, clock)
     stack.push_async_callback(fence.close)
-    await migrate(db, [*gateway_migrations(db.dialect), *NAMING_MIGRATIONS])
+    await migrate(db, [*gateway_migrations(db.dialect), *MIGRATIONS])
     store = await open_store(settings.blobs, settings.keyring, db, fence, clock=clock, entropy=entropy)
     host_id = kept_uuid(settings.data / "host-id", entropy)
     return Ground(settings, clock, entropy, db, log, fence, store, live, host_id, Incarnation(entropy.uuid()))
@@ -146,6 +147,7 @@ async def run_platform(settings: Settings, live: LiveSecrets, stop: asyncio.Even
             ground.clock,
             ground.entropy,
             owner=ground.incarnation,
+            hint=SqlHint(ground.db),
             observer=observer,
             at_end=ground.log,
         )
@@ -185,18 +187,17 @@ def _upkeep(ground: Ground, trimming: Trimming) -> Upkeep:
 async def _serve(gateway: GatewayServices, port: int) -> None:
     """Load the server while deciders and runner are at work: after a death they are what others wait for."""
     serving = await asyncio.to_thread(importlib.import_module, "embedded.serving")
-    _collect_seldom()
+    gc.freeze()  # what was loaded is there to stay
     await serving.serve(gateway, port)
 
 
 def _collect_seldom() -> None:
-    """Leave alone what was loaded at the start, and look for cycles seldom.
+    """Look for cycles seldom.
 
-    The newest records of every partition stay in memory; walking over all of them again and again took a tenth of the
-    CPU under load. Hardly anything here makes cycles, and what does is small.
+    The newest records of every partition and all live runs stay in memory; walking over them again and again took a
+    tenth of the CPU under load, and half of it while a full ledger was read. Hardly anything here makes cycles, and
+    what does is small.
     """
-    gc.collect()
-    gc.freeze()
     gc.set_threshold(50_000, 20, 100)
 
 
@@ -244,6 +245,7 @@ def _gateway(ground: Ground, keys: SubjectKeys) -> GatewayServices:
 
 
 async def _main(settings: Settings) -> None:
+    _collect_seldom()
     live = LiveSecrets()
     start_logging(settings.log_file, live)
     stop, loop = asyncio.Event(), asyncio.get_running_loop()

@@ -160,7 +160,7 @@ class Bounds:
     checkpoint_records: int = 2000
     checkpoint_seconds: float = 30.0
     snapshot_records: int = 5000
-    snapshot_step_records: int = 64
+    snapshot_step_records: int = 256
     snapshot_step_bytes: int = 262_144
     derive_records: int = 2000
     end_wait_seconds: float = 10.0

@@ -14,8 +14,9 @@ from api_gateway.migrations import migrations
 from api_gateway.projecting import Projector
 from api_gateway.projections import catalog
 from api_gateway.waiting import Waiters
-from embedded.naming import MIGRATIONS, Naming
+from embedded.naming import Naming
 from embedded.retention import DAY_MS, Retention
+from embedded.tables import MIGRATIONS
 from kernel.domain.artifact import ArtifactCreated
 from kernel.domain.ids import (
     ArtifactId,

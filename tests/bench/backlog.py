@@ -1,0 +1,238 @@
+"""A hundred thousand runs that wait: does the next one start as fast, and how long does a restart take?
+
+The real deciders over the real log in one file, in this process; a model of a runner holds all slots. What is timed is
+the way from the report that ends a run to the assignment of the next one, and, after everything was closed, the way
+from opening the file to the first assignment to a new runner.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import gc
+from collections import deque
+from collections.abc import AsyncIterator
+from contextlib import AsyncExitStack, asynccontextmanager
+from dataclasses import dataclass, field
+from pathlib import Path
+from time import perf_counter
+
+import msgspec
+
+from embedded.hints import SqlHint
+from embedded.tables import MIGRATIONS
+from kernel.clock import SystemClock
+from kernel.domain.decider import Event
+from kernel.domain.ids import Incarnation, OrganizationId, RequestId, SubjectId, UserId, WorkflowId, WorkflowRunId
+from kernel.domain.plan import PlannedWorkflow
+from kernel.domain.task import HeldTask, RunnerHeartbeat, TaskAssigned, TaskEnded, TaskStarted
+from kernel.domain.values import Document, Failure, Pool, Sealed, SealedBody
+from kernel.domain.workflow_run import WorkflowRunRequested, WorkflowRunStatus
+from kernel.ids import SystemEntropy
+from kernel.log import codec
+from kernel.log.envelope import Envelope
+from kernel.log.port import Record
+from kernel.log.sqlite import SqliteLog
+from kernel.log.topics import TOPICS, Topic, partition_of
+from kernel.processor import Ports, QuietObserver, run_decider
+from kernel.sql.port import migrate
+from kernel.sql.sqlite import SqliteDatabase
+from kernel.sqlite_file import SqliteFile
+from scheduler.advance import Advance
+from scheduler.advance.derive import pool_key
+from scheduler.dispatch import Dispatch
+from tests.bench.figures import Figure, figure, quantile, tell
+from tests.bench.raw import RawCommits
+from tests.bench.runs import Effort, no_op_steps
+
+QUEUED = 100_000
+FEW = 50
+PARTITIONS = 4
+SLOTS = 8
+ORGANIZATIONS = 10
+_REQUESTS_PER_APPEND = 400
+_HOUR_MS = 3_600_000
+_BEAT_SECONDS = 1.0
+_DOCUMENT = msgspec.json.encode(no_op_steps(3)).decode()
+_REPORTING = 4
+"""Commits from a report to the next assignment: report, end, settled, assigned."""
+
+
+class _Counting(QuietObserver):
+    """How many decisions of dispatch stand in its ledger."""
+
+    def __init__(self) -> None:
+        self.dispatched = 0
+
+    def committed(self, decider: str, partition: int, inputs: int, decisions: int, commit_ms: float) -> None:
+        if decider == Dispatch.name:
+            self.dispatched += decisions
+
+
+@dataclass(slots=True)
+class _Scheduler:
+    """The deciders at work over one file."""
+
+    log: SqliteLog
+    counting: _Counting
+    clock: SystemClock = field(default_factory=SystemClock)
+    entropy: SystemEntropy = field(default_factory=SystemEntropy)
+
+    def record(self, event: Event, topic: Topic, key: str, partition: int | None = None) -> Record:
+        if partition is None:
+            partition = partition_of(key, PARTITIONS)
+        envelope = Envelope(self.entropy.uuid(), self.clock.now_ms())
+        return codec.encode(event, topic=topic, key=key, envelope=envelope, partition=partition)
+
+    async def ask(self, count: int) -> None:
+        """Ask for `count` runs and wait until all of them are queued."""
+        wanted = self.counting.dispatched + count
+        for begin in range(0, count, _REQUESTS_PER_APPEND):
+            numbers = range(begin, min(begin + _REQUESTS_PER_APPEND, count))
+            await self.log.append([self._request(number) for number in numbers])
+        while self.counting.dispatched < wanted:  # noqa: ASYNC110 (nothing tells of it but a count)
+            await asyncio.sleep(0.05)
+
+    def _request(self, number: int) -> Record:
+        id_ = self.entropy.uuid()
+        organization = OrganizationId(f"00000000-0000-4000-8000-{number % ORGANIZATIONS:012}")
+        workflow = PlannedWorkflow(
+            workflow_run_id=WorkflowRunId(id_),
+            workflow_id=WorkflowId(organization),
+            name="wait",
+            pool=Pool.LIGHT,
+            document=Document(_DOCUMENT, "", len(_DOCUMENT)),
+        )
+        request = WorkflowRunRequested(
+            request_id=RequestId(self.entropy.uuid()),
+            organization_id=organization,
+            subject_id=SubjectId(organization),
+            external_id=Sealed(),
+            workflow=workflow,
+            test_mode=False,
+            created_by=UserId("bench"),
+            retry_of="",
+            priority=0,
+            valid_until_ms=self.clock.now_ms() + _HOUR_MS,
+        )
+        return self.record(request, Topic.RUN_REQUESTS, id_)
+
+
+class _Runner:
+    """Takes what it is given, and ends it when told."""
+
+    def __init__(self, scheduler: _Scheduler) -> None:
+        self.scheduler = scheduler
+        self.incarnation = Incarnation(scheduler.entropy.uuid())
+        self.held: deque[TaskAssigned] = deque()
+        self._inbox = partition_of(self.incarnation, PARTITIONS)
+        self._offset = 0
+
+    async def beat_for_ever(self) -> None:
+        self._offset = await self.scheduler.log.end_offset(Topic.RUNNER_INBOX, self._inbox)
+        while True:
+            held = tuple(HeldTask(task.task_id, task.request.token, waiting=False) for task in self.held)
+            now_ms = self.scheduler.clock.now_ms()
+            beat = RunnerHeartbeat(self.incarnation, "bench", Pool.LIGHT, self._inbox, SLOTS, False, held, now_ms)
+            await self.scheduler.log.append([self.scheduler.record(beat, Topic.DISPATCH, pool_key(Pool.LIGHT))])
+            await asyncio.sleep(_BEAT_SECONDS)
+
+    async def take(self) -> TaskAssigned:
+        """The next assignment."""
+        while True:
+            batch = await self.scheduler.log.read(
+                Topic.RUNNER_INBOX, self._inbox, self._offset, max_records=1, wait_seconds=10.0
+            )
+            if batch:
+                self._offset = batch[0].offset + 1
+                event = codec.decode(batch[0]).event
+                if isinstance(event, TaskAssigned) and event.incarnation == self.incarnation:
+                    self.held.append(event)
+                    return event
+
+    async def end_one(self) -> None:
+        """Report the beginning and the end of the task that is held longest."""
+        task = self.held.popleft()
+        whose = (task.task_id, task.root_run_id, task.workflow_run_id, task.request.token)
+        started = TaskStarted(*whose, 1, self.incarnation, self._inbox, "first")
+        ended = TaskEnded(*whose, 2, WorkflowRunStatus.COMPLETED, SealedBody(), Failure(), ())
+        reports = (started, ended)
+        await self.scheduler.log.append(
+            [self.scheduler.record(report, Topic.TASK_REPORTS, task.root_run_id) for report in reports]
+        )
+
+
+@asynccontextmanager
+async def _scheduler(folder: Path) -> AsyncIterator[_Scheduler]:
+    async with AsyncExitStack() as stack:
+        file = await SqliteFile.open(folder / "backlog.sqlite")
+        stack.push_async_callback(file.close)
+        clock, entropy = SystemClock(), SystemEntropy()
+        log = await SqliteLog.open(file, dict.fromkeys(TOPICS, PARTITIONS), clock, entropy)
+        stack.push_async_callback(log.close)
+        counting = _Counting()
+        db = SqliteDatabase(file)
+        await migrate(db, MIGRATIONS)
+        ports = Ports(log, codec, clock, entropy, owner="bench", hint=SqlHint(db), observer=counting, at_end=log)
+        stop = asyncio.Event()
+        owners = [asyncio.create_task(run_decider(decider, ports, stop)) for decider in (Advance(), Dispatch())]
+        try:
+            yield _Scheduler(log, counting)
+        finally:
+            stop.set()
+            await asyncio.gather(*owners)
+
+
+@asynccontextmanager
+async def _runner(scheduler: _Scheduler) -> AsyncIterator[_Runner]:
+    runner = _Runner(scheduler)
+    beating = asyncio.create_task(runner.beat_for_ever())
+    try:
+        yield runner
+    finally:
+        beating.cancel()
+
+
+async def _next_starts_ms(runner: _Runner, rounds: int) -> list[float]:
+    took = []
+    for _ in range(rounds):
+        began = perf_counter()
+        await runner.end_one()
+        await runner.take()
+        took.append((perf_counter() - began) * 1000)
+    return took
+
+
+async def backlog(folder: Path, effort: Effort) -> AsyncIterator[Figure]:
+    """Start beside few and many queued runs, then a restart with all of them."""
+    queued, rounds = effort.of(QUEUED), 40
+    gc.set_threshold(50_000, 20, 100)  # as the platform does
+    async with _scheduler(folder) as scheduler, _runner(scheduler) as runner:
+        await scheduler.ask(FEW + rounds + SLOTS)
+        for _ in range(SLOTS):
+            await runner.take()
+        idle = await _next_starts_ms(runner, rounds)
+        tell(f"{queued} runs are asked for")
+        await scheduler.ask(queued)
+        raw_commits = RawCommits(folder)
+        chains = raw_commits.chains_ms(rounds, _REPORTING)
+        raw_commits.close()
+        busy = await _next_starts_ms(runner, rounds)
+    raw = (f"{_REPORTING} SQLite commits (FULL) one after another", quantile(chains, 0.5))
+    yield figure("start_ms_idle", quantile(idle, 0.5), "ms", raw, rounds, queued=FEW)
+    beside = ("start_ms_idle", quantile(idle, 0.5))
+    yield figure("start_ms_at_100k_queued", quantile(busy, 0.5), "ms", beside, rounds, queued=queued)
+    began = perf_counter()
+    async with _scheduler(folder) as scheduler, _runner(scheduler) as runner:
+        await runner.take()
+        took = perf_counter() - began
+    size = (folder / "backlog.sqlite").stat().st_size
+    read = ("reading the file once", await asyncio.to_thread(_read_seconds, folder / "backlog.sqlite"))
+    yield figure("restart_s_at_100k_live", took, "s", read, 1, live=queued, file_mb=size / 1e6)
+
+
+def _read_seconds(path: Path) -> float:
+    began = perf_counter()
+    with path.open("rb") as file:
+        while file.read(1 << 20):
+            pass
+    return perf_counter() - began
