@@ -26,6 +26,8 @@ class FakeSite:
     """How often the next requests of a path are answered with 500."""
     stalled: set[str] = field(default_factory=set)
     """Paths that are not answered for as long as they stand here."""
+    pages: dict[str, str] = field(default_factory=dict)
+    """Bodies of further pages, by path."""
     extra: dict[str, str] = field(default_factory=dict)
     """Bodies of further pages, by path."""
     headers: dict[str, dict[str, str]] = field(default_factory=dict)
@@ -55,6 +57,8 @@ class FakeSite:
         if parts.path in self.files:
             media_type, content = self.files[parts.path]
             return 200, {"Content-Type": media_type, **self.headers.get(parts.path, {})}, content
+        if parts.path in self.pages:
+            return self._html("Page", self.pages[parts.path])
         match method, parts.path:
             case "POST", "/take":
                 self.received.append(body.encode("latin-1"))

@@ -127,13 +127,11 @@ class ChromiumElement:
     async def _look(self, *, texts: bool = False, cover: bool = False) -> Sight:
         wanted = {"texts": texts, "cover": cover, "at": self._url}
         note = selectors.noted(self._page.raw, self._aim, self._proof, **wanted)
-        try:
-            async with told():
-                text = await note.text_content(timeout=LOOK_MS)
-        except StepFailed as failure:
-            if failure.code in {"step_timeout", "target_missing"}:
-                return Sight("target_missing")  # Its frame is not there, or there are several.
-            raise
+        frame = self._aim.target.frame
+        async with told():
+            if frame and await self._page.raw.locator(frame).count() != 1:
+                return Sight("target_missing")
+            text = await note.text_content(timeout=LOOK_MS)
         return msgspec.json.decode(text or "{}", type=Sight)
 
     async def _pin(self) -> None:
