@@ -263,6 +263,9 @@ class ModelPage:
     async def shows_text(self, text: str) -> bool:
         return text in self.site.texts.get(self._path, "")
 
+    async def complaints(self) -> list[str]:
+        return []
+
     async def press(self, keys: str) -> None:
         await self.site.do(f"press {keys}")
 

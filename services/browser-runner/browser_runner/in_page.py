@@ -30,6 +30,27 @@ ROWS = (
 }"""
 )
 
+COMPLAINTS = """most => {
+  const bad = /(^|[-_])(errors?|errorlist|danger|invalid)([-_](feedback|list|messages?|msg|summary|text))?$/i;
+  const words = text => (text || '').replace(/\\s+/g, ' ').trim().slice(0, 200);
+  const shown = e => e.checkVisibility({visibilityProperty: true, opacityProperty: true});
+  const complains = e => !/^(BODY|HTML|FORM|MAIN|INPUT|SELECT|TEXTAREA|BUTTON|A)$/.test(e.tagName)
+    && (/^alert(dialog)?$/.test(e.getAttribute('role')) || [...e.classList].some(name => bad.test(name)))
+    && shown(e) && words(e.innerText) && !e.querySelector('input, select, textarea');
+  const told = [];
+  for (const e of document.querySelectorAll('[role], [class]'))
+    if (complains(e) && !told.some(other => other.contains(e))) told.push(e);
+  const label = e => words(e.labels?.[0]?.innerText || e.getAttribute('aria-label') || e.placeholder || e.name);
+  const hints = e => (e.getAttribute('aria-errormessage') || e.getAttribute('aria-describedby') || '').split(' ')
+    .map(id => id && document.getElementById(id)).filter(hint => hint && !told.some(other => other.contains(hint)))
+    .map(hint => words(hint.innerText)).join(' ');
+  const fields = [...document.querySelectorAll('[aria-invalid=true], :user-invalid')].filter(shown)
+    .map(e => [label(e), hints(e) || e.validationMessage || '']).filter(([name, why]) => name && why)
+    .map(([name, why]) => `${name}: ${words(why)}`);
+  return [...new Set([...told.map(e => words(e.innerText)), ...fields])].slice(0, most);
+}"""
+"""What the page itself finds wrong: its alerts, what is drawn as an error, and fields that are marked as invalid."""
+
 TABLE = """table => {
   const own = row => row.closest('table, [role=grid], [role=table]') === table;
   const rows = [...table.querySelectorAll('tr, [role=row]')].filter(row => own(row) && row.checkVisibility());

@@ -273,6 +273,10 @@ class Page(Protocol):
         """Whether some visible element holds `text`."""
         ...
 
+    async def complaints(self) -> list[str]:
+        """What the page itself finds wrong, in its own words: a few short texts. Never waits, never fails."""
+        ...
+
     async def press(self, keys: str) -> None:
         """Keys to whatever has the focus."""
         ...

@@ -143,6 +143,14 @@ async def test_rows_for_filters_and_sums_and_rows_out_of_sight_are_no_data(world
     assert (await world.opened(steps["sums"].output))["rows"] == [{"item": "lamp"}, {"item": "rope"}]
 
 
+async def test_a_form_that_refuses_is_quoted_in_the_failure(world: World, shop: FakeSite) -> None:
+    send = {"target": target(role="button", name="Send"), "expect": {"text": "Saved"}}
+    doc = document(step("navigate", "open", {"url": shop.url("/strict")}), step("click", "send", send, timeoutMs=1500))
+    ended, _ = await outcome(world, doc)
+    said = "The page says: We could not save it.; Colour: Say a colour."
+    assert (await told(world, ended)).endswith(said), await told(world, ended)
+
+
 async def test_files_are_kept_under_clean_names(world: World, shop: FakeSite) -> None:
     doc = document(
         step("navigate", "open", {"url": shop.url("/exports")}),

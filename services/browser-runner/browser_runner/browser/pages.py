@@ -26,6 +26,7 @@ from kernel.store.secret import Secret
 
 _LOOK_SECONDS = 2.0
 _ERRORS_MAX = 10
+_COMPLAINTS_MAX = 5
 _ERROR_CHARS_MAX = 500
 
 
@@ -105,6 +106,12 @@ class ChromiumPage:
     async def shows_text(self, text: str) -> bool:
         async with told():
             return await self._page.get_by_text(text).locator("visible=true").count() > 0
+
+    async def complaints(self) -> list[str]:
+        with suppress(TimeoutError, StepFailed):
+            async with asyncio.timeout(_LOOK_SECONDS), told():
+                return [str(one) for one in await self._page.evaluate(in_page.COMPLAINTS, _COMPLAINTS_MAX)]
+        return []
 
     async def press(self, keys: str) -> None:
         async with told():

@@ -192,10 +192,17 @@ class Trying:
         if expect is None:
             return
         page, clock = await self.page(), self.clock
-        if self.watched is None:
-            await expect_page(page, expect, clock, self.until_ms, own=own, heard=self.heard)
-        else:
-            await self.watched.expect(partial(why_not, page, expect, clock, own, self.heard), self.until_ms, own)
+        try:
+            if self.watched is None:
+                await expect_page(page, expect, clock, self.until_ms, own=own, heard=self.heard)
+            else:
+                await self.watched.expect(partial(why_not, page, expect, clock, own, self.heard), self.until_ms, own)
+        except StepFailed as failure:
+            complaints = await page.complaints() if failure.code == "expect_failed" else []
+            if not complaints:
+                raise
+            message = f"{failure.message}. The page says: {'; '.join(complaints)}"
+            raise StepFailed(failure.code, message, failure.kind, aim=failure.aim) from None
 
     async def watch(self, rejected: Rejection | None) -> None:
         """Look for a refusal beside the post-condition. Called right before the act: what shows already is old."""
