@@ -106,11 +106,12 @@ class ChromiumElement:
                 return sight
             conflicts += sight.code == "target_conflict"
             left_ms = until - _now_ms()
-            if sight.code == "target_changed" or conflicts >= _CONFLICT_LOOKS:
-                raise StepFailed(sight.code, sight.told, aim=self._aim)
+            if sight.code == "target_changed":
+                raise StepFailed("target_changed", sight.told, aim=self._aim)
+            if conflicts >= _CONFLICT_LOOKS or (sight.code == "target_conflict" and left_ms <= 0):
+                raise StepFailed("target_conflict", "", aim=self._aim)
             if left_ms <= 0:
-                kind = FailureKind.TEMPORARY if sight.code == "target_missing" else FailureKind.PERMANENT
-                raise StepFailed(sight.code, "", kind, aim=self._aim)
+                raise StepFailed("target_missing", "", FailureKind.TEMPORARY, aim=self._aim)
             await self._page.changed(min(left_ms, _LOOK_AGAIN_MS))
 
     async def sight(self, *, texts: bool = False, cover: bool = False) -> Sight:
