@@ -34,6 +34,8 @@ class FakeSite:
     """Further headers of these pages."""
     files: dict[str, tuple[str, bytes]] = field(default_factory=dict)
     """Media type and content of files, by path."""
+    streamed: set[str] = field(default_factory=set)
+    """Files whose length is not told beforehand; the connection stays open behind them."""
     received: list[bytes] = field(default_factory=list)
     """Bodies that were sent to `/take`, as they came."""
     port: int = 0
@@ -158,10 +160,15 @@ async def a_fake_site() -> AsyncIterator[FakeSite]:
                 while urlsplit(request[1]).path in site.stalled:  # noqa: ASYNC110 (a test ends it by changing a set)
                     await asyncio.sleep(0.01)
                 status, headers, content = site.answer(*request)
-                head = [f"HTTP/1.1 {status} {HTTPStatus(status).phrase}", f"Content-Length: {len(content)}"]
+                head = [f"HTTP/1.1 {status} {HTTPStatus(status).phrase}"]
+                is_streamed = urlsplit(request[1]).path in site.streamed
+                head.append("Connection: close" if is_streamed else f"Content-Length: {len(content)}")
                 head += [f"{name}: {value}" for name, value in headers.items()]
                 writer.write("\r\n".join(head).encode() + b"\r\n\r\n" + content)
                 await writer.drain()
+                if is_streamed:
+                    await reader.read()  # until the browser has had enough
+                    return
         except (ConnectionError, asyncio.IncompleteReadError):
             pass
         finally:

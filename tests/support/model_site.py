@@ -292,6 +292,9 @@ class ModelPage:
     async def download_by(self, element: Element, count: int, bytes_max: int, timeout_ms: float) -> list[Downloaded]:
         raise StepFailed("download_failed", "a model has no files")
 
+    async def downloads(self, count: int, bytes_max: int, timeout_ms: float) -> list[Downloaded]:
+        raise StepFailed("download_failed", "a model has no files")
+
     async def download_url(self, url: str, bytes_max: int, timeout_ms: float) -> Downloaded:
         raise StepFailed("download_failed", "a model has no files")
 

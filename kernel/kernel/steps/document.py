@@ -342,7 +342,7 @@ class AssertStep(_Common, frozen=True, tag="assert", kw_only=True):
 
 
 class Download(Shape, frozen=True):
-    """`target` starts it, or `url` is it."""
+    """`target` starts it, or `url` is it; without both the page starts it by itself, or has done so already."""
 
     target: Target | None = None
     url: Text = ""

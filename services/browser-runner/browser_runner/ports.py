@@ -159,6 +159,8 @@ class Downloaded:
     suggested_name: str
     url: str
     size: int
+    declared_type: str = ""
+    """Media type that the sender names; empty when it is not known."""
 
 
 class LoadState(StrEnum):
@@ -308,6 +310,10 @@ class Page(Protocol):
 
     async def download_by(self, element: Element, count: int, bytes_max: int, timeout_ms: float) -> list[Downloaded]:
         """Click `element` and wait for `count` files. `StepFailed`: `download_failed`, `download_too_large`."""
+        ...
+
+    async def downloads(self, count: int, bytes_max: int, timeout_ms: float) -> list[Downloaded]:
+        """Wait for `count` files that the pages of the run start by themselves; some may have come already."""
         ...
 
     async def download_url(self, url: str, bytes_max: int, timeout_ms: float) -> Downloaded:

@@ -205,3 +205,53 @@ async def test_nothing_but_artifacts_of_the_run_is_handed_on(world: World, shop:
     )
     ended, _ = await outcome(world, doc, inputs={"other": forged})
     assert ended.failure.code == "upload_refused"
+
+
+# ---------------------------------------------------------------- files that come
+
+SELF = """<p>Your export</p><script>setTimeout(() => { const a = document.createElement('a');
+a.href = '/late.bin'; a.download = 'late.bin'; a.click(); }, 100);</script>"""
+
+
+async def test_a_file_that_the_page_hands_out_by_itself_is_kept(world: World, shop: FakeSite) -> None:
+    shop.extra["/self"] = SELF
+    shop.files["/late.bin"] = ("application/octet-stream", b"\x00\x01late")
+    doc = document(step("navigate", "open", {"url": shop.url("/self")}), step("download", "file", {}))
+    ended, steps = await outcome(world, doc)
+    assert ended.status is WorkflowRunStatus.COMPLETED, await told(world, ended)
+    (file,) = (await world.opened(steps["file"].output))["files"]
+    assert (file["name"], world.store.blobs[file["sha256"]]) == ("late.bin", b"\x00\x01late")
+
+
+async def test_what_a_browser_would_show_is_fetched_as_it_is(world: World, shop: FakeSite) -> None:
+    shop.files["/page.html"] = ("text/html; charset=utf-8", b"<p>shown</p>")
+    shop.files["/doc.pdf"] = ("application/pdf", b"%PDF-1.4 x")
+    shop.headers["/doc.pdf"] = {"Content-Disposition": 'inline; filename="Bill 7.pdf"'}
+    doc = document(
+        step("download", "page", {"url": shop.url("/page.html")}),
+        step("download", "bill", {"url": shop.url("/doc.pdf")}),
+        step("download", "gone", {"url": shop.url("/nowhere")}, onError="continue"),
+    )
+    ended, steps = await outcome(world, doc)
+    assert ended.status is WorkflowRunStatus.COMPLETED, await told(world, ended)
+    (page,) = (await world.opened(steps["page"].output))["files"]
+    assert (page["name"], page["declaredType"]) == ("page.html", "text/html")
+    assert world.store.blobs[page["sha256"]] == b"<p>shown</p>"
+    (bill,) = (await world.opened(steps["bill"].output))["files"]
+    assert (bill["name"], bill["declaredType"]) == ("Bill 7.pdf", "application/pdf")
+    assert steps["gone"].failure.code == "download_failed"
+
+
+@pytest.mark.parametrize("how", ["said", "shown", "clicked"])
+async def test_a_file_that_is_too_large_is_cut_off(world: World, shop: FakeSite, how: str) -> None:
+    shop.files["/big.bin"] = ("application/octet-stream", bytes(300_000))
+    shop.extra["/big"] = '<a href="/big.bin">Big</a>'
+    params = {"target": target(role="link", name="Big")} if how == "clicked" else {"url": shop.url("/big.bin")}
+    if how == "shown":
+        shop.streamed.add("/big.bin")
+    doc = document(
+        step("navigate", "open", {"url": shop.url("/big")}), step("download", "file", {**params, "maxBytes": 1000})
+    )
+    ended, _ = await outcome(world, doc)
+    assert ended.failure.code == "download_too_large"
+    assert not world.store.blobs or bytes(300_000) not in world.store.blobs.values()

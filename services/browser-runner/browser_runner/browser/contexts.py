@@ -16,6 +16,7 @@ from playwright.async_api import Page as PlaywrightPage
 
 from browser_runner import in_page
 from browser_runner.browser import watching
+from browser_runner.browser.downloads import Downloads
 from browser_runner.browser.failures import host_of, told
 from browser_runner.browser.pages import ChromiumPage
 from browser_runner.page_log import Seen
@@ -31,16 +32,17 @@ TRACE_BYTES_MAX = 64 * 1024 * 1024
 class ChromiumContext:
     """One run's context on a browser that is its own for as long as it lasts."""
 
-    def __init__(self, context: PlaywrightContext, give_back: Callable[[], Awaitable[None]]) -> None:
-        """`give_back` is called once, when the context is closed: its browser is free."""
+    def __init__(self, context: PlaywrightContext, downloads: Path, give_back: Callable[[], Awaitable[None]]) -> None:
+        """`downloads`: where its browser writes files. `give_back` is called once, at the end: the browser is free."""
         self._give_back: Callable[[], Awaitable[None]] | None = give_back
         self._context = context
         self._pages: list[ChromiumPage] = []
         self._traced = False
+        self._downloads = Downloads(context, downloads)
         context.on("page", self._opened)
 
     def _opened(self, page: PlaywrightPage) -> None:
-        self._pages.append(ChromiumPage(page))
+        self._pages.append(ChromiumPage(page, self._downloads))
 
     async def begin(self) -> None:
         """Open the first page."""

@@ -30,10 +30,11 @@ async def told() -> AsyncIterator[None]:
     except PlaywrightTimeout as error:
         raise StepFailed("step_timeout", first_line(error), FailureKind.TEMPORARY) from None
     except PlaywrightError as error:
-        raise _translated(error) from None
+        raise translated(error) from None
 
 
-def _translated(error: PlaywrightError) -> StepFailed | BrowserLost:
+def translated(error: PlaywrightError) -> StepFailed | BrowserLost:
+    """An error of Playwright in our words."""
     message = first_line(error)
     if any(sign in error.message for sign in _LOST):
         return BrowserLost(message)

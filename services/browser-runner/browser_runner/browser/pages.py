@@ -14,7 +14,8 @@ from playwright.async_api import Locator as PlaywrightLocator
 from playwright.async_api import Page as PlaywrightPage
 
 from browser_runner import in_page
-from browser_runner.browser import downloads, selectors
+from browser_runner.browser import selectors
+from browser_runner.browser.downloads import Downloads
 from browser_runner.browser.elements import ARIA_MS, LOOK_MS, PICTURE_MS, ChromiumElement
 from browser_runner.browser.failures import must_be_let_through, must_be_web, told
 from browser_runner.browser.listening import Listening
@@ -33,8 +34,9 @@ _ERROR_CHARS_MAX = 500
 class ChromiumPage:
     """One tab."""
 
-    def __init__(self, page: PlaywrightPage) -> None:
+    def __init__(self, page: PlaywrightPage, downloads: Downloads) -> None:
         self._page = page
+        self._downloads = downloads
         self._masks: list[PlaywrightLocator] = []
         self._secrets: list[Secret] = []
         self._documents = 0
@@ -168,10 +170,13 @@ class ChromiumPage:
 
     async def download_by(self, element: Element, count: int, bytes_max: int, timeout_ms: float) -> list[Downloaded]:
         assert isinstance(element, ChromiumElement)
-        return await downloads.by_click(self._page, await element.handle(), count, bytes_max, timeout_ms)
+        return await self._downloads.by_click(await element.handle(), count, bytes_max, timeout_ms)
+
+    async def downloads(self, count: int, bytes_max: int, timeout_ms: float) -> list[Downloaded]:
+        return await self._downloads.started_by_page(count, bytes_max, timeout_ms)
 
     async def download_url(self, url: str, bytes_max: int, timeout_ms: float) -> Downloaded:
-        return await downloads.by_url(self._page, url, bytes_max, timeout_ms)
+        return await self._downloads.by_url(url, bytes_max, timeout_ms)
 
     async def outline_hash(self) -> str:
         with suppress(StepFailed):

@@ -4,9 +4,11 @@ from __future__ import annotations
 
 import asyncio
 import os
+import tempfile
 from collections.abc import Sequence
 from contextlib import suppress
 from functools import partial
+from pathlib import Path
 from typing import Any, cast
 
 import msgspec
@@ -38,10 +40,12 @@ _OPENINGS_MAX = 3
 class _Warm:
     """One browser process and whom it serves."""
 
-    __slots__ = ("browser", "runs", "tenant")
+    __slots__ = ("browser", "downloads", "runs", "tenant")
 
-    def __init__(self, browser: PlaywrightBrowser) -> None:
+    def __init__(self, browser: PlaywrightBrowser, downloads: tempfile.TemporaryDirectory[str]) -> None:
         self.browser = browser
+        self.downloads = downloads
+        """Where it writes files that pages hand out; Playwright empties it with each context."""
         self.tenant = ""
         self.runs = 0
 
@@ -99,7 +103,7 @@ class ChromiumPool:
         if saved.get("session"):
             kept = msgspec.json.encode(saved["session"]).decode()
             await context.add_init_script(in_page.RESTORE_SESSION_STORAGE % kept)
-        opened = ChromiumContext(context, partial(self._give_back, browser))
+        opened = ChromiumContext(context, Path(browser.downloads.name), partial(self._give_back, browser))
         await opened.begin()
         return opened
 
@@ -116,19 +120,22 @@ class ChromiumPool:
 
     async def _launch(self) -> _Warm:
         assert self._playwright is not None, "start comes first"
+        downloads = tempfile.TemporaryDirectory(prefix="towpath-", ignore_cleanup_errors=True)
         try:
             browser = await self._playwright.chromium.launch(
                 executable_path=self._executable or None,
                 headless=self._headless,
                 chromium_sandbox=os.geteuid() != 0,  # Chromium as root refuses to start with it
                 args=self._arguments,
+                downloads_path=downloads.name,
                 handle_sigterm=False,  # a drain must not end the browser
                 handle_sigint=False,
                 handle_sighup=False,
             )
         except PlaywrightError as error:
+            downloads.cleanup()
             raise Temporary("browser_unavailable", first_line(error), 1.0) from None
-        return _Warm(browser)
+        return _Warm(browser, downloads)
 
     async def _give_back(self, browser: _Warm) -> None:
         """A run is over: keep its browser warm, or end it when it is old, dead or one too many."""
@@ -144,6 +151,7 @@ class ChromiumPool:
         with suppress(PlaywrightError, TimeoutError):
             async with asyncio.timeout(5):
                 await browser.browser.close()
+        browser.downloads.cleanup()
 
     async def close(self) -> None:
         """End every browser and the driver. Idempotent."""

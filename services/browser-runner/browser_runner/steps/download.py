@@ -17,7 +17,7 @@ from kernel.store.port import CHUNK_BYTES
 
 
 async def run_download(trying: Trying, step: DownloadStep) -> dict[str, Any]:
-    """Result: `files`, each with `artifactId`, `name`, `originalName`, `sha256`, `type`, `size`."""
+    """Result: `files`, each with `artifactId`, `name`, `originalName`, `sha256`, `type`, `declaredType`, `size`."""
     params = trying.rendered(step.params)
     files = await _fetch(trying, params)
     trying.acted()
@@ -35,6 +35,8 @@ async def _fetch(trying: Trying, params: Download) -> list[Downloaded]:
     page = await trying.page()
     if params.target is None:
         await trying.about_to_act()
+        if not params.url:
+            return await page.downloads(params.count, params.max_bytes, trying.left_ms())
         return [await page.download_url(params.url, params.max_bytes, trying.left_ms())]
     element = await trying.resolve(params.target)
     if trying.effect is not Effect.READ:
@@ -48,10 +50,10 @@ async def _keep(trying: Trying, params: Download, file: Downloaded, index: int) 
     if params.name and index:
         stem, dot, ending = name.rpartition(".")
         name = f"{stem or ending}-{index + 1}{dot}{ending if stem else ''}"
-    artifact = await trying.keep("download", _chunks(file.path), name, "")
+    artifact = await trying.keep("download", _chunks(file.path), name, file.declared_type)
     if params.types and not any(fnmatchcase(artifact.mime_type, allowed) for allowed in params.types):
         raise StepFailed("download_type_refused", f"the file is {artifact.mime_type}, not one of {params.types}")
-    return {**as_result(artifact, name), "originalName": file.suggested_name}
+    return {**as_result(artifact, name), "originalName": file.suggested_name, "declaredType": file.declared_type}
 
 
 async def _chunks(path: Path) -> AsyncIterator[bytes]:
