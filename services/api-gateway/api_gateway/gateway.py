@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Awaitable, Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 
 from api_gateway.asking import Asker
 from api_gateway.auth import Authenticator
@@ -18,6 +18,9 @@ from api_gateway.limits import Limits, limits_of
 from api_gateway.queries import Queries
 from api_gateway.readings import Readings
 from api_gateway.retrying import Retries
+from api_gateway.run_history import RunHistory
+from api_gateway.run_log import RunLog
+from api_gateway.runner_slots import RunnerSlots
 from api_gateway.settings import Settings
 from api_gateway.subjects import Subjects
 from api_gateway.waiting import Waiters
@@ -53,6 +56,8 @@ class Services:
     is_ready: Callable[[], Awaitable[bool]] = _ready
     checks: tuple[tuple[str, Check], ...] = ()
     """What `doctor` asks beside its own questions, each with the name of its finding."""
+    slots: RunnerSlots = field(default_factory=RunnerSlots)
+    """What `follow_runners` hears, for explanations."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -62,6 +67,8 @@ class Gateway:
     services: Services
     commands: Commands
     retries: Retries
+    history: RunHistory
+    log: RunLog
     definition_commands: DefinitionCommands
     definition_queries: DefinitionQueries
     queries: Queries
@@ -75,6 +82,7 @@ def assemble(services: Services) -> Gateway:
     """Make the gateway from its parts."""
     asker = Asker(services.db, services.log, services.clock, services.entropy, services.waiters, services.settings)
     subjects, readings = Subjects(services.vault, services.clock), Readings(services.store)
+    queries = Queries(services.db, services.keys, services.store, services.entropy)
     return Gateway(
         services=services,
         commands=Commands(
@@ -98,7 +106,9 @@ def assemble(services: Services) -> Gateway:
         ),
         definition_commands=DefinitionCommands(asker, services.store, subjects),
         definition_queries=DefinitionQueries(services.db, services.store),
-        queries=Queries(services.db, services.keys, services.store, services.entropy),
+        queries=queries,
+        history=RunHistory(services.db, services.store, services.clock, services.slots),
+        log=RunLog(queries),
         authenticator=Authenticator(services.db, services.settings.pepper, services.clock),
         idempotency=IdempotencyStore(services.db, services.clock, services.entropy, services.keys, services.vault),
         api_keys=KeyStore(services.db, services.settings.pepper, services.clock, services.entropy),

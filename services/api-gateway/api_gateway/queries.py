@@ -29,9 +29,10 @@ from api_gateway.listing import Listing, Where, Window
 from api_gateway.projections import workflow_runs
 from api_gateway.projections.change import Fact
 from kernel.domain.ids import OrganizationId, SubjectId
+from kernel.domain.job_run import TRANSITIONS as JOB_RUN_TRANSITIONS
 from kernel.domain.job_run import JobRunStatus
 from kernel.domain.values import FailureKind, Sealed, SealedBody
-from kernel.domain.workflow_run import WorkflowRunCreated, WorkflowRunStatus, WorkflowRunStepFinished
+from kernel.domain.workflow_run import TERMINAL, WorkflowRunCreated, WorkflowRunStatus, WorkflowRunStepFinished
 from kernel.errors import Permanent, Rejected, SecretUnavailable
 from kernel.ids import Entropy
 from kernel.log.codec import decode_value
@@ -52,6 +53,7 @@ class _Source:
 
 
 _RUN_PLACE = _Source("workflow_runs", "root_run_id, subject_id, status")
+_JOB_RUN_PLACE = _Source("job_runs", "id, subject_id, status")
 _JOB_RUN = _Source(
     "job_runs",
     (
@@ -99,16 +101,28 @@ OUTPUT_BYTES_MAX = 32 * 1024
 _RUNS_OF_JOB_RUN = "SELECT id, status FROM workflow_runs WHERE job_run_id = ? AND job_run_id <> '' ORDER BY position"
 """The second condition is that of the index, which is not used without it."""
 EVENTS_MAX = 100
+_EVENTS_OF_ROOT = (
+    "SELECT sequence, wire, time_ms, value FROM run_events WHERE root_run_id = ? AND sequence > ?"
+    " ORDER BY sequence LIMIT ?"
+)
+_EVENTS = (
+    "SELECT sequence, wire, time_ms, value FROM run_events WHERE root_run_id = ? AND sequence > ?"
+    " AND (about = ? OR about IN (SELECT id FROM input_requests WHERE workflow_run_id = ?))"
+    " ORDER BY sequence LIMIT ?"
+)
+"""Of one workflow run of a job."""
 _CROCKFORD = "0123456789ABCDEFGHJKMNPQRSTVWXYZ"
 
 
 @dataclass(frozen=True, slots=True)
 class RunPlace:
-    """Where the events of a workflow run are found, and whether more can come."""
+    """Where the events of a run are found, and whether it is over."""
 
     root_run_id: str
     subject_id: str
-    status: WorkflowRunStatus
+    has_ended: bool
+    is_alone: bool
+    """It is a workflow run that belongs to no job."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -157,21 +171,22 @@ class Queries:
         return Listing(items, total[0] if total else 0)
 
     async def run_place(self, organization: OrganizationId, workflow_run_id: str) -> RunPlace:
-        """Where to look for this run's events."""
-        row = await self._one(_RUN_PLACE, organization, workflow_run_id)
-        return RunPlace(row[0], row[1], WorkflowRunStatus(row[2]))
+        """Where to look for this workflow run's events."""
+        root, subject, status = await self._one(_RUN_PLACE, organization, workflow_run_id)
+        return RunPlace(root, subject, WorkflowRunStatus(status) in TERMINAL, is_alone=root == workflow_run_id)
 
-    async def events(
-        self, organization: OrganizationId, workflow_run_id: str, place: RunPlace, after: int
-    ) -> list[EventAnswer]:
-        """Up to a hundred events of a run behind number `after`, oldest first."""
-        rows = await self.db.fetch_all(
-            "SELECT sequence, wire, time_ms, value FROM run_events WHERE root_run_id = ? AND sequence > ?"
-            " AND (about = ? OR about IN (SELECT id FROM input_requests WHERE workflow_run_id = ?))"
-            " ORDER BY sequence LIMIT ?",
-            (place.root_run_id, after, workflow_run_id, workflow_run_id, EVENTS_MAX),
-        )
-        return [await self._event(organization, workflow_run_id, place, row) for row in rows]
+    async def job_run_place(self, organization: OrganizationId, job_run_id: str) -> RunPlace:
+        """Where to look for this job run's events, those of its workflow runs among them."""
+        root, subject, status = await self._one(_JOB_RUN_PLACE, organization, job_run_id)
+        return RunPlace(root, subject, not JOB_RUN_TRANSITIONS[JobRunStatus(status)], is_alone=False)
+
+    async def events(self, organization: OrganizationId, run_id: str, place: RunPlace, after: int) -> list[EventAnswer]:
+        """Up to a hundred events of a run behind number `after`, oldest first; of a job run all there are."""
+        if run_id == place.root_run_id:
+            rows = await self.db.fetch_all(_EVENTS_OF_ROOT, (run_id, after, EVENTS_MAX))
+        else:
+            rows = await self.db.fetch_all(_EVENTS, (place.root_run_id, after, run_id, run_id, EVENTS_MAX))
+        return [await self._event(organization, run_id, place, row) for row in rows]
 
     # ---------------------------------------------------------------- artifacts and questions
 
@@ -240,7 +255,7 @@ class Queries:
             workflow_ids=order,
             workflow_revisions=dict(zip(order, json.loads(revisions), strict=True)),
             workflow_run_ids=[run[0] for run in runs],
-            external_id=await self._text(organization, subject, external_id),
+            external_id=await self.text(organization, subject, external_id),
             retry_of=retry_of,
             test_mode=bool(test_mode),
             created_ms=created_ms,
@@ -263,7 +278,7 @@ class Queries:
             job_run_id=job_run_id,
             status=WorkflowRunStatus(status),
             revision=revision,
-            external_id=await self._text(organization, subject, external_id),
+            external_id=await self.text(organization, subject, external_id),
             retry_of=retry_of,
             test_mode=bool(test_mode),
             created_ms=created_ms,
@@ -281,7 +296,7 @@ class Queries:
         if not word:
             return None
         reason, message, step_id, step_name = columns
-        text = await self._text(organization, subject, message)
+        text = await self.text(organization, subject, message)
         return FailureAnswer(word, reason or word, text, run_id, step_id, step_name)
 
     async def _step(self, organization: OrganizationId, subject: str, row: Row) -> StepAnswer:
@@ -294,7 +309,7 @@ class Queries:
         if code:
             failure = StepFailureAnswer(
                 code=code,
-                message=await self._text(organization, subject, message),
+                message=await self.text(organization, subject, message),
                 is_retryable=finished is not None and finished.failure.kind is FailureKind.TEMPORARY,
                 diagnosis=await self._diagnosis(organization, finished),
             )
@@ -319,7 +334,7 @@ class Queries:
     async def _diagnosis(self, organization: OrganizationId, fact: WorkflowRunStepFinished | None) -> Any:
         if fact is None or not fact.diagnosis.box:
             return None
-        text = await self._text(organization, fact.diagnosis.subject_id, fact.diagnosis.box)
+        text = await self.text(organization, fact.diagnosis.subject_id, fact.diagnosis.box)
         return json.loads(text) if text else None
 
     async def _output(self, organization: OrganizationId, output: SealedBody) -> Any:
@@ -331,25 +346,24 @@ class Queries:
         except (SecretUnavailable, Permanent):
             return None
 
-    async def _event(
-        self, organization: OrganizationId, workflow_run_id: str, place: RunPlace, row: Row
-    ) -> EventAnswer:
+    async def _event(self, organization: OrganizationId, run_id: str, place: RunPlace, row: Row) -> EventAnswer:
         sequence, wire, time_ms, value = row
         event = decode_value(wire, bytes(value))
         message = failure_of(event).message
+        part = run_id if run_id != place.root_run_id else getattr(event, "workflow_run_id", "")
         data = {
             "sequence": sequence,
             "organization_id": organization,
-            "workflow_run_id": workflow_run_id,
-            "job_run_id": place.root_run_id if place.root_run_id != workflow_run_id else None,
-            "error_message": await self._text(organization, message.subject_id, message.box) or None,
+            "workflow_run_id": part or (run_id if place.is_alone else None),
+            "job_run_id": None if place.is_alone else place.root_run_id,
+            "error_message": await self.text(organization, message.subject_id, message.box) or None,
             **public_data(event),
         }
         return EventAnswer(_event_id(place.root_run_id, sequence, time_ms), wire, sequence, time_ms, data)
 
     async def _artifact(self, organization: OrganizationId, row: Row) -> ArtifactAnswer:
         id_, workflow_id, run_id, job_run_id, subject, type_, name, mime_type, size, sha256, created_ms = row
-        text = await self._text(organization, subject, name)
+        text = await self.text(organization, subject, name)
         return ArtifactAnswer(id_, workflow_id, run_id, job_run_id, type_, text, mime_type, size, sha256, created_ms)
 
     async def _input_request(self, organization: OrganizationId, row: Row) -> InputRequestAnswer:
@@ -361,9 +375,9 @@ class Queries:
             id=id_,
             workflow_run_id=run_id,
             job_run_id=job_run_id,
-            external_id=await self._text(organization, subject, external_id),
+            external_id=await self.text(organization, subject, external_id),
             kind=kind,
-            prompt=await self._text(organization, subject, prompt),
+            prompt=await self.text(organization, subject, prompt),
             fields=json.loads(fields),
             status=status,
             attempt=attempt,
@@ -371,7 +385,7 @@ class Queries:
             expires_ms=expires_ms,
         )
 
-    async def _text(self, organization: str, subject: str, box: bytes | None) -> str:
+    async def text(self, organization: str, subject: str, box: bytes | None) -> str:
         """A sealed text, opened; empty when there is none or its subject was erased."""
         if not box:
             return ""

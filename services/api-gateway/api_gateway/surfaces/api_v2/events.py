@@ -1,4 +1,4 @@
-"""`/workflow-runs/{id}/events`: what happens to a run, as a list, by long poll, or live.
+"""`/workflow-runs/{id}/events` and `/job-runs/{id}/events`: what happens to a run, as a list, by long poll, or live.
 
 All three read the same rows. A live stream numbers its events, so `Last-Event-ID` goes on without a gap; it ends when
 the run has ended, and says `reconnect` when this process goes down. A reader that is slow misses nothing and costs
@@ -8,7 +8,7 @@ nothing: each round reads from where it stands.
 from __future__ import annotations
 
 import asyncio
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Awaitable, Callable
 from dataclasses import dataclass
 
 from litestar import Response, get
@@ -25,12 +25,12 @@ from api_gateway.surfaces.api_v2.reading import encode, json_answer, number_para
 from api_gateway.surfaces.api_v2.run_views import Event, event_view
 from api_gateway.surfaces.api_v2.views import Page
 from kernel.domain.ids import OrganizationId
-from kernel.domain.workflow_run import TERMINAL
 
 SEQUENCE_MAX = 2**31
 RETRY_MS = 2000
 RECONNECT_MS = 250
 _END_TYPES = frozenset({"workflow_run.completed", "workflow_run.failed"})
+_JOB_END_TYPES = frozenset({"job_run.completed", "job_run.failed", "job_run.cancelled"})
 _HEADERS = {"Cache-Control": "no-store", "X-Accel-Buffering": "no"}
 
 
@@ -40,34 +40,57 @@ class _Follow:
 
     gateway: Gateway
     organization: OrganizationId
-    workflow_run_id: str
+    run_id: str
+    place_of: Callable[[OrganizationId, str], Awaitable[RunPlace]]
     place: RunPlace
+    end_types: frozenset[str]
 
     async def behind(self, after: int) -> list[EventAnswer]:
-        return await self.gateway.queries.events(self.organization, self.workflow_run_id, self.place, after)
+        return await self.gateway.queries.events(self.organization, self.run_id, self.place, after)
 
     async def has_ended(self) -> bool:
-        place = await self.gateway.queries.run_place(self.organization, self.workflow_run_id)
-        return place.status in TERMINAL
+        return (await self.place_of(self.organization, self.run_id)).has_ended
+
+
+_PARAMS = (
+    Param("after", "Only those behind this sequence number.", (("type", "integer"), ("minimum", 0))),
+    Param("wait", "Seconds to wait for the first one.", (("type", "integer"), ("maximum", 30))),
+)
 
 
 @get(
     "/workflow-runs/{workflow_run_id:str}/events",
     guards=[needs_read],
     opt=About(
-        "Events of the run, oldest first; live with `Accept: text/event-stream`",
-        Page[Event],
-        params=(
-            Param("after", "Only those behind this sequence number.", (("type", "integer"), ("minimum", 0))),
-            Param("wait", "Seconds to wait for the first one.", (("type", "integer"), ("maximum", 30))),
-        ),
+        "Events of the run, oldest first; live with `Accept: text/event-stream`", Page[Event], params=_PARAMS
     ).opt(),
 )
 async def list_events(request: AnyRequest, workflow_run_id: FromPath[str]) -> Response[bytes] | Stream:
     id_ = uuid_of(workflow_run_id, "workflowRunId")
+    return await _answer(request, id_, gateway_of(request).queries.run_place, _END_TYPES)
+
+
+@get(
+    "/job-runs/{job_run_id:str}/events",
+    guards=[needs_read],
+    opt=About(
+        "Events of the job run and of its workflow runs, as those of a workflow run", Page[Event], params=_PARAMS
+    ).opt(),
+)
+async def list_job_run_events(request: AnyRequest, job_run_id: FromPath[str]) -> Response[bytes] | Stream:
+    id_ = uuid_of(job_run_id, "jobRunId")
+    return await _answer(request, id_, gateway_of(request).queries.job_run_place, _JOB_END_TYPES)
+
+
+async def _answer(
+    request: AnyRequest,
+    run_id: str,
+    place_of: Callable[[OrganizationId, str], Awaitable[RunPlace]],
+    end_types: frozenset[str],
+) -> Response[bytes] | Stream:
     gateway, organization = gateway_of(request), principal_of(request).organization_id
     after = number_param(request, "after", 0, 0, SEQUENCE_MAX)
-    follow = _Follow(gateway, organization, id_, await gateway.queries.run_place(organization, id_))
+    follow = _Follow(gateway, organization, run_id, place_of, await place_of(organization, run_id), end_types)
     if "text/event-stream" in request.headers.get("accept", ""):
         hold_stream(request, organization)
         stream = _live(follow, _last_seen(request, after))
@@ -121,7 +144,7 @@ async def _live(follow: _Follow, after: int) -> AsyncIterator[bytes]:
             if events:
                 yield b"".join(_message(event) for event in events)
                 after = events[-1].sequence
-                if any(event.type in _END_TYPES for event in events):
+                if any(event.type in follow.end_types for event in events):
                     return
                 continue
             if await follow.has_ended() and not await follow.behind(after):
@@ -148,4 +171,4 @@ async def _woken(changed: asyncio.Event, drain: Drain, seconds: float) -> bool:
     return bool(done)
 
 
-HANDLERS = (list_events,)
+HANDLERS = (list_events, list_job_run_events)

@@ -13,10 +13,13 @@ from api_gateway.surfaces.api_v2 import (
     api_keys,
     artifacts,
     docs_page,
+    doctor,
     events,
+    explain,
     input_requests,
     job_runs,
     jobs,
+    logs,
     openapi,
     providers,
     workflow_runs,
@@ -32,9 +35,12 @@ HANDLERS: tuple[HTTPRouteHandler, ...] = (
     *job_runs.HANDLERS,
     *workflow_runs.HANDLERS,
     *events.HANDLERS,
+    *explain.HANDLERS,
+    *logs.HANDLERS,
     *artifacts.HANDLERS,
     *input_requests.HANDLERS,
     *api_keys.HANDLERS,
+    *doctor.HANDLERS,
 )
 
 

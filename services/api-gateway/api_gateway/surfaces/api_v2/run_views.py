@@ -14,7 +14,9 @@ from api_gateway.answers import (
     StepAnswer,
     WorkflowRunAnswer,
 )
+from api_gateway.explaining import Explanation as ExplanationAnswer
 from api_gateway.retrying import From
+from api_gateway.run_log import LogPage
 from api_gateway.surfaces.api_v2.views import (
     Body,
     ExternalId,
@@ -210,6 +212,45 @@ class Event(Struct, kw_only=True):
     data: dict[str, Any]
 
 
+class LogEntry(Resource, kw_only=True):
+    """One line of a run's log; `kind` is `step`, `console` or `network`."""
+
+    time: str
+    kind: str
+    attempt: int
+    level: str
+    message: str
+    data: dict[str, Any]
+
+
+class Log(Struct, kw_only=True):
+    """A part of a run's log; `cursor` is where the next one begins, also while there is none."""
+
+    data: list[LogEntry]
+    cursor: str
+    has_more: bool
+
+
+class HistoryLine(Resource, kw_only=True):
+    time: str
+    text: str
+
+
+class Explanation(Resource, kw_only=True):
+    """Why a run stands where it stands. `waitingFor` has a `kind` and what belongs to it; null while it works.
+
+    Kinds: `cancel`, `input`, `timer`, `fence`, `connection`, `provider_limit`, `runner`, `slot`, `assignment`.
+    """
+
+    workflow_run_id: str
+    state: str
+    summary: str
+    waiting_for: dict[str, Any] | None
+    history: list[HistoryLine]
+    next: str
+    hints: list[str]
+
+
 # ---------------------------------------------------------------- from answers
 
 
@@ -299,3 +340,41 @@ def step_view(answer: StepAnswer) -> Step:
 
 def event_view(answer: EventAnswer) -> Event:
     return Event(id=answer.id, object="event", created=stamp(answer.time_ms), type=answer.type, data=answer.data)
+
+
+def log_view(page: LogPage) -> Log:
+    entries = [
+        LogEntry(
+            time=stamp(entry.time_ms),
+            kind=entry.kind,
+            attempt=entry.attempt,
+            level=entry.level,
+            message=entry.message,
+            data=entry.data,
+        )
+        for entry in page.entries
+    ]
+    return Log(data=entries, cursor=page.cursor, has_more=page.has_more)
+
+
+def explanation_view(workflow_run_id: str, explanation: ExplanationAnswer, place: str = "") -> Explanation:
+    """`place` says which workflow of a job it is about."""
+    waiting = explanation.waiting
+    return Explanation(
+        workflow_run_id=workflow_run_id,
+        state=WORKFLOW_RUN_WORD[explanation.state],
+        summary=place + explanation.summary,
+        waiting_for=None if waiting is None else {"kind": waiting.kind, **_camel(waiting.details)},
+        history=[HistoryLine(time=stamp(line.time_ms), text=line.text) for line in explanation.history],
+        next=explanation.next,
+        hints=explanation.hints,
+    )
+
+
+def _camel(details: dict[str, Any]) -> dict[str, Any]:
+    """`until_ms` becomes `until`, as a time."""
+    told: dict[str, Any] = {}
+    for name, value in details.items():
+        first, *rest = name.removesuffix("_ms").split("_")
+        told[first + "".join(part.capitalize() for part in rest)] = stamp(value) if name.endswith("_ms") else value
+    return told
