@@ -32,7 +32,8 @@ class ApiError(TowpathError):
     def __init__(
         self, status: int, code: str, message: str, details: tuple[ErrorDetail, ...] = (), request_id: str = ""
     ) -> None:
-        super().__init__(f"{code}: {message}")
+        spots = "".join(f"\n  {detail.path}: {detail.message}" for detail in details)
+        super().__init__(f"{code}: {message}{spots}")
         self.status = status
         self.code = code
         self.message = message

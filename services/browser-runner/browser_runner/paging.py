@@ -66,8 +66,9 @@ async def _open(trying: Trying, page: Page, url: str) -> bool:
 
 
 def _numbered(link: Locator, number: int) -> Locator:
-    texts = {name: getattr(link, name) for name in ("test_id", "name", "label", "text", "css")}
-    return msgspec.structs.replace(link, **{name: text.replace("{page}", str(number)) for name, text in texts.items()})
+    parts = msgspec.structs.asdict(link)
+    numbered = {name: part.replace("{page}", str(number)) for name, part in parts.items() if isinstance(part, str)}
+    return msgspec.structs.replace(link, **numbered)
 
 
 async def _more_came(trying: Trying, page: Page, paging: InfiniteScroll, count: Callable[[], Awaitable[int]]) -> bool:

@@ -453,7 +453,7 @@ class Walk:
         """Say that a step has failed; raises the failure unless the author said to go on."""
         if not self._quiet:
             failure = await self._desk.diagnosed(failure)
-        is_told = self._quiet or failure.code in {"step_outcome_unknown", "login_rejected"}
+        is_told = self._quiet or failure.code in {"step_outcome_unknown", "login_rejected", "login_failed"}
         if not is_told and await self._desk.meets_login():
             message = f"the page asks for a login: {failure.message}"
             failure = StepFailed("login_failed", message, failure.kind, diagnosis=failure.diagnosis)

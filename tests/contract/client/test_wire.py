@@ -211,6 +211,14 @@ def test_a_run_is_found_by_either_id(api: FakeApi, client: Client) -> None:
         find_run(client, an_id("job", 7))
 
 
+def test_a_refused_document_says_where_it_is_wrong() -> None:
+    spot = {"path": "/stepsJson/steps/0/type", "code": "unknown_step_type", "message": "must be one of click"}
+    error = {"code": "validation_failed", "message": "stepsJson cannot be saved", "details": [spot], "request_id": "r"}
+    answer = httpx.MockTransport(lambda _: httpx.Response(422, json={"error": error}))
+    with Client(SETTINGS, network=answer) as client, pytest.raises(ApiError, match=r"steps/0/type: must be one of"):
+        client.workflows.create(name="n", source_provider="p", type_=WorkflowType.LOGIN, steps_json={})
+
+
 def test_all_items_of_a_list_come_page_after_page(api: FakeApi, client: Client) -> None:
     for number in range(25):
         api.add_job(f"job {number}", [])

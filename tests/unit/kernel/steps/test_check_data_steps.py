@@ -50,6 +50,7 @@ GOOD = [
             columns={"total": {"header": "Total", "type": "number"}, "name": "Name"},
             paging={"kind": "virtual-list", "key": ["name"]}),
     extract(**ARIA, paging={"kind": "page-number", "url": "https://shop.example/orders?page={page}"}),
+    extract(**ARIA, paging={"kind": "page-number", "link": {"title": "Go to page {page}"}}),
     extract(**ARIA, paging={"kind": "page-number", "url": "{{inputs.base}}?page={page}"})
     | {"inputSchema": {"properties": {"base": {}}}},
     extract(**ARIA, paging={"kind": "infinite-scroll", "container": INPUT_FIELD}),
