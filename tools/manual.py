@@ -34,7 +34,7 @@ DEFAULTS_SAID = {"data": "`.towpath`", "browser": "what `make run` finds"}
 """Defaults that are made elsewhere than in the class."""
 
 SHAPES = (
-    *("Target", "Locator", "Identity", "Expect", "ResponseIs", "DownloadIs", "Check", "CountIs", "Retry"),
+    *("Target", "Locator", "Identity", "Expect", "ResponseIs", "DownloadIs", "Check", "Rejection", "CountIs", "Retry"),
     *("FieldOf", "ColumnOf", "NextButton", "PageNumber", "InfiniteScroll", "VirtualList", "AskField"),
 )
 """What parameters are made of, in the order of the manual."""

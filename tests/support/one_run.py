@@ -2,8 +2,11 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from typing import Any, TypeVar
 
+from kernel.domain.job_run import JobRunRequested
+from kernel.domain.plan import RunOptions
 from kernel.domain.task import TaskRequested
 from scheduler.advance import Advance
 from tests.support.deciding import Bench
@@ -25,9 +28,12 @@ def kinds(events: list[Any]) -> list[type]:
 class Run:
     """One root run on the bench."""
 
-    def __init__(self, workflows: int = 2, *, job: bool = True) -> None:
+    def __init__(self, workflows: int = 2, *, job: bool = True, stop_after_step: str = "") -> None:
         self.bench = Bench(Advance())
         request = job_run_requested("r1", workflows) if job else workflow_run_requested("r1")
+        if stop_after_step and isinstance(request, JobRunRequested):
+            options = RunOptions(test_mode=True, stop_after_step=stop_after_step)
+            request = replace(request, plan=tuple(replace(workflow, options=options) for workflow in request.plan))
         self.first = self.bench.when("r1", request)
         self.attempt = Attempt(only(self.first, TaskRequested))
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import ast
+import itertools
 import re
 from collections.abc import Iterator
 from pathlib import Path
@@ -146,9 +147,9 @@ def run_codes() -> Iterator[str]:
 
 
 def _code_in(call: ast.Call) -> Iterator[str]:
-    """`StepFailed(code, …)`, `End(status, output, code, …)`, `Failure(code=…)`."""
-    name = call.func.id if isinstance(call.func, ast.Name) else ""
-    place = {"StepFailed": 0, "End": 2}.get(name)
+    """`StepFailed(code, …)`, its `__init__` in a kind of it, `End(status, output, code, …)`, `Failure(code=…)`."""
+    name = call.func.id if isinstance(call.func, ast.Name) else getattr(call.func, "attr", "")
+    place = {"StepFailed": 0, "__init__": 0, "End": 2}.get(name)
     given = [argument.value for argument in call.keywords if name == "Failure" and argument.arg == "code"]
     if place is not None and len(call.args) > place:
         given.append(call.args[place])
@@ -162,7 +163,8 @@ def test_every_fault_of_a_document_has_its_row() -> None:
 
 def fault_codes() -> Iterator[str]:
     """Codes that the check of a document gives: `self.say(at, code, …)` and `Detail(at, code, …)`."""
-    for node in ast.walk(ast.parse(text_of("kernel/kernel/steps/check.py"))):
+    checks = [ast.parse(text_of(f"kernel/kernel/steps/{name}.py")) for name in ("check", "rejections")]
+    for node in itertools.chain(*map(ast.walk, checks)):
         if isinstance(node, ast.Call) and len(node.args) > 1:
             name = node.func.attr if isinstance(node.func, ast.Attribute) else getattr(node.func, "id", "")
             code = node.args[1]

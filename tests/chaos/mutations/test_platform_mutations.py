@@ -15,7 +15,7 @@ from typing import Any
 import pytest
 
 from browser_runner import fence
-from kernel.domain.task import Journal, TaskLeaseLapsed
+from kernel.domain.task import Journal, JournalEntry, TaskLeaseLapsed
 from kernel.domain.values import SealedBody
 from scheduler import advance
 from scheduler.advance import build, reports, requests
@@ -41,7 +41,9 @@ LOST_AND_FOUND = (
 HARSH = Scenario(runs=3, runners=3, faults=30, logins=1, kinds=LOST_AND_FOUND, fault_rate=0.05)
 ASKING = replace(HARSH, workflows=("asking",))
 CANCELLED = Scenario(runs=3, runners=2, faults=25, cancels=0.9)
-SCENARIOS = {"cancelled": CANCELLED, "answer": ASKING, "provider": Scenario(runs=6, runners=3, concurrency=1, logins=6)}
+REFUSED = replace(HARSH, workflows=("refused",), runs=2, kinds=("kill_runner",))
+FULL = Scenario(runs=6, runners=3, concurrency=1, logins=6)
+SCENARIOS = {"cancelled": CANCELLED, "refus": REFUSED, "answer": ASKING, "provider": FULL}
 """By a word of the mutation's name; `HARSH` for the others."""
 
 Mutation = Callable[[pytest.MonkeyPatch], None]
@@ -81,7 +83,38 @@ def an_unknown_step_is_repeated_blindly(patch: pytest.MonkeyPatch) -> None:
     patch.setattr(ModelRunner, "_once", blind)
 
 
+@mutation
+def a_refusal_is_not_recorded(patch: pytest.MonkeyPatch) -> None:
+    async def silent(_self: ModelRunner, live: Any, path: str, ask: str) -> Any:
+        live.rejections, live.refused, live.answer = live.rejections + 1, True, None
+        live.answers.pop(ask, None)
+        yield f"{path} was refused, and nobody hears of it"
+
+    patch.setattr(ModelRunner, "_refusal", silent)
+
+
+@mutation
+def a_refused_code_is_sent_again(patch: pytest.MonkeyPatch) -> None:
+    refusal = ModelRunner._refusal
+
+    async def stubborn(self: ModelRunner, live: Any, path: str, ask: str) -> Any:
+        answers, answer = dict(live.answers), live.answer
+        async for text in refusal(self, live, path, ask):
+            yield text
+        live.answers = answers or {ask: answer}
+
+    patch.setattr(ModelRunner, "_refusal", stubborn)
+
+
 # ---------------------------------------------------------------- advance
+
+
+@mutation
+def a_refused_step_stands_in_the_journal(patch: pytest.MonkeyPatch) -> None:
+    def forgetful(**fields: Any) -> JournalEntry:
+        return JournalEntry(**{**fields, "asks_again": ""})
+
+    patch.setattr(run_state, "JournalEntry", forgetful)
 
 
 @mutation

@@ -98,7 +98,7 @@ class Outside:
             self.jobs[root] = after = job_run.evolve(before, event)
             self._moves(before.status, after.status, job_run.TRANSITIONS, event)
         elif isinstance(event, input_request.InputRequestOpened):
-            self.questions[event.input_request_id] = (root, event)
+            self._opened(root, event)
         elif isinstance(
             event,
             input_request.InputRequestAnswered
@@ -111,6 +111,19 @@ class Outside:
                 raise Violation(f"{event.artifact_id} of an attempt that was not accepted")
         elif hasattr(event, "workflow_run_id"):
             self._fold_workflow_run(root, event)
+
+    def _opened(self, root: str, event: Any) -> None:
+        """A question counts the answers that were rejected, and nothing else."""
+        refused = [
+            fact
+            for fact in self.facts[root]
+            if isinstance(fact, workflow_run.WorkflowRunStepFinished)
+            and fact.workflow_run_id == event.workflow_run_id
+            and fact.status is workflow_run.StepStatus.FAILED
+        ]
+        if event.attempt != len(refused) + 1:
+            raise Violation(f"question {event.attempt} of {event.workflow_run_id} after {len(refused)} rejections")
+        self.questions[event.input_request_id] = (root, event)
 
     def _fold_workflow_run(self, root: str, event: Any) -> None:
         id_ = event.workflow_run_id

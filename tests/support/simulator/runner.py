@@ -45,6 +45,7 @@ from tests.support.simulator.world import Link, World, WorldClock
 MODEL_STEPS: dict[str, tuple[tuple[str, str], ...]] = {
     "plain": (("read", "open"), ("once", "pay"), ("read", "receipt")),
     "asking": (("read", "open"), ("ask", "code"), ("once", "pay")),
+    "refused": (("read", "open"), ("ask", "code"), ("send", "login"), ("once", "pay")),
     "twice": (("once", "first"), ("once", "second")),
 }
 """Workflow name to its steps: kind and path."""
@@ -67,6 +68,12 @@ class Live:
     """Its context is open: it could reach the outside if the fence lets it."""
     program: AsyncIterator[str] | None = None
     answers: dict[str, Answer] = field(default_factory=dict)
+    code: str = ""
+    """The answer that was used last, by its question."""
+    rejections: int = 0
+    """How many of its codes the site is known to have refused."""
+    refused: bool = False
+    """The site has just refused the code: the question is asked again."""
 
 
 class ModelRunner:
@@ -189,23 +196,38 @@ class ModelRunner:
     async def _program(self, live: Live) -> AsyncIterator[str]:
         """The whole attempt; each yield is a boundary between two actions."""
         task = live.task
-        done = {entry.path for entry in task.journal.entries if entry.status is not None and not entry.consumed}
+        steps = MODEL_STEPS[task.workflow.name]
+        done = self._done(live, [path for _, path in steps])
         async for text in self._report(live, lambda: self._started(live)):
             yield text
         live.acting = True
-        for kind, path in MODEL_STEPS[task.workflow.name]:
-            if path in done:
+        at = 0
+        while at < len(steps) and not live.stop and not self.draining:
+            kind, path = steps[at]
+            at += 1
+            if path in done or (kind == "ask" and steps[at][0] == "send" and steps[at][1] in done):
                 continue
-            if live.stop or self.draining:
-                break
-            step = {"read": self._read, "once": self._once, "ask": self._ask}[kind]
+            step = {"read": self._read, "once": self._once, "ask": self._ask, "send": self._send}[kind]
             async for text in step(live, path):
                 yield text
                 if text == "gone":
                     return
+            if live.refused:
+                live.refused, at = False, at - 2
         live.acting = False
         async for text in self._report(live, lambda: self._end(live)):
             yield text
+
+    def _done(self, live: Live, order: list[str]) -> set[str]:
+        """What need not be done again: a rejection takes back all from the question up to itself."""
+        done: set[str] = set()
+        for entry in live.task.journal.entries:
+            if entry.asks_again:
+                live.rejections += 1
+                done -= set(order[order.index(entry.asks_again) : order.index(entry.path) + 1])
+            elif entry.status is not None and not entry.consumed:
+                done.add(entry.path)
+        return done
 
     def _started(self, live: Live) -> TaskStarted:
         return TaskStarted(*self._head(live), self.incarnation, self.inbox_partition, "")
@@ -250,9 +272,27 @@ class ModelRunner:
             yield f"{path}: the act waits for the fence"
             if live.stop or live.task.task_id not in self.live:
                 return
-        self.world.site.act(task.workflow_run_id, path)
+        if path == "login" and not self.world.site.log_in(task.workflow_run_id, path, live.code):
+            yield f"{path} IS REFUSED"
+            async for text in self._refusal(live, path, "code"):
+                yield text
+            return
+        if path != "login":
+            self.world.site.act(task.workflow_run_id, path)
         yield f"{path} ACTS"
         async for text in self._report(live, lambda: self._finished(live, path, Effect.ONCE)):
+            yield text
+
+    def _send(self, live: Live, path: str) -> AsyncIterator[str]:
+        """A `once` step that sends the code; the site may refuse it, which is a known outcome."""
+        return self._once(live, path)
+
+    async def _refusal(self, live: Live, path: str, ask: str) -> AsyncIterator[str]:
+        """Say that the code was refused, and go back to the question; its answer is used up."""
+        live.rejections, live.refused = live.rejections + 1, True
+        live.answers.pop(ask, None)
+        live.answer = None
+        async for text in self._report(live, lambda: self._finished(live, path, Effect.ONCE, asks_again=ask)):
             yield text
 
     async def _ask(self, live: Live, path: str) -> AsyncIterator[str]:
@@ -286,6 +326,7 @@ class ModelRunner:
             if live.stop:
                 return
         self.world.site.type_answer(answer.input_request_id)
+        live.code = answer.input_request_id
 
     # ------------------------------------------------------------ rules that mutations switch off
 
@@ -311,20 +352,29 @@ class ModelRunner:
         return StepStarted(*self._head(live), path, path, path, Effect.ONCE, "click")
 
     def _finished(
-        self, live: Live, path: str, effect: Effect, *, resolved: bool = False, consumed: bool = False
+        self,
+        live: Live,
+        path: str,
+        effect: Effect,
+        *,
+        resolved: bool = False,
+        consumed: bool = False,
+        asks_again: str = "",
     ) -> StepFinished:
         name = f"{live.task.token.attempt}/{path}"
+        status = StepStatus.FAILED if asks_again else StepStatus.COMPLETED
         return StepFinished(
             *self._head(live), path=path, step_id=path, name=path, kind="assert", effect=effect,
-            status=StepStatus.COMPLETED, tries=1, started_ms=0, finished_ms=0, output=BODY, failure=Failure(),
+            status=status, tries=1, started_ms=0, finished_ms=0, output=BODY, failure=Failure(),
             artifacts=(artifact(f"{live.task.workflow_run_id}/{name}"),), screenshot_artifact_id="",
-            safe_point=effect is Effect.ONCE, url=SEALED, consumed=consumed, next_name="",
-            journal_staged=SealedBody(), resolved=resolved,
+            safe_point=effect is Effect.ONCE and not asks_again, url=SEALED, consumed=consumed, next_name="",
+            journal_staged=SealedBody(), resolved=resolved, asks_again=asks_again,
         )  # fmt: skip
 
     def _suspended(self, live: Live, path: str) -> TaskSuspended:
         question = InputField("code", "Code", "mfa_code", secret=True, options=(), pattern="")
-        return TaskSuspended(*self._head(live), path, path, "mfa_code", SEALED, (question,), 1, 30, 900)
+        attempt = live.rejections + 1
+        return TaskSuspended(*self._head(live), path, path, "mfa_code", SEALED, (question,), attempt, 30, 900)
 
     async def _report(self, live: Live, make: Any) -> AsyncIterator[str]:
         """Append a report until it is acknowledged; a repeat keeps its number."""

@@ -10,6 +10,7 @@ from collections import Counter, defaultdict
 from collections.abc import Sequence
 from dataclasses import dataclass, field
 from random import Random  # noqa: TID251 (a simulation is driven by its seed)
+from zlib import crc32
 
 from kernel.errors import LogUnavailable
 from kernel.log.memory import MemoryLog
@@ -133,9 +134,17 @@ class Site:
     ended: dict[str, str] = field(default_factory=dict)
     """Workflow run to the end that the outside was told."""
     visits: dict[str, list[str]] = field(default_factory=lambda: defaultdict(list))
+    codes: Counter[str] = field(default_factory=Counter)
+    """Code to how often it was sent."""
+    refusals: Counter[str] = field(default_factory=Counter)
+    """Workflow run to how many of its codes were refused."""
+    shut_out: set[str] = field(default_factory=set)
+    """Workflow runs whose last code was refused."""
 
     def act(self, workflow_run_id: str, step: str) -> None:
         """Something that must not happen twice happens."""
+        if workflow_run_id in self.shut_out:
+            raise Violation(f"{workflow_run_id} does {step} though its login was refused")
         self.acts[workflow_run_id, step] += 1
         if self.acts[workflow_run_id, step] > 1:
             raise Violation(f"TWO external acts of {workflow_run_id} {step}")
@@ -145,6 +154,19 @@ class Site:
     def has_happened(self, workflow_run_id: str, step: str) -> bool:
         """What a check sees."""
         return self.acts[workflow_run_id, step] > 0
+
+    def log_in(self, workflow_run_id: str, step: str, code: str) -> bool:
+        """A code is sent: refused up to twice, as the run's id says, then right."""
+        self.codes[code] += 1
+        if self.codes[code] > 1:
+            raise Violation(f"the code of {code} was sent twice")
+        if self.refusals[workflow_run_id] < crc32(workflow_run_id.encode()) % 3:
+            self.refusals[workflow_run_id] += 1
+            self.shut_out.add(workflow_run_id)
+            return False
+        self.shut_out.discard(workflow_run_id)
+        self.act(workflow_run_id, step)
+        return True
 
     def type_answer(self, input_request_id: str) -> None:
         """A one-time code is typed."""

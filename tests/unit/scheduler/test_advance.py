@@ -120,6 +120,21 @@ def test_rejected_credentials_are_told_to_the_connection(running: Run) -> None:
     assert only(events, LoginObserved).outcome is LoginOutcome.REJECTED
 
 
+def test_a_login_that_was_stopped_on_the_way_says_nothing_of_its_connection() -> None:
+    run = Run(stop_after_step="open")
+    run.takes()
+    assert LoginObserved not in kinds(run.when(run.attempt.ended()))
+
+
+def test_the_next_attempt_hears_which_question_a_refused_step_asks_again(running: Run) -> None:
+    running.when(running.attempt.step("code", consumed=True))
+    running.when(running.attempt.step_started("login"))
+    running.when(running.attempt.step("login", status=StepStatus.FAILED, effect=Effect.ONCE, asks_again="code"))
+    journal = running.follows(running.when(running.attempt.released())).task.journal
+    assert [(entry.path, entry.asks_again) for entry in journal.entries] == [("code", ""), ("login", "code")]
+    assert journal.unknown == (), "that it was refused is a known outcome"
+
+
 def test_a_workflow_run_alone_ends_without_job_facts() -> None:
     run = Run(job=False)
     run.takes()

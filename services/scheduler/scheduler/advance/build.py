@@ -228,6 +228,8 @@ class Pen:
         workflow, planned = self.live.workflow, self.live.planned
         if workflow.type is not WorkflowType.LOGIN or status is WorkflowRunStatus.CANCELLED:
             return
+        if workflow.options.stop_after_step and status is WorkflowRunStatus.COMPLETED:
+            return  # Stopped on the way: whether the login holds was not seen.
         if not workflow.connection_id or not planned.external_id.box:
             return
         if status is WorkflowRunStatus.COMPLETED:
