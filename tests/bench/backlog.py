@@ -8,7 +8,6 @@ from opening the file to the first assignment to a new runner.
 from __future__ import annotations
 
 import asyncio
-import gc
 from collections import deque
 from collections.abc import AsyncIterator
 from contextlib import AsyncExitStack, asynccontextmanager
@@ -18,7 +17,8 @@ from time import perf_counter
 
 import msgspec
 
-from embedded.hints import SqlHint
+from embedded.collecting import Collecting
+from embedded.hints import BOUNDS, SqlHint
 from embedded.tables import MIGRATIONS
 from kernel.clock import SystemClock
 from kernel.domain.decider import Event
@@ -62,6 +62,10 @@ class _Counting(QuietObserver):
 
     def __init__(self) -> None:
         self.dispatched = 0
+        self._collecting = Collecting(2 * PARTITIONS)
+
+    def restored(self, decider: str, partition: int, records: int, took_ms: float, clock_step_ms: int) -> None:
+        self._collecting.restored()
 
     def committed(self, decider: str, partition: int, inputs: int, decisions: int, commit_ms: float) -> None:
         if decider == Dispatch.name:
@@ -172,7 +176,7 @@ async def _scheduler(folder: Path) -> AsyncIterator[_Scheduler]:
         counting = _Counting()
         db = SqliteDatabase(file)
         await migrate(db, MIGRATIONS)
-        ports = Ports(log, codec, clock, entropy, owner="bench", hint=SqlHint(db), observer=counting, at_end=log)
+        ports = Ports(log, codec, clock, entropy, hint=SqlHint(db), observer=counting, bounds=BOUNDS, at_end=log)
         stop = asyncio.Event()
         owners = [asyncio.create_task(run_decider(decider, ports, stop)) for decider in (Advance(), Dispatch())]
         try:
@@ -205,7 +209,6 @@ async def _next_starts_ms(runner: _Runner, rounds: int) -> list[float]:
 async def backlog(folder: Path, effort: Effort) -> AsyncIterator[Figure]:
     """Start beside few and many queued runs, then a restart with all of them."""
     queued, rounds = effort.of(QUEUED), 40
-    gc.set_threshold(50_000, 20, 100)  # as the platform does
     async with _scheduler(folder) as scheduler, _runner(scheduler) as runner:
         await scheduler.ask(FEW + rounds + SLOTS)
         for _ in range(SLOTS):

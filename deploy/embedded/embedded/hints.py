@@ -1,15 +1,18 @@
-"""Where the last snapshot of each ledger starts: a restart reads half as much. Wrong or lost, it costs time only."""
+"""What keeps a restart short: where the last snapshot of each ledger starts, and no new snapshots at first."""
 
 from __future__ import annotations
 
 from contextlib import suppress
 
 from kernel.errors import ConstraintViolated, LogRefused, LogUnavailable, UnknownOutcome
+from kernel.processor import Bounds
 from kernel.sql.port import Database
+
+BOUNDS = Bounds(snapshot_rest_seconds=30.0)
 
 
 class SqlHint:
-    """`SnapshotHint` in table `snapshot_hints`."""
+    """`SnapshotHint` in table `snapshot_hints`. Wrong or lost, it costs time only."""
 
     def __init__(self, db: Database) -> None:
         self._db = db

@@ -9,7 +9,6 @@ from __future__ import annotations
 
 import asyncio
 import errno
-import gc
 import importlib
 import os
 import signal
@@ -35,8 +34,9 @@ from browser_runner.runner import Runner
 from browser_runner.services import Services as RunnerServices
 from browser_runner.watchdog import REFUSED_EXIT_CODE, Liveness
 from embedded.browsers import open_browsers
+from embedded.collecting import Collecting
 from embedded.folder import kept_bytes, kept_uuid
-from embedded.hints import SqlHint
+from embedded.hints import BOUNDS, SqlHint
 from embedded.keys import first_api_key
 from embedded.naming import Naming
 from embedded.ports import check_free
@@ -140,7 +140,9 @@ async def run_platform(settings: Settings, live: LiveSecrets, stop: asyncio.Even
         ground = await open_ground(settings, stack, live)
         keys = SubjectKeys(ground.store.vault, ground.clock)
         trimming = Trimming(ground.log, ground.clock)
-        observer = PlatformObserver(trimming.decided)
+        deciders: list[Decider] = [RegistryDecider(), Advance(), Dispatch()]
+        collecting = Collecting(len(deciders) * PARTITIONS)
+        observer = PlatformObserver(trimming.decided, collecting.restored)
         ports = Ports(
             ground.log,
             codec,
@@ -149,12 +151,12 @@ async def run_platform(settings: Settings, live: LiveSecrets, stop: asyncio.Even
             owner=ground.incarnation,
             hint=SqlHint(ground.db),
             observer=observer,
+            bounds=BOUNDS,
             at_end=ground.log,
         )
         await tell_deaths(ground)
         runner = await _open_runner(ground, keys, stack)
         gateway = _gateway(ground, keys)
-        deciders: list[Decider] = [RegistryDecider(), Advance(), Dispatch()]
         deciders_stop = asyncio.Event()
         await first_api_key(settings, ground.db, gateway.settings.pepper, ground.clock, ground.entropy)
         async with asyncio.TaskGroup() as group:
@@ -187,18 +189,7 @@ def _upkeep(ground: Ground, trimming: Trimming) -> Upkeep:
 async def _serve(gateway: GatewayServices, port: int) -> None:
     """Load the server while deciders and runner are at work: after a death they are what others wait for."""
     serving = await asyncio.to_thread(importlib.import_module, "embedded.serving")
-    gc.freeze()  # what was loaded is there to stay
     await serving.serve(gateway, port)
-
-
-def _collect_seldom() -> None:
-    """Look for cycles seldom.
-
-    The newest records of every partition and all live runs stay in memory; walking over them again and again took a
-    tenth of the CPU under load, and half of it while a full ledger was read. Hardly anything here makes cycles, and
-    what does is small.
-    """
-    gc.set_threshold(50_000, 20, 100)
 
 
 async def _open_runner(ground: Ground, keys: SubjectKeys, stack: AsyncExitStack) -> Runner:
@@ -245,7 +236,6 @@ def _gateway(ground: Ground, keys: SubjectKeys) -> GatewayServices:
 
 
 async def _main(settings: Settings) -> None:
-    _collect_seldom()
     live = LiveSecrets()
     start_logging(settings.log_file, live)
     stop, loop = asyncio.Event(), asyncio.get_running_loop()

@@ -41,11 +41,15 @@ def start_logging(path: Path, live: LiveSecrets) -> None:
 
 
 class PlatformObserver(QuietObserver):
-    """Logs what an operator must know of the owning loop, and tells `decided` how far inputs are; the rest is quiet."""
+    """Logs what an operator must know of the owning loop, and passes on what the housework needs; the rest is quiet."""
 
-    def __init__(self, decided: Callable[[int, Mapping[str, int]], None]) -> None:
-        """`decided` gets a partition and how far its input topics are decided for good."""
+    def __init__(self, decided: Callable[[int, Mapping[str, int]], None], restored: Callable[[], None]) -> None:
+        """`decided` gets a partition and how far its input topics are decided; `restored` is told of each restore."""
         self._decided = decided
+        self._restored = restored
+
+    def restored(self, decider: str, partition: int, records: int, took_ms: float, clock_step_ms: int) -> None:  # noqa: ARG002 (shaped by the port)
+        self._restored()
 
     def checkpointed(self, decider: str, partition: int, positions: Mapping[str, int]) -> None:  # noqa: ARG002 (shaped by the port)
         self._decided(partition, positions)

@@ -46,6 +46,7 @@ _MESSAGES: dict[str, type[Message]] = {
     name: getattr(module, name) for module in _MODULES for name in module.DESCRIPTOR.message_types_by_name
 }
 _ENUMS = {name: descriptor for module in _MODULES for name, descriptor in module.DESCRIPTOR.enum_types_by_name.items()}
+_MANY_FIELDS = 4
 _SCALARS = (str, bytes, bool, int)
 
 Write = Callable[[Any, Any], None]
@@ -139,11 +140,32 @@ def _lines_of(hint: Any, field: Field[Any], names: dict[str, Any]) -> tuple[str,
         return _repeated_lines_of(get_args(hint)[0], field, names)
     if is_dataclass(hint) and isinstance(hint, type):
         names[to], names[of] = _converters(hint)
-        return f"{to}(event.{name}, message.{name})", f"{of}(message.{name})"
+        read = f"{of}(message.{name})"
+        if _is_costly(hint):
+            names[f"empty_{name}"] = names[of](_MESSAGES[hint.__name__]())
+            read = f"({of}(part) if (part := message.{name}).ByteSize() else empty_{name})"
+        return f"{to}(event.{name}, message.{name})", read
     if hint in _SCALARS:
         return f"message.{name} = event.{name}", f"message.{name}"
     names[to], names[of] = _enum_tables(hint, field)
     return f"message.{name} = {to}[event.{name}]", f"{of}[message.{name}]"
+
+
+def _is_costly(cls: type) -> bool:
+    """Whether an empty message of `cls` is better recognized than read: then all of them read as one instance.
+
+    Those are classes with many fields or with lists, nested ones included, whose every field may be absent.
+    """
+    lists = any(get_origin(hint) is tuple for hint in get_type_hints(cls).values())
+    return (lists or len(fields(cls)) >= _MANY_FIELDS) and _may_be_empty(cls)
+
+
+def _may_be_empty(cls: type) -> bool:
+    try:
+        _converters(cls)[1](_MESSAGES[cls.__name__]())
+    except UnknownType:
+        return False
+    return True
 
 
 def _repeated_lines_of(item: Any, field: Field[Any], names: dict[str, Any]) -> tuple[str, str]:

@@ -233,7 +233,7 @@ class Owner:
         self._since_snapshot = restored.records
         self._snapshot_floor = ports.bounds.snapshot_records
         self._since_checkpoint = 0
-        self._checkpointed_ms = ports.clock.boot_ms()
+        self._checkpointed_ms = self._restored_ms = ports.clock.boot_ms()
         self._feed = InputFeed(ports.log, ports.clock, self.number, self._partition.positions)
         if self._reads_ahead:
             self._feed.start()
@@ -465,6 +465,8 @@ class Owner:
     def _snapshot_pays(self) -> bool:
         """Whether the tail has outgrown the map; the map is counted only once the tail is long enough to ask."""
         if self._since_snapshot <= self._snapshot_floor:
+            return False
+        if self.ports.clock.boot_ms() - self._restored_ms < self.ports.bounds.snapshot_rest_seconds * 1000:
             return False
         self._snapshot_floor = max(self._snapshot_floor, sum(1 for _ in self.partition.state.items()))
         return self._since_snapshot > self._snapshot_floor

@@ -151,8 +151,9 @@ class Bounds:
     Batches follow design 9. A checkpoint pays when it saves a takeover more reading than it costs: after
     `checkpoint_records` ledger records or inputs, or at the first work after `checkpoint_seconds`. A snapshot is made
     when the tail since the last one is longer than the map and than `snapshot_records`; its steps are small, because
-    inputs wait for them. `end_wait_seconds`: how long an input topic may lag behind what was decided from it (a new
-    leader of a partition knows its high watermark late) before it is refused.
+    inputs wait for them; after a restore none is begun for `snapshot_rest_seconds`, while there is most to do.
+    `end_wait_seconds`: how long an input topic may lag behind what was decided from it (a new leader of a partition
+    knows its high watermark late) before it is refused.
     """
 
     batch_records: int = 500
@@ -162,6 +163,7 @@ class Bounds:
     snapshot_records: int = 5000
     snapshot_step_records: int = 256
     snapshot_step_bytes: int = 262_144
+    snapshot_rest_seconds: float = 0.0
     derive_records: int = 2000
     end_wait_seconds: float = 10.0
 

@@ -12,6 +12,8 @@ from kernel.processor.ledger import LedgerFold, Mark, MarkKey, Restored, raise_m
 from kernel.processor.ports import Ports
 from kernel.processor.values import StateValues
 
+_READ_RECORDS = 1000
+
 
 async def restore_partition(
     decider: Decider, values: StateValues, ports: Ports, ledger: Ledger, claim_offset: int
@@ -42,8 +44,10 @@ async def _fold(
     decider: Decider, values: StateValues, ports: Ports, ledger: Ledger, *, base: int, claim_offset: int
 ) -> Restored | None:
     fold = LedgerFold(base)
-    async for stored in _records(ports, ledger.topic, ledger.partition, base, claim_offset + 1):
-        fold.add(ports.codec.decode(stored))
+    add, decode = fold.add, ports.codec.decode
+    async for batch in _batches(ports, ledger.topic, ledger.partition, base, claim_offset + 1):
+        for stored in batch:
+            add(decode(stored))
     return fold.finish(decider, values)
 
 
@@ -56,27 +60,27 @@ async def marks_of_inputs(decider: Decider, ports: Ports, partition: int, restor
     marks = dict(restored.carried.watermarks)
     for topic in decider.inputs:
         begin, end = restored.carried.positions.get(topic, 0), restored.positions.get(topic, 0)
-        async for stored in _records(ports, topic, partition, begin, end):
-            try:
-                source = ports.codec.decode(stored).envelope.source
-            except Exception:  # noqa: BLE001, S112 (it was parked when it was its turn: nothing was accepted from it)
-                continue
-            if source is not None:
-                key = (topic, source.topic_id, source.partition)
-                raise_mark(marks, key, (source.offset, source.index))
+        async for batch in _batches(ports, topic, partition, begin, end):
+            for stored in batch:
+                try:
+                    source = ports.codec.decode(stored).envelope.source
+                except Exception:  # noqa: BLE001, S112 (it was parked when it was its turn: nothing was accepted from it)
+                    continue
+                if source is not None:
+                    key = (topic, source.topic_id, source.partition)
+                    raise_mark(marks, key, (source.offset, source.index))
     return marks
 
 
-async def _records(ports: Ports, topic: str, partition: int, begin: int, end: int) -> AsyncIterator[Stored]:
-    """The kept records of [begin, end), which is all readable or about to be."""
+async def _batches(ports: Ports, topic: str, partition: int, begin: int, end: int) -> AsyncIterator[list[Stored]]:
+    """The kept records of [begin, end), which is all readable or about to be, as they are read."""
     while begin < end:
-        records = await ports.log.read(topic, partition, begin, wait_seconds=1.0)
-        for stored in records:
-            if stored.offset >= end:
-                return
-            yield stored
+        records = await ports.log.read(
+            topic, partition, begin, max_records=min(end - begin, _READ_RECORDS), wait_seconds=1.0
+        )
         if records:
             begin = records[-1].offset + 1
+            yield records if begin <= end else [stored for stored in records if stored.offset < end]
         elif await ports.log.start_offset(topic, partition) >= end:
             return
 
