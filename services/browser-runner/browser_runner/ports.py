@@ -74,7 +74,6 @@ class Facts:
     tag: str
     type: str = ""
     enabled: bool = True
-    text: str = ""
 
 
 @dataclass(frozen=True, slots=True)

@@ -67,7 +67,7 @@ SOURCE = """(() => {
   const plain = text => (text || '').replace(/\\s+/g, ' ').trim();
   const typeOf = e => (e.getAttribute('type') || '').toLowerCase();
   const wordsOf = (e, length) => plain(e.innerText).slice(0, length);
-  const factsOf = e => ({tag: e.localName, type: typeOf(e), enabled: enabled(e), text: wordsOf(e, 200)});
+  const factsOf = e => ({tag: e.localName, type: typeOf(e), enabled: enabled(e)});
 
   const differs = (e, aim) => {
     if (aim.tag && aim.tag !== e.localName) return ['target_changed', `tag is "${e.localName}", not "${aim.tag}"`];
