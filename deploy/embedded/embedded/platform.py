@@ -24,6 +24,7 @@ from api_gateway.gateway import Services as GatewayServices
 from api_gateway.migrations import migrations as gateway_migrations
 from api_gateway.projecting import Projector
 from api_gateway.registry.decider import RegistryDecider
+from api_gateway.runner_slots import follow_runners
 from api_gateway.settings import Settings as GatewaySettings
 from api_gateway.signed_url import SigningKeys
 from api_gateway.waiting import Waiters
@@ -34,6 +35,7 @@ from browser_runner.runner import Runner
 from browser_runner.services import Services as RunnerServices
 from browser_runner.watchdog import REFUSED_EXIT_CODE, Liveness
 from embedded.browsers import open_browsers
+from embedded.checks import checks
 from embedded.collecting import Collecting
 from embedded.folder import kept_bytes, kept_uuid
 from embedded.hints import BOUNDS, SqlHint
@@ -162,6 +164,7 @@ async def run_platform(settings: Settings, live: LiveSecrets, stop: asyncio.Even
         async with asyncio.TaskGroup() as group:
             owners = [group.create_task(run_decider(decider, ports, deciders_stop)) for decider in deciders]
             projecting = group.create_task(Projector(ground.log, ground.db, gateway.waiters, ground.clock).run())
+            following = group.create_task(follow_runners(gateway.slots, ground.log, ground.clock))
             upkeep = group.create_task(_upkeep(ground, trimming).run())
             running = group.create_task(runner.run())
             serving = group.create_task(_serve(gateway, settings.port))
@@ -175,7 +178,7 @@ async def run_platform(settings: Settings, live: LiveSecrets, stop: asyncio.Even
             await asyncio.wait([serving])
             deciders_stop.set()
             await asyncio.wait(owners)
-            for task in (projecting, upkeep):
+            for task in (projecting, following, upkeep):
                 task.cancel()
 
 
@@ -232,6 +235,7 @@ def _gateway(ground: Ground, keys: SubjectKeys) -> GatewayServices:
         waiters=Waiters(),
         drain=Drain(),
         settings=gateway_settings(ground.settings, ground.entropy),
+        checks=checks(ground.settings),
     )
 
 
