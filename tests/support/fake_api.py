@@ -72,6 +72,8 @@ class FakeApi:
     input_requests: dict[str, Json] = field(default_factory=dict)
     api_keys: dict[str, Json] = field(default_factory=dict)
     events: dict[str, list[Json]] = field(default_factory=dict)
+    explanations: dict[str, Json] = field(default_factory=dict)
+    logs: dict[str, list[Json]] = field(default_factory=dict)
     script: list[Act] = field(default_factory=list)
     answers: list[httpx.Response | Exception] = field(default_factory=list)
     """Given instead of the real answers, first to last."""
@@ -118,7 +120,8 @@ class FakeApi:
             "id": id_, "jobId": job_id, "organizationId": ORGANIZATION, "status": "PENDING",
             "jobConfigJsonSnapshot": self.jobs[job_id]["jobConfigJson"], "workflowRevisions": {}, "workflowRunIds": [],
             "externalId": external_id, "testMode": False, "createdAt": self.now(), "updatedAt": self.now(),
-            "startedAt": None, "completedAt": None, "errorCode": None, "errorMessage": None, "failedStep": None,
+            "startedAt": None, "completedAt": None, "errorCode": None, "errorReason": None, "errorMessage": None,
+            "failedStep": None,
         }  # fmt: skip
         return id_
 
@@ -161,7 +164,8 @@ class FakeApi:
             "id": id_, "workflowId": workflow_id, "status": "IN_PROGRESS", "jobRunId": job_run_id or None,
             "currentStateName": first_step, "workflowRevision": 1, "externalId": None, "testMode": False,
             "retryOf": None, "inputRequestId": None, "createdAt": self.now(), "updatedAt": self.now(),
-            "startedAt": self.now(), "completedAt": None, "errorCode": None, "errorMessage": None, "failedStep": None,
+            "startedAt": self.now(), "completedAt": None, "errorCode": None, "errorReason": None, "errorMessage": None,
+            "failedStep": None,
         }  # fmt: skip
         self.steps[id_] = []
         if run:
@@ -174,9 +178,9 @@ class FakeApi:
     ) -> None:
         started = self.now()
         self.steps[workflow_run_id].append({
-            "stepId": step_id, "path": step_id, "name": f"{step_id}_name", "type": "click", "status": status,
-            "attempt": 1, "tries": 1, "startedAt": started, "completedAt": self.now(passed), "errorCode": None,
-            "errorMessage": None, "screenshotArtifactId": None, **more,
+            "stepId": step_id, "path": step_id, "name": f"{step_id}_name", "kind": "click", "effect": "read",
+            "status": status, "attempt": 1, "tries": 1, "startedAt": started, "finishedAt": self.now(passed),
+            "output": None, "outputBytes": 0, "error": None, "screenshotArtifactId": None, **more,
         })  # fmt: skip
 
     def end_workflow(self, workflow_run_id: str, status: str = "COMPLETED", **more: Any) -> None:
@@ -221,6 +225,8 @@ class FakeApi:
             return httpx.Response(200, json=self._resource(kind, table[id_]))
         if method == "GET":
             return self._of_run(request, id_, action)
+        if action == "retry":
+            return self._retry(id_, json.loads(request.content)["from"])
         return self._write(request, kind, id_, action)
 
     def _play(self, run: Json) -> None:
@@ -247,6 +253,10 @@ class FakeApi:
     def _of_run(self, request: httpx.Request, run_id: str, action: str) -> httpx.Response:
         if action == "steps":
             return self._page(request, self.steps[run_id])
+        if action == "explain":
+            return httpx.Response(200, json=self.explanations[run_id])
+        if action == "logs":
+            return self._log(request, self.logs[run_id])
         if action == "artifacts":
             return self._page(request, [a for a in self.artifacts.values() if a["workflowRunId"] == run_id])
         after = int(request.url.params.get("after") or 0)
@@ -255,6 +265,15 @@ class FakeApi:
             return self._page(request, events)
         text = "".join(f"id: {e['data']['sequence']}\nevent: {e['type']}\ndata: {json.dumps(e)}\n\n" for e in events)
         return httpx.Response(200, content=f": hello\n\n{text}".encode(), headers={"Content-Type": "text/event-stream"})
+
+    def _log(self, request: httpx.Request, entries: list[Json]) -> httpx.Response:
+        """Two entries at a time; the cursor is how many were told."""
+        told = int(request.url.params.get("cursor") or 0)
+        kind = request.url.params.get("kind")
+        wanted = [entry for entry in entries if kind in {None, entry["kind"]}]
+        shown = wanted[told : told + 2]
+        more = told + 2 < len(wanted)
+        return httpx.Response(200, json={"data": shown, "cursor": str(told + len(shown)), "has_more": more})
 
     def _write(self, request: httpx.Request, kind: str, id_: str, action: str) -> httpx.Response:
         body = json.loads(request.content) if request.content else {}
@@ -285,6 +304,17 @@ class FakeApi:
                 return httpx.Response(202, json=run)
         return problem(404, "not_found", "There is no such call.")
 
+    def _retry(self, id_: str, begin: str) -> httpx.Response:
+        run = self.job_runs.get(id_) or self.workflow_runs[id_]
+        if run["status"] not in {"COMPLETED", "FAILED"}:
+            return problem(409, "run_not_ended", "The run has not ended.")
+        if run["status"] == "COMPLETED" and begin == "failed":
+            return problem(409, "run_not_failed", "The run did not fail.")
+        table = self.job_runs if id_ in self.job_runs else self.workflow_runs
+        again = an_id("job_run" if table is self.job_runs else "workflow_run", 900 + len(table))
+        table[again] = run | {"id": again, "status": "PENDING", "retryOf": id_, "completedAt": None}
+        return httpx.Response(201, json=table[again])
+
     def _write_key(self, method: str, id_: str, body: Json) -> httpx.Response:
         if method == "DELETE":
             self.api_keys[id_]["revokedAt"] = self.now()
@@ -314,14 +344,15 @@ def a_demo_script(api: FakeApi, job_run_id: str, *, fails: bool = False) -> list
         api.start_workflow(job_run_id, collect, "opening_orders")
 
     def artifacts(api: FakeApi) -> None:
-        api.end_step(second, "orders", 4.0, type="for_each")
+        api.end_step(second, "orders", 4.0, kind="for_each")
         api.add_artifact(second, "extracted_data", "orders.json", "application/json", json.dumps(orders).encode())
         api.add_artifact(second, "download", "orders.csv", "text/csv", b"number,total\nA-1,10.5\n" * 400)
 
     def end(api: FakeApi) -> None:
         if fails:
             error = {"errorCode": "step_failed", "errorMessage": "The button [Pay] did not appear within 5 s."}
-            api.end_step(second, "pay", 5.0, "FAILED", **error)
+            told = {"code": "target_missing", "message": error["errorMessage"], "retryable": True, "diagnosis": None}
+            api.end_step(second, "pay", 5.0, "FAILED", error=told)
             failed = {**error, "failedStep": {"workflowRunId": second, "stepId": "pay", "name": "pay_name"}}
             api.end_workflow(second, "FAILED", **failed)
             api.end_job_run(job_run_id, "FAILED", **failed)

@@ -31,6 +31,7 @@ from towpath.resources import (
     CreatedApiKey,
     Event,
     Examination,
+    Explanation,
     InputRequest,
     InputRequestStatus,
     Job,
@@ -38,6 +39,8 @@ from towpath.resources import (
     JobRunStatus,
     Json,
     KeyLevel,
+    Log,
+    LogEntry,
     Page,
     Provider,
     Schedule,
@@ -314,6 +317,18 @@ class JobRuns(_Calls):
         path = f"/job-runs/{_segment(job_run_id)}/cancel"
         return self._transport.call("POST", path, JobRun, key=idempotency_key)
 
+    def retry(self, job_run_id: str, *, begin: str = "failed", idempotency_key: str | None = None) -> JobRun:
+        """A new run with the same snapshot, from the `failed` workflow on or from the `start`.
+
+        ApiError `run_not_ended`, `run_not_failed`, `run_not_retryable` or `inputs_gone`.
+        """
+        path = f"/job-runs/{_segment(job_run_id)}/retry"
+        return self._transport.call("POST", path, JobRun, body={"from": begin}, key=idempotency_key)
+
+    def explain(self, job_run_id: str) -> Explanation:
+        """Why it stands where it stands, told by its newest workflow run."""
+        return self._transport.call("GET", f"/job-runs/{_segment(job_run_id)}/explain", Explanation)
+
 
 class WorkflowRuns(_Calls):
     """Runs of workflows, alone or as part of a job run."""
@@ -358,6 +373,33 @@ class WorkflowRuns(_Calls):
         """Ask it to stop, which takes seconds; its job run stops too."""
         path = f"/workflow-runs/{_segment(workflow_run_id)}/cancel"
         return self._transport.call("POST", path, WorkflowRun, key=idempotency_key)
+
+    def retry(self, workflow_run_id: str, *, begin: str = "failed", idempotency_key: str | None = None) -> WorkflowRun:
+        """A new run of this workflow; where it belongs to a job, the first one of a new job run. Errors as there."""
+        path = f"/workflow-runs/{_segment(workflow_run_id)}/retry"
+        return self._transport.call("POST", path, WorkflowRun, body={"from": begin}, key=idempotency_key)
+
+    def explain(self, workflow_run_id: str) -> Explanation:
+        """Why it stands where it stands, what was tried, what comes next."""
+        return self._transport.call("GET", f"/workflow-runs/{_segment(workflow_run_id)}/explain", Explanation)
+
+    def logs(
+        self, workflow_run_id: str, *, kind: str | None = None, cursor: str | None = None, limit: int = 100
+    ) -> Log:
+        """A part of its log, of one kind (`step`, `console`, `network`) or of all; `cursor` of the part before."""
+        path = f"/workflow-runs/{_segment(workflow_run_id)}/logs"
+        query = {"kind": kind, "cursor": cursor, "limit": limit}
+        return self._transport.call("GET", path, Log, query=query)
+
+    def all_logs(self, workflow_run_id: str, *, kind: str | None = None) -> Iterator[LogEntry]:
+        """The whole log so far, part after part."""
+        cursor: str | None = None
+        while True:
+            part = self.logs(workflow_run_id, kind=kind, cursor=cursor, limit=1000)
+            yield from part.data
+            if not part.has_more:
+                return
+            cursor = part.cursor
 
     def steps(self, workflow_run_id: str, *, page: int = 1, page_size: int = 100) -> Page[Step]:
         """Steps that ended, all attempts."""

@@ -146,7 +146,7 @@ class ProgressView:
         time = "skipped" if step.skipped else seconds_text(step.seconds)
         self._print(self._row(mark, label, time, style, label_style=_QUIET if step.skipped else ""))
         if step.failed:
-            reason = ": ".join(part for part in (step.error_code, step.error_message) if part)
+            reason = ": ".join(part for part in (step.error.code, step.error.message) if part) if step.error else ""
             self._print(Text(f"      {printable(reason) or 'no reason was given'}", style="red"))
 
     def _row(self, mark: str, label: str, time: str, style: str, *, label_style: str = "") -> Text:
@@ -195,5 +195,7 @@ def failure_text(run: JobRun | WorkflowRun) -> str:
     """Why a run failed, in one sentence: where, code, message."""
     step = run.failed_step
     where = f"at step {step.name or step.step_id}: " if step else ""
-    reason = ": ".join(part for part in (run.error_code, run.error_message) if part)
+    exact = run.error_reason if run.error_reason != run.error_code else None
+    code = f"{run.error_code} ({exact})" if exact else run.error_code
+    reason = ": ".join(part for part in (code, run.error_message) if part)
     return printable(f"{where}{reason or 'the server gave no reason'}")

@@ -201,6 +201,9 @@ class JobRun(Resource, frozen=True):
     completed_at: datetime | None = None
     created_by_user_id: str | None = None
     error_code: str | None = None
+    """One of a fixed set, such as `step_failed`."""
+    error_reason: str | None = None
+    """The exact code behind it, such as `target_missing`."""
     error_message: str | None = None
     failed_step: FailedStep | None = None
 
@@ -235,6 +238,9 @@ class WorkflowRun(Resource, frozen=True):
     completed_at: datetime | None = None
     created_by_user_id: str | None = None
     error_code: str | None = None
+    """One of a fixed set, such as `step_failed`."""
+    error_reason: str | None = None
+    """The exact code behind it, such as `target_missing`."""
     error_message: str | None = None
     failed_step: FailedStep | None = None
 
@@ -249,6 +255,17 @@ class WorkflowRun(Resource, frozen=True):
         return self.status in {WorkflowRunStatus.COMPLETED, WorkflowRunStatus.COMPLETED_WITH_NO_ACTION_TAKEN}
 
 
+class StepError(Resource, frozen=True):
+    """Why a step failed."""
+
+    code: str
+    message: str | None = None
+    retryable: bool = False
+    """The reason may pass by itself."""
+    diagnosis: Json | None = None
+    """What was found about it: the page's address, what was tried, what was near."""
+
+
 class Step(Resource, frozen=True):
     """What became of one step in one attempt of a workflow run."""
 
@@ -256,18 +273,21 @@ class Step(Resource, frozen=True):
     path: str = ""
     """Address of the step, `orders[2].open` inside a loop; equal to `step_id` outside."""
     name: str = ""
-    type: str | None = None
-    """Kind of the step."""
+    kind: str | None = None
+    effect: str | None = None
+    """`read`, `idempotent` or `once`."""
     status: str | None = None
     """`COMPLETED`, `FAILED`, `SKIPPED`; in any letter case. None while it is under way."""
     attempt: int = 1
     """Attempt of the workflow run, from 1; a later attempt may end the same step again."""
     tries: int = 1
     started_at: datetime | None = None
-    completed_at: datetime | None = None
+    finished_at: datetime | None = None
     duration_ms: int | None = None
-    error_code: str | None = None
-    error_message: str | None = None
+    output: Any = None
+    """None, too, when it is too long for a list; `output_bytes` then says how long."""
+    output_bytes: int = 0
+    error: StepError | None = None
     screenshot_artifact_id: str | None = None
 
     @property
@@ -290,9 +310,49 @@ class Step(Resource, frozen=True):
         """How long it took; None when the server does not say."""
         if self.duration_ms is not None:
             return self.duration_ms / 1000
-        if self.started_at and self.completed_at:
-            return (self.completed_at - self.started_at).total_seconds()
+        if self.started_at and self.finished_at:
+            return (self.finished_at - self.started_at).total_seconds()
         return None
+
+
+class LogEntry(Resource, frozen=True):
+    """One line of a run's log."""
+
+    time: datetime
+    kind: str
+    """`step`, `console` or `network`."""
+    attempt: int
+    level: str
+    message: str
+    data: Json = {}
+
+
+class Log(msgspec.Struct, frozen=True, kw_only=True):
+    """A part of a run's log; `cursor` is where the next one begins, also while there is none."""
+
+    data: tuple[LogEntry, ...]
+    cursor: str
+    has_more: bool = False
+
+
+class HistoryLine(Resource, frozen=True):
+    """One line of what was tried."""
+
+    time: datetime
+    text: str
+
+
+class Explanation(Resource, frozen=True):
+    """Why a run stands where it stands, what was tried, what comes next."""
+
+    workflow_run_id: str
+    state: str
+    summary: str
+    waiting_for: Json | None = None
+    """`kind` and what belongs to it; None while the run works and when it has ended."""
+    history: tuple[HistoryLine, ...] = ()
+    next: str = ""
+    hints: tuple[str, ...] = ()
 
 
 class Event(msgspec.Struct, frozen=True, kw_only=True):

@@ -197,4 +197,4 @@ def _name(read: Callable[[], str], resource_id: str) -> str:
 
 
 def _end(step: Step) -> tuple[int, datetime]:
-    return step.attempt, step.completed_at or datetime.max.replace(tzinfo=UTC)
+    return step.attempt, step.finished_at or datetime.max.replace(tzinfo=UTC)

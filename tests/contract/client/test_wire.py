@@ -62,6 +62,8 @@ CALLS: dict[str, tuple[Callable[[Client], object], str, dict[str, Any] | None]] 
     ),
     "job_runs.get": (lambda c: c.job_runs.get(R), f"GET /job-runs/{R}", None),
     "job_runs.cancel": (lambda c: c.job_runs.cancel(R), f"POST /job-runs/{R}/cancel", None),
+    "job_runs.retry": (lambda c: c.job_runs.retry(R), f"POST /job-runs/{R}/retry", {"from": "failed"}),
+    "job_runs.explain": (lambda c: c.job_runs.explain(R), f"GET /job-runs/{R}/explain", None),
     "workflow_runs.create": (
         lambda c: c.workflow_runs.create(workflow_id=W, stop_after_step="open", debug={"keepOpenSeconds": 5}),
         "POST /workflow-runs",
@@ -74,6 +76,22 @@ CALLS: dict[str, tuple[Callable[[Client], object], str, dict[str, Any] | None]] 
     ),
     "workflow_runs.get": (lambda c: c.workflow_runs.get(X), f"GET /workflow-runs/{X}", None),
     "workflow_runs.cancel": (lambda c: c.workflow_runs.cancel(X), f"POST /workflow-runs/{X}/cancel", None),
+    "workflow_runs.retry": (
+        lambda c: c.workflow_runs.retry(X, begin="start"),
+        f"POST /workflow-runs/{X}/retry",
+        {"from": "start"},
+    ),
+    "workflow_runs.explain": (lambda c: c.workflow_runs.explain(X), f"GET /workflow-runs/{X}/explain", None),
+    "workflow_runs.logs": (
+        lambda c: c.workflow_runs.logs(X, kind="console", cursor="abc", limit=7),
+        f"GET /workflow-runs/{X}/logs?kind=console&cursor=abc&limit=7",
+        None,
+    ),
+    "workflow_runs.all_logs": (
+        lambda c: list(c.workflow_runs.all_logs(X)),
+        f"GET /workflow-runs/{X}/logs?limit=1000",
+        None,
+    ),
     "workflow_runs.steps": (
         lambda c: c.workflow_runs.steps(X),
         f"GET /workflow-runs/{X}/steps?page=1&page_size=100",

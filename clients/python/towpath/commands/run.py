@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import click
 
-from towpath.client import find_run
+from towpath.client import each, find_run
 from towpath.commands.shared import (
     App,
     err,
@@ -17,7 +17,8 @@ from towpath.commands.shared import (
     waiting,
 )
 from towpath.progress_view import ProgressView, failure_text, run_seconds, seconds_text, words
-from towpath.resources import JobRun, WorkflowRun
+from towpath.resources import JobRun, Step, WorkflowRun
+from towpath.text import printable
 from towpath.watch import Change, RunChanged, RunProgress, StepEnded, WorkflowChanged, changes
 from towpath.watch import watch as looks_of
 
@@ -27,7 +28,7 @@ _INTERRUPTED = 130
 
 @click.group()
 def run() -> None:
-    """Look at, watch and stop runs."""
+    """Look at, watch, repeat and stop runs; ask why."""
 
 
 @run.command("list")
@@ -91,6 +92,99 @@ def cancel(app: App, *, run_id: object, as_json: bool) -> None:
     print_run(found)
     if not found.ended:
         click.echo(f"It stops within seconds; see it with: towpath run watch {found.id}", err=True)
+
+
+@run.command()
+@click.argument("run_id", type=click.UUID)
+@click.option(
+    "--from", "begin", type=click.Choice(["failed", "start"]), default="failed", show_default=True,
+    help="Begin at the workflow that failed, or at the first one.",
+)  # fmt: skip
+@click.option("--watch", "and_watch", is_flag=True, help="Show the progress of the new run until it has ended.")
+@json_option
+@pass_app
+def retry(app: App, *, run_id: object, begin: str, and_watch: bool, as_json: bool) -> None:
+    """Repeat a run that has ended, with the same snapshot and inputs."""
+    with waiting("Repeating the run"):
+        found = find_run(app.client, str(run_id))
+        calls = app.client.job_runs if isinstance(found, JobRun) else app.client.workflow_runs
+        again = calls.retry(found.id, begin=begin)
+    if and_watch:
+        follow(app, again.id, as_json=as_json)
+    elif as_json:
+        print_json(again)
+    else:
+        print_run(again)
+        click.echo(f"Watch it: towpath run watch {again.id}", err=True)
+
+
+@run.command()
+@click.argument("run_id", type=click.UUID)
+@json_option
+@pass_app
+def explain(app: App, *, run_id: object, as_json: bool) -> None:
+    """Say why a run stands where it stands, what was tried and what comes next."""
+    with waiting("Asking why"):
+        found = find_run(app.client, str(run_id))
+        calls = app.client.job_runs if isinstance(found, JobRun) else app.client.workflow_runs
+        told = calls.explain(found.id)
+    if as_json:
+        print_json(told)
+        return
+    waits = told.waiting_for
+    fields: dict[str, object] = {
+        "workflow run": told.workflow_run_id, "status": words(told.state), "why": told.summary,
+        "waits for": words(waits["kind"]) if waits else None, "next": told.next,
+    }  # fmt: skip
+    print_fields(fields | {f"hint {number}": hint for number, hint in enumerate(told.hints, start=1)})
+    click.echo()
+    print_rows(("time", "what happened"), [(line.time, line.text) for line in told.history], empty="Nothing yet.")
+
+
+@run.command()
+@click.argument("workflow_run_id", type=click.UUID)
+@json_option
+@pass_app
+def steps(app: App, *, workflow_run_id: object, as_json: bool) -> None:
+    """List the steps of a workflow run, all attempts."""
+    with waiting("Reading steps"):
+        found = list(each(lambda page: app.client.workflow_runs.steps(str(workflow_run_id), page=page)))
+    if as_json:
+        for step in found:
+            print_json(step)
+        return
+    rows = [
+        (
+            s.attempt,
+            s.address,
+            s.kind,
+            words(s.status or "in_progress"),
+            s.tries,
+            seconds_text(s.seconds),
+            _why(s),
+        )
+        for s in found
+    ]
+    print_rows(("attempt", "step", "kind", "status", "tries", "took", "error"), rows, empty="No steps yet.")
+
+
+def _why(step: Step) -> str | None:
+    return None if step.error is None else ": ".join(part for part in (step.error.code, step.error.message) if part)
+
+
+@run.command()
+@click.argument("workflow_run_id", type=click.UUID)
+@click.option("--kind", type=click.Choice(["step", "console", "network"]), help="Only entries of this kind.")
+@json_option
+@pass_app
+def logs(app: App, *, workflow_run_id: object, kind: str | None, as_json: bool) -> None:
+    """Print the log of a workflow run: steps, console and network."""
+    for entry in app.client.workflow_runs.all_logs(str(workflow_run_id), kind=kind):
+        if as_json:
+            print_json(entry)
+        else:
+            time = entry.time.strftime("%H:%M:%S.%f")[:-3]
+            click.echo(printable(f"{time}  {entry.attempt}  {entry.kind:<7}  {entry.level:<7}  {entry.message}"))
 
 
 def follow(app: App, run_id: str, *, as_json: bool) -> None:

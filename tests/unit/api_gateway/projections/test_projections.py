@@ -133,4 +133,4 @@ def test_only_outcomes_of_repeatable_requests_are_kept() -> None:
 def test_every_public_fact_but_notices_has_a_read_model() -> None:
     public = {cls for cls, row in TYPES.items() if {Topic.JOB_RUNS, Topic.DEFINITIONS} & set(row.topics)}
     without = {TYPES[cls].wire for cls in public - catalog.BY_EVENT.keys()}
-    assert without == {"run.cancel_accepted", "run.request_rejected", "registry.request_rejected"}
+    assert without == {"run.request_rejected", "registry.request_rejected"}
