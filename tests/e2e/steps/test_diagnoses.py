@@ -55,11 +55,12 @@ class Told:
 async def failing(world: World, shop: FakeSite, html: str, kind: str, params: dict[str, Any], **more: Any) -> Told:
     """Open a page of `html` and let one step fail there."""
     shop.pages["/page"] = html
+    timeout_ms = _ACTS_MS if "expect" in params else _WAITS_MS
     document = {
         "version": 1,
         "steps": [
             {"id": "open", "type": "navigate", "params": {"url": shop.url("/page")}},
-            {"id": "it", "name": "Do it", "type": kind, "params": params, "timeoutMs": _ACTS_MS if "expect" in params else _WAITS_MS,
+            {"id": "it", "name": "Do it", "type": kind, "params": params, "timeoutMs": timeout_ms,
              "retry": {"maxAttempts": 1}, "effect": more.get("effect"), "evidence": "none"},
         ],
         "inputSchema": {"properties": {"password": {"type": "string", "secret": True}}},
