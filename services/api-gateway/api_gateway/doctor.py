@@ -17,6 +17,7 @@ from urllib.parse import urlsplit
 from api_gateway.migrations import migrations
 from api_gateway.projecting import Projector
 from kernel.domain.ids import OrganizationId
+from kernel.domain.values import Pool
 from kernel.errors import TowpathError
 from kernel.log.topics import TOPICS
 from kernel.sealing import Sealer
@@ -81,8 +82,9 @@ async def examine(services: Services, organization: OrganizationId) -> list[Find
         ("vault", doctor.vault),
         ("clock", doctor.clock),
         ("secrets", doctor.secrets),
-        ("address", doctor.address),
+        ("public address", doctor.address),
         ("limits", doctor.limits),
+        ("runners", doctor.runners),
         ("egress", doctor.egress),
     )
     return list(await asyncio.gather(*(_asked(name, check) for name, check in (*own, *services.checks))))
@@ -184,9 +186,9 @@ class Doctor:
         """Are keys and signed URLs sent over TLS where others can listen?"""
         url = urlsplit(self.services.settings.public_url)
         if url.scheme == "https" or _is_loopback(url.hostname or ""):
-            return ok("address", f"callers reach it at {url.geturl()}")
+            return ok("public address", f"callers reach it at {url.geturl()}")
         advice = "put it behind TLS and say so in its public address: API keys travel in the clear"
-        return warning("address", f"callers reach it at {url.geturl()}, unencrypted", advice)
+        return warning("public address", f"callers reach it at {url.geturl()}, unencrypted", advice)
 
     async def limits(self) -> Finding:
         """Are there limits to what one caller may take?"""
@@ -194,6 +196,18 @@ class Doctor:
         if settings.rate_per_minute and settings.address_rate_per_minute:
             return ok("limits", f"{settings.rate_per_minute} calls a minute and key")
         return warning("limits", "rate limits are lifted", "set TOWPATH_RATE_PER_MINUTE unless this is a test")
+
+    async def runners(self) -> Finding:
+        """Is somebody there to do the work?"""
+        services = self.services
+        pools = {pool: services.slots.of(pool, services.clock.boot_ms()) for pool in Pool}
+        told = ", ".join(f"{pool}: {of.runners} with {of.slots} slots" for pool, of in pools.items() if of)
+        if any(of is None for of in pools.values()):
+            return ok("runners", f"{told or 'none'} so far; the first ones are heard within ten seconds")
+        if missing := [pool.value for pool, of in pools.items() if of and not of.runners]:
+            advice = "start a runner with slots of that kind; runs that need one wait, none is lost"
+            return warning("runners", f"none of kind {' or '.join(missing)}", advice)
+        return ok("runners", told)
 
     async def egress(self) -> Finding:
         """May workflows reach hosts that are not public?"""

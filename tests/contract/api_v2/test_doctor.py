@@ -6,6 +6,9 @@ import pytest
 
 from api_gateway import doctor
 from api_gateway.doctor import Finding, Verdict
+from kernel.domain.ids import Incarnation
+from kernel.domain.task import RunnerHeartbeat
+from kernel.domain.values import Pool
 from kernel.errors import Temporary
 from tests.support.gateways import ACME, RunningGateway, a_workflow
 
@@ -57,7 +60,7 @@ async def test_a_part_that_is_away_is_a_finding_and_the_others_answer(
 
     monkeypatch.setattr(type(gateway.services.store), "put_bytes", away)
     found = await findings(gateway)
-    assert (found["storage"].verdict, found["storage"].message) == (Verdict.FAILED, "the store is away")
+    assert (found["storage"].verdict, found["storage"].message) == (Verdict.FAILED, "store_away: the store is away")
     assert found["database"].verdict is Verdict.OK
 
 
@@ -75,3 +78,14 @@ async def test_default_secrets_are_refused(gateway: RunningGateway) -> None:
     found = (await findings(gateway))["secrets"]
     assert found.verdict is Verdict.FAILED
     assert "pepper" in found.message
+
+
+async def test_a_kind_of_runner_that_nobody_offers_is_told(gateway: RunningGateway) -> None:
+    slots, now_ms = gateway.services.slots, gateway.clock.boot_ms()
+    assert "so far" in (await findings(gateway))["runners"].message
+    slots.begin(now_ms - 60_000)
+    slots.heard(RunnerHeartbeat(Incarnation("r"), "h", Pool.LIGHT, 0, 4, False, (), 0), now_ms)
+    found = (await findings(gateway))["runners"]
+    assert (found.verdict, found.message) == (Verdict.WARNING, "none of kind browser")
+    slots.heard(RunnerHeartbeat(Incarnation("r"), "h", Pool.BROWSER, 0, 2, False, (), 0), now_ms)
+    assert (await findings(gateway))["runners"].message == "browser: 1 with 2 slots, light: 1 with 4 slots"

@@ -66,7 +66,7 @@ def _alone(check: str, message: str, advice: str) -> Examination:
 def _print(finding: Finding) -> None:
     console = out()
     mark, color = _MARKS.get(finding.verdict, (finding.verdict, "yellow"))
-    line = Text.assemble((f"{mark:>4}", color), f"  {finding.check:<12} ", printable(finding.message))
+    line = Text.assemble((f"{mark:>4}", color), f"  {finding.check:<14} ", printable(finding.message))
     console.print(line, soft_wrap=True)
     if finding.advice:
-        console.print(Text(f"{'':19}{printable(finding.advice)}", style="dim"), soft_wrap=True)
+        console.print(Text(f"{'':21}{printable(finding.advice)}", style="dim"), soft_wrap=True)
