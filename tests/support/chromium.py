@@ -6,6 +6,7 @@ import os
 import shutil
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
+from pathlib import Path
 
 from playwright.async_api import Browser, async_playwright
 
@@ -40,3 +41,27 @@ async def launched(*, proxy_url: str = "") -> AsyncIterator[Browser]:
             yield browser
         finally:
             await browser.close()
+
+
+def browser_processes() -> list[int]:
+    """Main processes of the browsers that this test process has started."""
+    parents: dict[int, tuple[int, str]] = {}
+    for entry in Path("/proc").iterdir():
+        if not entry.name.isdigit():
+            continue
+        try:
+            pid_name, _, rest = (entry / "stat").read_text().rpartition(")")
+            parents[int(entry.name)] = (int(rest.split()[1]), pid_name.partition("(")[2])
+        except OSError:
+            continue
+    return [
+        pid for pid, (_, name) in parents.items() if name.startswith(("headless", "chrom")) and _is_ours(pid, parents)
+    ]
+
+
+def _is_ours(pid: int, parents: dict[int, tuple[int, str]]) -> bool:
+    while pid in parents:
+        pid = parents[pid][0]
+        if pid == os.getpid():
+            return True
+    return False

@@ -11,6 +11,7 @@ from http import HTTPStatus
 from urllib.parse import parse_qs, urlsplit
 
 PASSWORD = "correct horse battery"
+CODE = "424242"
 _PAGE = "<!doctype html><html><head><title>{title}</title></head><body>{body}</body></html>"
 _ORDERS = [(f"{number}", f"Customer {number}", f"{number}.50") for number in range(1, 8)]
 _PER_PAGE = 3
@@ -22,6 +23,8 @@ class FakeSite:
 
     deeds: Counter[str] = field(default_factory=Counter)
     orders: list[str] = field(default_factory=list)
+    codes: list[str] = field(default_factory=list)
+    """Every code that was sent, in order."""
     fails: dict[str, int] = field(default_factory=dict)
     """How often the next requests of a path are answered with 500."""
     stalled: set[str] = field(default_factory=set)
@@ -69,6 +72,12 @@ class FakeSite:
                 return self._html("Sign in", _LOGIN)
             case "POST", "/login":
                 return self._sign_in(form)
+            case "GET", "/code":
+                return self._html("Code", _CODE)
+            case "GET", "/code-app":
+                return self._html("Code", _CODE_APP)
+            case "POST", "/code" | "/code-app":
+                return self._take_code(parts.path, form)
             case "GET", "/home":
                 return self._home(cookie)
             case "GET", "/form":
@@ -113,6 +122,15 @@ class FakeSite:
             return self._html("Sign in", "<p>Wrong password</p>" + _LOGIN)
         return 303, {"Location": "/home", "Set-Cookie": "session=ok; Path=/; HttpOnly"}, b""
 
+    def _take_code(self, path: str, form: dict[str, list[str]]) -> tuple[int, dict[str, str], bytes]:
+        self.codes.append(form.get("code", [""])[0])
+        is_right = self.codes[-1] == CODE
+        if path == "/code-app":
+            return (200 if is_right else 403), {"Set-Cookie": "session=ok; Path=/"} if is_right else {}, b""
+        if not is_right:
+            return self._html("Code", f'<p role="alert">{self.codes[-1]} is a wrong code. Try again.</p>{_CODE}')
+        return 303, {"Location": "/home", "Set-Cookie": "session=ok; Path=/; HttpOnly"}, b""
+
     def _home(self, cookie: str) -> tuple[int, dict[str, str], bytes]:
         if "session=ok" not in cookie:
             return 303, {"Location": "/login"}, b""
@@ -121,6 +139,15 @@ class FakeSite:
 
 _LOGIN = """<form method="post" action="/login"><label>User <input name="user"></label>
 <label>Password <input name="password" type="password"></label><button>Sign in</button></form>"""
+_CODE = """<form method="post" action="/code"><label>Code <input name="code"></label><button>Continue</button></form>"""
+_CODE_APP = """<p role="alert" hidden>Wrong code. Try again.</p><label>Code <input name="code"></label>
+<button onclick="send()">Continue</button><script>
+async function send() {
+  const alert = document.querySelector('[role=alert]'), code = document.querySelector('input').value;
+  alert.hidden = true;
+  const answer = await fetch('/code-app', {method: 'POST', body: new URLSearchParams({code})});
+  if (answer.ok) location = '/home'; else alert.hidden = false;
+}</script>"""
 _FORM = """<form method="post" action="/order"><label>Item <input name="item" placeholder="What"></label>
 <label for="size">Size</label>
 <select id="size" name="size"><option>Small</option><option value="l">Large</option></select>

@@ -1,7 +1,8 @@
 """A source that refuses what was typed: seen beside the post-condition, whichever comes first, and told apart from it.
 
-What shows the refusal may still stand there from the last time. So it counts only once the page has been without it,
-or is another document than the one that the step acted on, or when the step's time is over and it is all there is.
+What shows the refusal may still stand there from the last time. So it counts only once the page has been without it, or
+is another document than the one that the step acted on, or its host has refused what was sent by the status of its
+answer, or when the step's time is over and it is all there is.
 """
 
 from __future__ import annotations
@@ -9,9 +10,10 @@ from __future__ import annotations
 import unicodedata
 from collections.abc import Awaitable, Callable
 from dataclasses import dataclass
+from urllib.parse import urlsplit
 
 from browser_runner.conditions import until_holds, why_not
-from browser_runner.ports import Aim, Element, Page, StepFailed
+from browser_runner.ports import Aim, Element, Heard, Page, StepFailed
 from kernel.clock import Clock
 from kernel.domain.values import FailureKind
 from kernel.steps.document import Rejection
@@ -43,6 +45,13 @@ class RejectionWatch:
     """It showed before the step acted, and has not gone since."""
     documents: int
     """How many documents the page had loaded by then."""
+    heard: Heard | None
+    """What the page is answered meanwhile; None where nothing old stands in the way."""
+
+    def stop(self) -> None:
+        """Listen no more. Idempotent."""
+        if self.heard is not None:
+            self.heard.stop()
 
     async def expect(self, ask: Callable[[], Awaitable[str | None]], until_ms: float, own: Element | None) -> None:
         """Wait until `ask` misses nothing more. `AnswerRejected` when the refusal comes first, else `expect_failed`."""
@@ -67,7 +76,12 @@ class RejectionWatch:
         if await why_not(self.page, self.rejection.when, self.clock, own) is not None:
             self.is_old = False
             return False
-        return not self.is_old or self.page.documents != self.documents
+        return not self.is_old or self.page.documents != self.documents or self._was_sent_back()
+
+    def _was_sent_back(self) -> bool:
+        host = urlsplit(self.page.url).netloc
+        answers = self.heard.answers if self.heard is not None else ()
+        return any(a.status >= 400 and a.method != "GET" and urlsplit(a.url).netloc == host for a in answers)
 
     async def _words(self) -> str:
         target = self.rejection.message or self.rejection.when.appears
@@ -78,7 +92,8 @@ async def watch(page: Page, rejection: Rejection, clock: Clock) -> RejectionWatc
     """Look at the page as it is before the act."""
     documents = page.documents
     is_old = await why_not(page, rejection.when, clock) is None
-    return RejectionWatch(rejection, page, clock, is_old, documents)
+    heard = page.listen(answers=True, files=False) if is_old else None
+    return RejectionWatch(rejection, page, clock, is_old, documents, heard)
 
 
 async def _text_of(page: Page, target: Target) -> str:

@@ -6,7 +6,6 @@ import asyncio
 import os
 import signal
 from collections.abc import AsyncIterator
-from pathlib import Path
 from typing import Any
 
 import pytest
@@ -22,7 +21,7 @@ from kernel.egress.dialer import Dialer
 from kernel.egress.policy import Policy, parse_networks
 from kernel.ids import SystemEntropy
 from tests.support import runner_world
-from tests.support.chromium import chromium_path, needs_chromium
+from tests.support.chromium import browser_processes, chromium_path, needs_chromium
 from tests.support.eventually import until
 from tests.support.fake_site import PASSWORD, FakeSite, a_fake_site
 from tests.support.runner_world import CONNECTION, SECOND, World, a_world
@@ -259,7 +258,7 @@ async def test_a_run_whose_browser_is_killed_goes_on_within_seconds(world: World
     await until(lambda: shop.orders == ["lamp"])
     await world.until_report(StepFinished, count=4)
     began = asyncio.get_running_loop().time()
-    for pid in _browser_processes():
+    for pid in browser_processes():
         os.kill(pid, signal.SIGKILL)
     await until(lambda: shop.deeds["GET /done"] == 2)
     assert asyncio.get_running_loop().time() - began < 5
@@ -303,32 +302,8 @@ async def test_a_browser_that_is_killed_while_it_acts_leaves_the_outcome_unknown
     shop.stalled.add("/done")
     await world.assign(an_order(shop), inputs={"item": "lamp"})
     await until(lambda: shop.orders == ["lamp"])
-    for pid in _browser_processes():
+    for pid in browser_processes():
         os.kill(pid, signal.SIGKILL)
     ended = await world.until_report(TaskEnded)
     assert ended.failure.code == "step_outcome_unknown"
     assert shop.orders == ["lamp"]
-
-
-def _browser_processes() -> list[int]:
-    """Main processes of the browsers that this test process has started."""
-    parents: dict[int, tuple[int, str]] = {}
-    for entry in Path("/proc").iterdir():
-        if not entry.name.isdigit():
-            continue
-        try:
-            pid_name, _, rest = (entry / "stat").read_text().rpartition(")")
-            parents[int(entry.name)] = (int(rest.split()[1]), pid_name.partition("(")[2])
-        except OSError:
-            continue
-    return [
-        pid for pid, (_, name) in parents.items() if name.startswith(("headless", "chrom")) and _is_ours(pid, parents)
-    ]
-
-
-def _is_ours(pid: int, parents: dict[int, tuple[int, str]]) -> bool:
-    while pid in parents:
-        pid = parents[pid][0]
-        if pid == os.getpid():
-            return True
-    return False

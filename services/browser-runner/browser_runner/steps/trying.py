@@ -171,15 +171,15 @@ class Trying:
     @asynccontextmanager
     async def listening(self, expect: Expect | None) -> AsyncIterator[None]:
         """Within it the page is listened to, when `expect` says something of answers or files. Begun before the act."""
-        if expect is None or (expect.response is None and expect.download is None):
-            yield
-            return
-        page = await self.page()
-        self.heard = page.listen(answers=expect.response is not None, files=expect.download is not None)
+        if expect is not None and (expect.response is not None or expect.download is not None):
+            page = await self.page()
+            self.heard = page.listen(answers=expect.response is not None, files=expect.download is not None)
         try:
             yield
         finally:
-            self.heard.stop()
+            for listener in (self.heard, self.watched):
+                if listener is not None:
+                    listener.stop()
 
     async def resolve(self, target: Target, *, for_act: bool = True, hidden: bool = False) -> Element:
         """As `aimed`, and proven now whatever the effect. `hidden`: one out of sight will do."""
