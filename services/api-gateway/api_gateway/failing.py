@@ -26,6 +26,7 @@ _WORDS = {
     "browser_unavailable": "internal",
     "report_too_long": "internal",
     "task_too_long": "internal",
+    "task_unreadable": "internal",
 }
 """Exact codes that are no plain failure of a step; what is not here and no error code itself is `step_failed`."""
 
