@@ -15,6 +15,8 @@ from embedded.trimming import Trimming
 from kernel.clock import Clock
 from kernel.sql.port import Database
 
+FIRST_SWEEP_SECONDS = 300.0
+"""After a start: late enough to leave it alone, soon enough for a platform that never runs for long."""
 SWEEP_SECONDS = 3600.0
 
 _log = structlog.get_logger("embedded.upkeep")
@@ -39,8 +41,10 @@ class Upkeep:
             group.create_task(self._sweep())
 
     async def _sweep(self) -> None:
+        wait_seconds = FIRST_SWEEP_SECONDS
         while True:
-            await self.clock.sleep(SWEEP_SECONDS)
+            await self.clock.sleep(wait_seconds)
+            wait_seconds = SWEEP_SECONDS
             await sweep_gateway(self.db, self.clock)
             forgotten = 0 if self.retention is None else await self.retention.forget()
             trimmed = await self.trimming.trim()
