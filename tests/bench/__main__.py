@@ -25,6 +25,7 @@ from pathlib import Path
 
 import uvloop
 
+from tests.bench.abuse import abuse
 from tests.bench.backlog import backlog
 from tests.bench.browsing import browser_overhead
 from tests.bench.figures import Figure, line, put, tell
@@ -72,7 +73,7 @@ MEASURES: dict[str, Measure] = {
     "browser": browser_overhead,
     "size": size,
 }
-SLOW: dict[str, Measure] = {"lists": lists, "backlog": backlog}
+SLOW: dict[str, Measure] = {"lists": lists, "backlog": backlog, "abuse": abuse}
 """Over a minute each; measured only when named."""
 ALL = {**MEASURES, **SLOW}
 

@@ -52,12 +52,16 @@ def free_port() -> int:
 
 
 @contextmanager
-def running_platform(folder: Path, *, browser: str = "") -> Iterator[Platform]:
-    """Start the platform, wait until it is ready, drain it in the end. Without `browser` only light tasks run."""
+def running_platform(folder: Path, *, browser: str = "", limited: bool = False) -> Iterator[Platform]:
+    """Start the platform, wait until it is ready, drain it in the end. Without `browser` only light tasks run.
+
+    `limited`: callers have the limits that everybody has who sets none.
+    """
     port, data = free_port(), folder / "data"
     environ = {name: value for name, value in os.environ.items() if not name.startswith("TOWPATH_")}
     environ |= {"TOWPATH_DATA": str(data), "TOWPATH_PORT": str(port), "TOWPATH_DEMO": "0"}
-    environ |= {"TOWPATH_BROWSER": browser, "TOWPATH_EGRESS_ALLOW": "127.0.0.0/8"} | _NO_LIMITS
+    environ |= {"TOWPATH_BROWSER": browser, "TOWPATH_EGRESS_ALLOW": "127.0.0.0/8"}
+    environ |= {} if limited else _NO_LIMITS
     log = folder / "launcher.log"
     with log.open("wb") as said:
         launcher = subprocess.Popen([sys.executable, "-m", "embedded"], env=environ, stdout=said, stderr=said)

@@ -519,8 +519,9 @@ class Owner:
         if len(kept) > 1:
             await self.ports.log.delete_before(self._ledger.topic, self.number, kept[0])
         self._starts = kept
+        # Its own chunks are as many as the map has keys: counted, they alone would make the next snapshot pay.
+        self._since_snapshot = self._tail - start - len(self._snapshot.keys)
         self._snapshot = None
-        self._since_snapshot = self._tail - start
         self._snapshot_floor = self.ports.bounds.snapshot_records
 
     async def _send_own(self, kind: Kind, events: Sequence[Event]) -> bool:

@@ -10,6 +10,7 @@ from dataclasses import replace
 import pytest
 
 from kernel.domain.decider import Decision, Derived, Event
+from kernel.domain.owner import OwnerClaimed
 from kernel.errors import LogUnavailable
 from kernel.log.envelope import Envelope
 from kernel.log.limits import RECORD_BYTES_MAX
@@ -244,6 +245,23 @@ async def test_an_idle_partition_writes_nothing(bench: Bench) -> None:
         bench.clock.advance(600_000)
         await asyncio.sleep(0.01)
         assert await bench.log.end_offset(LEDGER, 0) == 1
+
+
+async def test_a_snapshot_of_a_large_map_is_not_followed_by_another_one_at_once(bench: Bench) -> None:
+    owner = bench.owner()
+    for number in range(60):
+        await ask(bench, "start", f"K{number}")
+    await run_to_idle(owner)
+    before = await _snapshots(bench)
+    for number in range(50):
+        await ask(bench, "signal", f"K{number}")
+        await run_to_idle(owner)
+    assert await _snapshots(bench) - before <= 2, "one for as many decisions as the map has keys"
+
+
+async def _snapshots(bench: Bench) -> int:
+    """How many were begun so far: each begins with a claim."""
+    return sum(isinstance(message.event, OwnerClaimed) for message in await bench.ledger())
 
 
 async def test_the_time_of_decisions_never_falls_at_a_takeover(bench: Bench) -> None:
