@@ -7,6 +7,7 @@ from dataclasses import replace
 import pytest
 
 from kernel.domain.artifact import ArtifactCreated
+from kernel.domain.connection import LoginObserved
 from kernel.domain.ids import ConnectionId, WorkflowRunId
 from kernel.domain.job_run import JobRunCompleted, JobRunCreated, RunPlanned, RunRequestRejected
 from kernel.domain.plan import RunOptions
@@ -79,6 +80,14 @@ def test_the_facts_of_a_run_keep_its_inputs_its_login_and_what_it_repeats() -> N
     assert (created.inputs, created.connection_id, created.pool) == (BODY, "login-1", "browser")
     assert created.retry_of == "old"
     assert (created.stop_after_step, created.keep_open_seconds, created.trace) == ("pay", 60, True)
+
+
+def test_a_rehearsed_login_says_nothing_about_the_real_one() -> None:
+    bench = Bench(Advance())
+    events = bench.when("r1", replace(job_run_requested("r1", 1), test_mode=True))
+    attempt = Attempt(only(events, TaskRequested))
+    bench.given(("r1", assigned(attempt.task)), ("r1", attempt.started()))
+    assert LoginObserved not in kinds(bench.when("r1", attempt.ended()))
 
 
 # ---------------------------------------------------------------- until when it waits

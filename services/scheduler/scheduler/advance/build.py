@@ -226,7 +226,7 @@ class Pen:
 
     def _observe_login(self, status: WorkflowRunStatus, failure: Failure) -> None:
         workflow, planned = self.live.workflow, self.live.planned
-        if workflow.type is not WorkflowType.LOGIN or status is WorkflowRunStatus.CANCELLED:
+        if workflow.type is not WorkflowType.LOGIN or status is WorkflowRunStatus.CANCELLED or planned.test_mode:
             return
         if workflow.options.stop_after_step and status is WorkflowRunStatus.COMPLETED:
             return  # Stopped on the way: whether the login holds was not seen.
