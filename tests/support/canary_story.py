@@ -212,7 +212,7 @@ async def _ended(api: httpx.AsyncClient, run: str) -> None:
         while found["status"] not in {"COMPLETED", "FAILED"}:
             await asyncio.sleep(0.05)
             found = (await api.get(f"/job-runs/{run}")).json()
-    assert (found["errorCode"], found["failedStep"]["stepId"]) == ("wait_failed", "lost"), found
+    assert (found["errorReason"], found["failedStep"]["stepId"]) == ("wait_failed", "lost"), found
 
 
 async def _err(story: Story, api: httpx.AsyncClient, job_id: str, given: Json, code: str) -> None:
@@ -353,8 +353,8 @@ async def _note_facts(story: Story, api: httpx.AsyncClient, browser: Browser, bo
             story.pictures.append(Picture(step_id, *seen))
     for run in (await api.get("/workflow-runs")).json()["data"]:
         for step in (await api.get(f"/workflow-runs/{run['id']}/steps")).json()["data"]:
-            if step["errorMessage"]:
-                story.failures[step["stepId"]] = step["errorMessage"]
+            if step["error"]:
+                story.failures[step["stepId"]] = step["error"]["message"]
 
 
 def _base64(content: bytes) -> str:
