@@ -11,8 +11,8 @@ from browser_runner.ports import Context
 from browser_runner.timing import within
 from kernel.clock import Clock
 
-PAGES_MAX = 4
-"""Of one runner; a page takes some 50 MB."""
+PAGES_MAX = 2
+"""Of one runner; each keeps a browser of its own, some 200 MB."""
 CLOSE_SECONDS = 10.0
 """A browser that does not close a page by then is left to its pool."""
 

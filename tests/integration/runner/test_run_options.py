@@ -116,9 +116,9 @@ async def test_the_page_of_a_rehearsal_stays_open_behind_its_end_and_takes_no_sl
 
 async def test_the_oldest_page_makes_room_for_the_newest() -> None:
     async with a_world(a_shop()) as world:
-        await ended_runs(world, 6)
-        await until(lambda: world.site.closed == 2)
-        assert world.site.opened == 6
+        await ended_runs(world, 5)
+        await until(lambda: world.site.closed == 3)
+        assert world.site.opened == 5
 
 
 async def test_a_drain_closes_the_pages_that_were_kept() -> None:

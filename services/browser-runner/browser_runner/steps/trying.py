@@ -170,7 +170,10 @@ class Trying:
 
     @asynccontextmanager
     async def listening(self, expect: Expect | None) -> AsyncIterator[None]:
-        """Within it the page is listened to, when `expect` says something of answers or files. Begun before the act."""
+        """Within it the page is listened to, when `expect` says something of answers or files. Begun before the act.
+
+        What `watch` hears ends with it, too.
+        """
         if expect is not None and (expect.response is not None or expect.download is not None):
             page = await self.page()
             self.heard = page.listen(answers=expect.response is not None, files=expect.download is not None)
