@@ -98,6 +98,7 @@ def login_workflow(url: str) -> dict[str, Any]:
             _step("screenshot", "picture", {}),
             _step("click", "confirm", {"target": {"locators": [{"role": "button", "name": "Confirm"}]},
                   "expect": {"appears": LOGGED_IN},
+                  "rejected": {"when": {"text": "This code is wrong"}, "ask": "ask"},
                   "check": {"open": f"{url}/orders", "appears": LOGGED_IN}}, effect="once", evidence="always"),
         ],
     }  # fmt: skip

@@ -121,7 +121,8 @@ async def tell(folder: Path) -> Story:
     """Live it below `folder`; afterwards nothing runs any more."""
     story = Story(folder)
     password, code = plant("password", f"{HARD}{{}}{HARD}"), plant("one-time code")
-    story.secrets = [password, code]
+    wrong = plant("rejected code")
+    story.secrets = [password, code, wrong]
     names = ("external id", "user name", "reference", "private text", "phone")
     external_id, user, reference, private, phone = story.personal = [plant(name) for name in names]
     story.external_id = external_id.text
@@ -140,6 +141,11 @@ async def tell(folder: Path) -> Story:
                 run = await _start(story, api, start)
                 question = await _question(api)
                 await asyncio.to_thread(_look_at_what_lives, story, platform)
+                answer = await api.post(
+                    f"/input-requests/{question}/answer", json={"values": {"code": wrong.text, "phone": phone.text}}
+                )
+                assert answer.status_code == 200, answer.text
+                question = await _question(api, but=question)
                 await _reply(story, api, question, {"code": code.text, "phone": phone.text})
                 await _ended(api, run)
                 story.secrets += [_cookie(cookie) for cookie in shop.cookies]
@@ -187,10 +193,11 @@ async def _start(story: Story, api: httpx.AsyncClient, start: Json) -> str:
     return str(answer.json()["id"])
 
 
-async def _question(api: httpx.AsyncClient) -> str:
+async def _question(api: httpx.AsyncClient, but: str = "") -> str:
     async with asyncio.timeout(60):
         while True:
-            if found := (await api.get("/input-requests?status=OPEN")).json()["data"]:
+            found = (await api.get("/input-requests?status=OPEN")).json()["data"]
+            if found and found[0]["id"] != but:
                 return str(found[0]["id"])
             await asyncio.sleep(0.05)
 
