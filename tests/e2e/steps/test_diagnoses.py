@@ -79,87 +79,89 @@ async def failing(world: World, shop: FakeSite, html: str, kind: str, params: di
     return Told(message.replace(shop.url("/page"), "PAGE"), diagnosis)
 
 
+TWO = {"locators": [BUTTON, {"css": "[name=save]"}], "description": "the save button"}
+CASES: list[tuple[str, str, dict[str, Any], str]] = [
+    (
+        "<button>Save all</button><button hidden name=save>x</button>", "click", {"target": TWO},
+        ("'the save button' was not found: role button 'Save' matches nothing; css '[name=save]' matches 1, none "
+        "of them visible. At PAGE; what is most like it: button 'Save all'"),
+    ),
+    (
+        "<button disabled>Save</button><dialog open>Please wait</dialog>", "click", {"target": LOCATORS},
+        ("the target was not found: role button 'Save' matches 1, none of them enabled. At PAGE; what is most like "
+        "it: button 'Save'; a dialog is open: 'Please wait'"),
+    ),
+    (
+        "<button>Save</button><button>Save</button>", "click", {"target": LOCATORS},
+        ("the target was not found: role button 'Save' matches 2 that will do, not exactly one. At PAGE; what is "
+        "most like it: button 'Save'"),
+    ),
+    (
+        "<button>Save</button>", "click", {"target": {**LOCATORS, "within": {"role": "dialog"}}},
+        ("the target was not found: its container (role dialog) matches 0 times, not once. At PAGE; what is most "
+        "like it: button 'Save'"),
+    ),
+    (
+        "<button>Save</button>", "click", {"target": {**LOCATORS, "frame": "#f"}},
+        ("the target was not found: its frame '#f' is not there, or there are several. At PAGE; what is most like "
+        "it: button 'Save'"),
+    ),
+    (
+        "<button>Save</button><button name=save>Delete</button>", "click", {"target": TWO},
+        ("locators disagree about 'the save button': role button 'Save' matches one; css '[name=save]' matches "
+        "one, but not the same element. At PAGE"),
+    ),
+    (
+        "<button name=save>Delete</button>", "click",
+        {"target": {"locators": [{"css": "[name=save]"}], "identity": BUTTON}},
+        "the target is not what it was: name is 'Delete', not 'Save'. At PAGE",
+    ),
+    (
+        "<button>Save</button><div role=dialog style='position:fixed;inset:0'>We use cookies</div>", "click",
+        {"target": LOCATORS},
+        ("the target is covered by <div role=\"dialog\"> \"We use cookies\". At PAGE; a dialog is open: 'We use "
+        "cookies'"),
+    ),
+    (
+        "<button type=button>Save</button>", "click", {"target": LOCATORS, "expect": {"url": "*/done"}},
+        "the URL is PAGE, not */done",
+    ),
+    (
+        "<button type=button>Save</button>", "click",
+        {"target": LOCATORS, "expect": {"appears": {"locators": [{"role": "alert"}]}}},
+        "role alert is not there",
+    ),
+    (
+        "<button type=button>Save</button>", "click",
+        {"target": LOCATORS, "expect": {"response": {"url": "*/api", "method": "POST"}}},
+        "the page got no answer from POST */api",
+    ),
+    (
+        "<button onclick=\"fetch('/gone')\">Save</button>", "click",
+        {"target": LOCATORS, "expect": {"response": {"url": "*/gone"}}},
+        "*/gone answered 404",
+    ),
+    (
+        "<button>Save</button>", "click", {"target": LOCATORS, "expect": {"download": {"name": "*.csv"}}},
+        "the page handed out no file",
+    ),
+    (
+        "<button>Save</button>", "wait_for", {"response": {"url": "*/feed"}},
+        "the page got no answer from */feed; at PAGE",
+    ),
+    (
+        "<p>a</p><p>b</p>", "wait_for", {"count": {"locator": {"css": "p"}, "atLeast": 3}},
+        "css 'p' matches 2 times; at PAGE",
+    ),
+    (
+        "<p>a</p>", "wait_for", {"target": {"locators": [{"role": "alert"}], "description": "the news"}},
+        "'the news' is not visible; at PAGE",
+    ),
+]  # fmt: skip
+
+
 async def test_each_kind_of_failure_says_what_was_tried_and_what_is_there(world: World, shop: FakeSite) -> None:
-    two = {"locators": [BUTTON, {"css": "[name=save]"}], "description": "the save button"}
-    cases: list[tuple[str, str, dict[str, Any], str]] = [
-        (
-            "<button>Save all</button><button hidden name=save>x</button>", "click", {"target": two},
-            ("'the save button' was not found: role button 'Save' matches nothing; css '[name=save]' matches 1, none "
-            "of them visible. At PAGE; what is most like it: button 'Save all'"),
-        ),
-        (
-            "<button disabled>Save</button><dialog open>Please wait</dialog>", "click", {"target": LOCATORS},
-            ("the target was not found: role button 'Save' matches 1, none of them enabled. At PAGE; what is most like "
-            "it: button 'Save'; a dialog is open: 'Please wait'"),
-        ),
-        (
-            "<button>Save</button><button>Save</button>", "click", {"target": LOCATORS},
-            ("the target was not found: role button 'Save' matches 2 that will do, not exactly one. At PAGE; what is "
-            "most like it: button 'Save'"),
-        ),
-        (
-            "<button>Save</button>", "click", {"target": {**LOCATORS, "within": {"role": "dialog"}}},
-            ("the target was not found: its container (role dialog) matches 0 times, not once. At PAGE; what is most "
-            "like it: button 'Save'"),
-        ),
-        (
-            "<button>Save</button>", "click", {"target": {**LOCATORS, "frame": "#f"}},
-            ("the target was not found: its frame '#f' is not there, or there are several. At PAGE; what is most like "
-            "it: button 'Save'"),
-        ),
-        (
-            "<button>Save</button><button name=save>Delete</button>", "click", {"target": two},
-            ("locators disagree about 'the save button': role button 'Save' matches one; css '[name=save]' matches "
-            "one, but not the same element. At PAGE"),
-        ),
-        (
-            "<button name=save>Delete</button>", "click",
-            {"target": {"locators": [{"css": "[name=save]"}], "identity": BUTTON}},
-            "the target is not what it was: name is 'Delete', not 'Save'. At PAGE",
-        ),
-        (
-            "<button>Save</button><div role=dialog style='position:fixed;inset:0'>We use cookies</div>", "click",
-            {"target": LOCATORS},
-            ("the target is covered by <div role=\"dialog\"> \"We use cookies\". At PAGE; a dialog is open: 'We use "
-            "cookies'"),
-        ),
-        (
-            "<button type=button>Save</button>", "click", {"target": LOCATORS, "expect": {"url": "*/done"}},
-            "the URL is PAGE, not */done",
-        ),
-        (
-            "<button type=button>Save</button>", "click",
-            {"target": LOCATORS, "expect": {"appears": {"locators": [{"role": "alert"}]}}},
-            "role alert is not there",
-        ),
-        (
-            "<button type=button>Save</button>", "click",
-            {"target": LOCATORS, "expect": {"response": {"url": "*/api", "method": "POST"}}},
-            "the page got no answer from POST */api",
-        ),
-        (
-            "<button onclick=\"fetch('/gone')\">Save</button>", "click",
-            {"target": LOCATORS, "expect": {"response": {"url": "*/gone"}}},
-            "*/gone answered 404",
-        ),
-        (
-            "<button>Save</button>", "click", {"target": LOCATORS, "expect": {"download": {"name": "*.csv"}}},
-            "the page handed out no file",
-        ),
-        (
-            "<button>Save</button>", "wait_for", {"response": {"url": "*/feed"}},
-            "the page got no answer from */feed; at PAGE",
-        ),
-        (
-            "<p>a</p><p>b</p>", "wait_for", {"count": {"locator": {"css": "p"}, "atLeast": 3}},
-            "css 'p' matches 2 times; at PAGE",
-        ),
-        (
-            "<p>a</p>", "wait_for", {"target": {"locators": [{"role": "alert"}], "description": "the news"}},
-            "'the news' is not visible; at PAGE",
-        ),
-    ]  # fmt: skip
-    for attempt, (html, kind, params, sentence) in enumerate(cases, start=1):
+    for attempt, (html, kind, params, sentence) in enumerate(CASES, start=1):
         told = await failing(world, shop, html, kind, params, attempt=attempt)
         assert told.message == sentence
 
