@@ -12,7 +12,7 @@ PURE := tests/unit/scheduler tests/unit/api_gateway/registry tests/unit/browser_
   tests/unit/kernel/processor
 
 .DEFAULT_GOAL := help
-.PHONY: help setup setup-run run check test test-unit test-contract test-integration test-chaos test-e2e soak walk bench \
+.PHONY: help setup setup-run run check test test-unit test-contract test-integration test-chaos test-e2e test-real soak walk bench \
   protos manual docs format clean
 
 help: ## print these verbs
@@ -41,8 +41,8 @@ check: setup ## format, lint, types, imports, contracts, tidiness, coverage of t
 	$(BIN)/pytest -q -n 0 -s tests/unit/test_tidy.py tests/unit/test_docs.py
 	$(BIN)/pytest -q -n $(WORKERS) $(PURE) --cov --cov-report=term:skip-covered --cov-fail-under=95
 
-test: setup ## all tests; those of absent components are skipped, or fail with TOWPATH_REQUIRE=all
-	$(PYTEST) tests
+test: setup ## all tests but those on real applications; absent components: skipped, or TOWPATH_REQUIRE=all fails
+	$(PYTEST) tests --ignore=tests/real
 
 test-unit: setup ## pure tests: no disk, no network
 	$(BIN)/pytest -n $(WORKERS) $(ARGS) tests/unit
@@ -58,6 +58,11 @@ test-chaos: setup ## simulation and killed processes; SEED=n repeats one
 
 test-e2e: setup ## a real browser against the running product
 	$(PYTEST) tests/e2e
+
+test-real: WORKERS = 0
+test-real: setup ## on a real application, pretix, brought into .tools; TIMES=n tells its story n times, half with kills
+	@$(PYTHON) -m tools.pretix || true
+	TOWPATH_TIMES="$(TIMES)" TOWPATH_SEED="$(SEED)" $(PYTEST) tests/real
 
 soak: setup ## many simulated seeds; SEEDS=n
 	TOWPATH_SEEDS="$(or $(SEEDS),1000)" $(PYTEST) tests/chaos/simulator
