@@ -29,6 +29,9 @@ _UNCACHED = (b"cache-control", b"no-store")
 _WRONG_METHOD, _TOO_MANY = 405, 429
 _SOON = (b"retry-after", str(RETRY_SECONDS).encode())
 _WITH_BODY = frozenset({"POST", "PUT", "PATCH", "DELETE"})
+_COMES_WITH_HEAD = 8 * 1024
+"""Bytes of a body that are there when a request is read, whoever reads them."""
+_LAST = (b"connection", b"close")
 _log = structlog.get_logger("api_gateway.access")
 SLOW_MS = 1000.0
 """A successful read that took longer is told in the access log."""
@@ -56,6 +59,40 @@ def _as_read(scope: Scope) -> Scope:
     scope["state"]["is_head"] = True
     headers = [header for header in scope["headers"] if header[0] != b"accept"]
     return cast("Scope", {**scope, "method": "GET", "headers": headers})
+
+
+class _Body:
+    """A body on its way in, as long as it comes within its time: whoever sends it drop by drop is let go."""
+
+    def __init__(self, scope: Scope, receive: Receive, seconds_max: float) -> None:
+        self._receive = receive
+        self._deadline = asyncio.get_running_loop().time() + seconds_max
+        self._is_whole = False
+        self._is_long = scope["http_version"].startswith("1") and _is_long(scope["headers"])
+
+    @property
+    def is_left_behind(self) -> bool:
+        """Whether the answer comes before the body: the connection then ends with it, and the caller has to know."""
+        return self._is_long and not self._is_whole
+
+    async def receive(self) -> Any:
+        """The next message. `request_timeout` when the body takes too long."""
+        if self._is_whole:
+            return await self._receive()
+        try:
+            async with asyncio.timeout_at(self._deadline):
+                message = await self._receive()
+        except TimeoutError:
+            raise Rejected("request_timeout", "the body did not arrive in time") from None
+        self._is_whole = not message.get("more_body", False)
+        return message
+
+
+def _is_long(headers: Iterable[tuple[bytes, bytes]]) -> bool:
+    """Whether a request's body is longer than what comes along with its headers, or may be."""
+    given = dict(headers)
+    length = given.get(b"content-length", b"0")
+    return b"transfer-encoding" in given or not length.isdigit() or int(length) > _COMES_WITH_HEAD
 
 
 class Edge:
@@ -88,12 +125,15 @@ class Edge:
         state["request_id"] = self._request_id(scope)
         method = scope["method"]
         status = 500
+        body: _Body | None = None
 
         async def send_marked(message: Message) -> None:
             nonlocal status
             if message["type"] == "http.response.start":
                 status = message["status"]
                 message["headers"] = _marked(message["headers"], state, status)
+                if body is not None and body.is_left_behind:
+                    message["headers"] = [*message["headers"], _LAST]
                 if method == "OPTIONS" or status == _WRONG_METHOD:
                     message["headers"] = self._allowing(scope, message["headers"])
             elif message["type"] == "http.response.body" and method == "HEAD":
@@ -105,7 +145,8 @@ class Edge:
         if method == "HEAD":
             scope = _as_read(scope)
         elif method in _WITH_BODY:
-            receive = self._in_time(receive)
+            body = _Body(scope, receive, self._body_seconds_max)
+            receive = body.receive
         self._telemetry.open_requests.inc()
         try:
             await self._app(scope, receive, send_marked)
@@ -125,26 +166,6 @@ class Edge:
             methods.add("HEAD")
         kept = [header for header in headers if header[0].lower() != b"allow"]
         return [*kept, (b"allow", ", ".join(sorted(methods)).encode())] if methods else kept
-
-    def _in_time(self, receive: Receive) -> Receive:
-        """`receive`, as long as the body comes within its time: whoever sends it drop by drop is let go."""
-        loop = asyncio.get_running_loop()
-        deadline = loop.time() + self._body_seconds_max
-        is_whole = False
-
-        async def receive_in_time() -> Any:
-            nonlocal is_whole
-            if is_whole:
-                return await receive()
-            try:
-                async with asyncio.timeout_at(deadline):
-                    message = await receive()
-            except TimeoutError:
-                raise Rejected("request_timeout", "the body did not arrive in time") from None
-            is_whole = not message.get("more_body", False)
-            return message
-
-        return receive_in_time
 
     def _request_id(self, scope: Scope) -> str:
         """The caller's `X-Request-Id` when it is 8 to 128 safe characters, otherwise a fresh one."""

@@ -13,11 +13,12 @@ from __future__ import annotations
 
 import hashlib
 import hmac
+import re
 from dataclasses import dataclass
 
 from kernel.clock import Clock
 from kernel.domain.ids import OrganizationId, RequestId
-from kernel.errors import Rejected
+from kernel.errors import Detail, Rejected
 from kernel.ids import Entropy, derived_id
 from kernel.sealing import PURPOSE_JSON, SubjectCipher, SubjectKeys
 from kernel.sql.port import Database
@@ -26,6 +27,7 @@ from kernel.store.port import GatewayOpener, Vault
 KEPT_MS = 24 * 60 * 60 * 1000
 TAKEOVER_MS = 60_000
 KEY_LENGTH_MAX = 255
+_KEY = re.compile(rf"[!-~]{{1,{KEY_LENGTH_MAX}}}")
 RETRY_AFTER_SECONDS = 1
 
 
@@ -54,8 +56,9 @@ class StoredAnswer:
 
 def claim_of(organization_id: OrganizationId, key: str, pepper: bytes, *, route: str, path: str, body: bytes) -> Claim:
     """The claim of a request; `route` is method and path template. `invalid_parameter` for a malformed key."""
-    if not (0 < len(key) <= KEY_LENGTH_MAX) or not key.isprintable() or not key.isascii():
-        raise Rejected("invalid_parameter", f"an Idempotency-Key has 1 to {KEY_LENGTH_MAX} visible ASCII characters")
+    if not _KEY.fullmatch(key):
+        message = f"an Idempotency-Key has 1 to {KEY_LENGTH_MAX} visible ASCII characters"
+        raise Rejected("invalid_parameter", message, (Detail("/Idempotency-Key", "invalid_parameter", message),))
     fingerprint = _keyed_hash(pepper, b"\0".join((b"request", route.encode(), path.encode(), body)))
     return Claim(organization_id, route, _keyed_hash(pepper, b"key\0" + key.encode()).hex(), fingerprint)
 

@@ -86,11 +86,11 @@ async def _seed(gateway: RunningGateway) -> dict[str, str]:
     await made(admin, "/providers", {"slug": "gusto", "displayName": "Gusto"})
     key = await made(admin, "/api-keys", {"description": "spare", "level": "read"})
     return {
-        "workflow_id": workflow,
-        "job_id": job,
-        "job_run_id": job_run["id"],
-        "workflow_run_id": run["id"],
-        "api_key_id": key["id"],
+        "workflowId": workflow,
+        "jobId": job,
+        "jobRunId": job_run["id"],
+        "workflowRunId": run["id"],
+        "apiKeyId": key["id"],
         "slug": "gusto",
         "revision": "1",
     }

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import os
+import re
 from pathlib import Path
 
 from litestar.routes import HTTPRoute
@@ -11,9 +12,16 @@ from openapi_spec_validator import OpenAPIV31SpecValidator
 
 from api_gateway.surfaces.api_v2.meta import openapi_bytes
 from kernel.steps.editor_schema import editor_schema
-from tests.support.gateways import RunningGateway
+from tests.support.gateways import Json, RunningGateway
 
 SNAPSHOT = Path(__file__).with_name("openapi.json")
+_NAMES = re.compile(r"\{\w+(?::str)?\}")
+
+
+def operations() -> list[tuple[str, str, Json]]:
+    """Method, path and description of each operation."""
+    paths = json.loads(openapi_bytes())["paths"]
+    return [(method, path, said) for path, place in paths.items() for method, said in place.items()]
 
 
 def test_the_contract_has_not_moved_unnoticed() -> None:
@@ -27,12 +35,29 @@ def test_the_document_is_valid() -> None:
     OpenAPIV31SpecValidator(json.loads(openapi_bytes())).validate()
 
 
+def test_the_document_calls_ids_in_paths_as_bodies_and_errors_do() -> None:
+    names = {p["name"] for _, _, said in operations() for p in said.get("parameters", []) if p["in"] == "path"}
+    assert names == {
+        "workflowId", "jobId", "jobRunId", "workflowRunId", "artifactId", "inputRequestId", "apiKeyId", "slug",
+        "revision",
+    }  # fmt: skip
+
+
+def test_the_document_promises_conditions_only_where_they_are_looked_at() -> None:
+    for method, path, said in operations():
+        headers = {p["name"] for p in said.get("parameters", []) if p["in"] == "header"}
+        assert ("304" in said["responses"]) is ("If-None-Match" in headers), (method, path)
+        assert ("412" in said["responses"]) is ("If-Match" in headers), (method, path)
+
+
 async def test_every_route_is_described(gateway: RunningGateway) -> None:
     described = {
-        f"{method.upper()} {path}" for path, place in json.loads(openapi_bytes())["paths"].items() for method in place
+        f"{method.upper()} {_NAMES.sub('{}', path)}"
+        for path, place in json.loads(openapi_bytes())["paths"].items()
+        for method in place
     }
     served = {
-        f"{method} {route.path.replace(':str', '')}"
+        f"{method} {_NAMES.sub('{}', route.path)}"
         for route in gateway.app.routes
         if isinstance(route, HTTPRoute) and route.path.startswith("/api/v2")
         for method in route.methods
@@ -42,7 +67,7 @@ async def test_every_route_is_described(gateway: RunningGateway) -> None:
         "GET /api/v2/openapi.json",
         "GET /api/v2/schemas/steps-json",
         "GET /api/v2/docs",
-        "GET /api/v2/docs/{name}",
+        "GET /api/v2/docs/{}",
     }
     assert described <= served
 

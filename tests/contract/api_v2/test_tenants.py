@@ -80,22 +80,24 @@ BODIES: dict[str, Callable[[Ids], Json]] = {
     "patch_job": lambda ids: {"jobConfigJson": _order(ids)},
     "put_job": lambda ids: {"jobConfigJson": _order(ids)},
     "run_job": lambda _: {},
-    "create_job_run": lambda ids: {"jobId": ids["job_id"]},
-    "create_workflow_run": lambda ids: {"workflowId": ids["workflow_id"]},
+    "create_job_run": lambda ids: {"jobId": ids["jobId"]},
+    "create_workflow_run": lambda ids: {"workflowId": ids["workflowId"]},
     "answer_input_request": lambda _: {"values": {"code": "1"}},
-    "create_provider": lambda ids: {"slug": "another", "defaultJobId": ids["job_id"]},
-    "patch_provider": lambda ids: {"defaultJobId": ids["job_id"]},
+    "create_provider": lambda ids: {"slug": "another", "defaultJobId": ids["jobId"]},
+    "patch_provider": lambda ids: {"defaultJobId": ids["jobId"]},
     "create_api_key": lambda _: {"level": "read"},
+    "retry_job_run": lambda _: {"from": "start"},
+    "retry_workflow_run": lambda _: {"from": "start"},
 }
 """A body that is good if its ids are the caller's own."""
-FILTERS = {"workflowId": "workflow_id", "jobId": "job_id", "jobRunId": "job_run_id", "workflowRunId": "workflow_run_id"}
-"""What each query parameter names that is an id."""
+FILTERS = frozenset({"workflowId", "jobId", "jobRunId", "workflowRunId"})
+"""The query parameters that are ids, each by the name that paths give it."""
 INSTALLATION = {"get_doctor"}
 """Operations about the installation, which no organization owns."""
 
 
 def _order(ids: Ids) -> Json:
-    return {"workflowExecutionOrder": [ids["workflow_id"]]}
+    return {"workflowExecutionOrder": [ids["workflowId"]]}
 
 
 def body_of(operation: Operation, ids: Ids) -> Json | None:
@@ -150,7 +152,7 @@ class Two:
 async def two(gateway: RunningGateway) -> Two:
     acme = await one_of_everything(gateway, ACME, gateway.api, gateway.admin)
     rival = await one_of_everything(gateway, RIVAL, gateway.rival, gateway.rival_admin)
-    signed = (await gateway.api.get(f"/api/v2/artifacts/{acme['artifact_id']}")).json()["signedUrl"]
+    signed = (await gateway.api.get(f"/api/v2/artifacts/{acme['artifactId']}")).json()["signedUrl"]
     return Two(gateway, acme, rival, signed)
 
 
@@ -163,15 +165,15 @@ async def one_of_everything(
     artifact, question = ArtifactId(derived_id("a", organization)), InputRequestId(derived_id("q", organization))
     await _say_of(gateway, organization, run, artifact, question)
     found = {
-        "workflow_id": workflow,
+        "workflowId": workflow,
         "revision": "1",
-        "job_id": job,
-        "job_run_id": (await made(api, "/job-runs", {"jobId": job}))["id"],
-        "workflow_run_id": run,
-        "artifact_id": artifact,
-        "input_request_id": question,
+        "jobId": job,
+        "jobRunId": (await made(api, "/job-runs", {"jobId": job}))["id"],
+        "workflowRunId": run,
+        "artifactId": artifact,
+        "inputRequestId": question,
         "slug": f"shop-of-{organization[-2:]}",
-        "api_key_id": (await made(admin, "/api-keys", {"level": "read"}))["id"],
+        "apiKeyId": (await made(admin, "/api-keys", {"level": "read"}))["id"],
     }
     await made(admin, "/providers", {"slug": found["slug"]})
     await _projected(api, f"/api/v2/input-requests/{question}")
@@ -256,8 +258,8 @@ async def test_what_is_another_organization_s_is_in_no_list_whatever_filter_name
         assert not [id_ for id_ in acme if id_ in answer.text], operation
         assert answer.json()["total"] == len(answer.json()["data"]) > 0, f"{operation}: the rival has one of everything"
         for name in operation.filters:
-            assert name in FILTERS, f"{operation} filters by {name}: say in FILTERS what that names"
-            filtered = await two.gateway.rival_admin.get(operation.path, params={name: two.acme[FILTERS[name]]})
+            assert name in FILTERS, f"{operation} filters by {name}: is it an id?"
+            filtered = await two.gateway.rival_admin.get(operation.path, params={name: two.acme[name]})
             assert (filtered.status_code, filtered.json()["data"]) == (200, []), (operation, name)
         if "externalId" in {parameter["name"] for parameter in operation.said.get("parameters", [])}:
             named = await two.gateway.rival_admin.get(operation.path, params={"externalId": f"customer-of-{ACME}"})
@@ -265,11 +267,11 @@ async def test_what_is_another_organization_s_is_in_no_list_whatever_filter_name
 
 
 async def test_a_signed_address_opens_what_its_organization_has_and_nothing_else(two: Two) -> None:
-    path = f"/api/v2/artifacts/{two.acme['artifact_id']}/content"
+    path = f"/api/v2/artifacts/{two.acme['artifactId']}/content"
     assert (await two.gateway.rival.get(path)).status_code == 403, "no key opens bytes"
     assert (await two.gateway.stranger.get(two.signed.replace(ACME, RIVAL))).status_code == 403
     expires_ms = two.gateway.clock.now_ms() + 60_000
-    grant = Grant(RIVAL, ArtifactId(two.acme["artifact_id"]), "attachment", "a.csv", expires_ms)
+    grant = Grant(RIVAL, ArtifactId(two.acme["artifactId"]), "attachment", "a.csv", expires_ms)
     assert (await two.gateway.stranger.get(signed_url.sign(grant, path, KEYS))).status_code == 404
     assert (await two.gateway.stranger.get(two.signed)).content == b"a,b\n"
 
@@ -301,7 +303,7 @@ def test_whatever_changes_something_asks_for_more_than_the_level_read() -> None:
     for operation in GUARDED:
         assert (operation.method == "GET") or operation.said["x-level"] in {"write", "admin"}, operation
     open_to_all = {str(operation) for operation in OPERATIONS if not operation.said["security"]}
-    assert open_to_all == {"GET /api/v2/artifacts/{artifact_id}/content"}
+    assert open_to_all == {"GET /api/v2/artifacts/{artifactId}/content"}
 
 
 # ---------------------------------------------------------------- idempotency keys, on every POST

@@ -103,14 +103,14 @@ def _with_one_of_each(platform: PlatformProcess, api: httpx.Client, rival: httpx
     (question,) = api.get("/input-requests").json()["data"]
     (artifact,) = until(lambda: api.get("/artifacts").json()["data"])
     own = {
-        "workflow_id": workflow,
-        "job_id": job,
-        "job_run_id": run["id"],
-        "workflow_run_id": question["workflowRunId"],
-        "input_request_id": question["id"],
-        "artifact_id": artifact["id"],
+        "workflowId": workflow,
+        "jobId": job,
+        "jobRunId": run["id"],
+        "workflowRunId": question["workflowRunId"],
+        "inputRequestId": question["id"],
+        "artifactId": artifact["id"],
     }
-    until(lambda: api.get(f"/workflow-runs/{own['workflow_run_id']}").json()["status"] == "AWAITING_USER_INPUT")
+    until(lambda: api.get(f"/workflow-runs/{own['workflowRunId']}").json()["status"] == "AWAITING_USER_INPUT")
     return Product(platform, api, rival, own, api.get(f"/artifacts/{artifact['id']}").json()["signedUrl"])
 
 
@@ -260,8 +260,8 @@ def test_every_operation_that_names_a_thing_answers_404_for_another_organization
     assert asked >= 16
     for path in ("/workflows", "/jobs", "/job-runs", "/workflow-runs", "/artifacts", "/input-requests"):
         assert product.rival.get(path).json()["total"] == 0
-        for name, value in (("workflowId", "workflow_id"), ("jobId", "job_id"), ("workflowRunId", "workflow_run_id")):
-            assert product.rival.get(path, params={name: product.own[value]}).json().get("total", 0) == 0
+        for name in ("workflowId", "jobId", "workflowRunId"):
+            assert product.rival.get(path, params={name: product.own[name]}).json().get("total", 0) == 0
     assert product.rival.get("/job-runs?externalId=somebody").json()["total"] == 0
     assert product.state() | {"subjects": 0} == before | {"subjects": 0}
 
@@ -280,7 +280,7 @@ def test_a_signed_url_is_good_for_one_artifact_as_it_is_and_for_its_time(product
         changed = "1" + value if name == "exp" else value[:-1] + ("A" if value[-1] != "A" else "B")
         refused(httpx.get(url.copy_set_param(name, changed)), 403, "signature_invalid")
         refused(httpx.get(url.copy_remove_param(name)), 403, "signature_invalid")
-    elsewhere = url.copy_with(path=url.path.replace(product.own["artifact_id"], product.own["job_id"]))
+    elsewhere = url.copy_with(path=url.path.replace(product.own["artifactId"], product.own["jobId"]))
     refused(httpx.get(elsewhere), 403, "signature_invalid")
     refused(httpx.post(url), 405, "method_not_allowed")
     keys = SigningKeys("k1", {"k1": bytes.fromhex((product.platform.data / "signing-key").read_text())})
@@ -290,7 +290,7 @@ def test_a_signed_url_is_good_for_one_artifact_as_it_is_and_for_its_time(product
         (organization, now_ms - SKEW_MS - 2000, 410, "signed_url_expired"),
         (RIVAL, now_ms + LIFETIME_MS, 404, "not_found"),
     ):
-        grant = Grant(owner, ArtifactId(product.own["artifact_id"]), "attachment", "a.jpg", expires_ms)
+        grant = Grant(owner, ArtifactId(product.own["artifactId"]), "attachment", "a.jpg", expires_ms)
         refused(httpx.get(url.join(sign(grant, url.path, keys))), status, code)
 
 

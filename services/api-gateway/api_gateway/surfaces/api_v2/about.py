@@ -29,6 +29,8 @@ class About:
     public: bool = False
     tagged: bool = False
     """Reads have an `ETag`, changes may name one."""
+    body_may_be_empty: bool = False
+    """No body stands for `{}`."""
 
     def opt(self) -> dict[str, Any]:
         """For a route's `opt`."""

@@ -80,7 +80,7 @@ async def list_api_keys(request: AnyRequest) -> Response[bytes]:
     return page_answer(Listing(keys, total), window, api_key_view)
 
 
-@get("/api-keys/{api_key_id:str}", guards=[needs_admin], opt=About("Read an API key", ApiKey).opt())
+@get("/api-keys/{api_key_id:str}", guards=[needs_admin], opt=About("Read an API key", ApiKey, tagged=True).opt())
 async def get_api_key(request: AnyRequest, api_key_id: FromPath[str]) -> Response[bytes]:
     id_ = uuid_of(api_key_id, "apiKeyId")
     answer = await gateway_of(request).api_keys.get(principal_of(request).organization_id, id_)

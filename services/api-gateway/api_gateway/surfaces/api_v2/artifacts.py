@@ -20,7 +20,15 @@ from api_gateway.listing import Where
 from api_gateway.signed_url import Grant
 from api_gateway.surfaces.access import AnyRequest, by_address, gateway_of, hold_stream, needs_read, principal_of
 from api_gateway.surfaces.api_v2.about import About, Param, uuid_query
-from api_gateway.surfaces.api_v2.reading import json_answer, page_answer, text_of, uuid_of, uuid_param, window_of
+from api_gateway.surfaces.api_v2.reading import (
+    page_answer,
+    tagged_answer,
+    text_of,
+    uuid_of,
+    uuid_param,
+    window_of,
+    word_param,
+)
 from api_gateway.surfaces.api_v2.views import Artifact, Page, artifact_view
 from kernel.domain.ids import ArtifactId
 from kernel.errors import Rejected
@@ -28,6 +36,7 @@ from kernel.errors import Rejected
 PREFIX = "/api/v2"
 INLINE_TYPES = frozenset({"image/png", "image/jpeg", "image/webp", "application/pdf"})
 NAMED_TYPES = INLINE_TYPES | {"application/json", "text/csv", "text/plain"}
+_DISPOSITIONS = {word: word for word in ("attachment", "inline")}
 _RANGE = re.compile(r"bytes=(?:(?P<first>\d{1,18})-(?P<last>\d{0,18})|-(?P<suffix>\d{1,18}))")
 _UNSAFE = re.compile(r"[^A-Za-z0-9._ ()\[\]-]")
 
@@ -36,7 +45,7 @@ def signed_view(request: AnyRequest) -> Callable[[ArtifactAnswer], Artifact]:
     """A view that mints a fresh URL for each artifact."""
     services, organization = gateway_of(request).services, principal_of(request).organization_id
     expires_ms = services.clock.now_ms() + signed_url.LIFETIME_MS
-    disposition = "inline" if text_of(request, "disposition") == "inline" else "attachment"
+    disposition = word_param(request, "disposition", _DISPOSITIONS) or "attachment"
 
     def view(answer: ArtifactAnswer) -> Artifact:
         grant = Grant(organization, ArtifactId(answer.id), disposition, answer.display_name, expires_ms)
@@ -50,7 +59,11 @@ def _path(artifact_id: str) -> str:
     return f"{PREFIX}/artifacts/{artifact_id}/content"
 
 
-_DISPOSITION = Param("disposition", "`inline` mints URLs that a browser shows, where the type allows it.")
+_DISPOSITION = Param(
+    "disposition",
+    "`inline` mints URLs that a browser shows, where the type allows it.",
+    (("type", "string"), ("enum", list(_DISPOSITIONS))),
+)
 
 
 @get(
@@ -84,12 +97,12 @@ async def list_artifacts(request: AnyRequest) -> Response[bytes]:
 @get(
     "/artifacts/{artifact_id:str}",
     guards=[needs_read],
-    opt=About("Read an artifact; mints a signed URL", Artifact, params=(_DISPOSITION,)).opt(),
+    opt=About("Read an artifact; mints a signed URL", Artifact, params=(_DISPOSITION,), tagged=True).opt(),
 )
 async def get_artifact(request: AnyRequest, artifact_id: FromPath[str]) -> Response[bytes]:
     id_ = uuid_of(artifact_id, "artifactId")
     answer = await gateway_of(request).queries.artifact(principal_of(request).organization_id, id_)
-    return json_answer(signed_view(request)(answer))
+    return tagged_answer(request, signed_view(request)(answer))
 
 
 @get(
@@ -111,7 +124,7 @@ async def get_content(request: AnyRequest, artifact_id: FromPath[str]) -> Stream
     artifact = await gateway.queries.artifact(grant.organization_id, grant.artifact_id)
     if await services.store.stat(artifact.sha256) is None:
         raise Rejected("not_found", "the bytes are gone: their owner was erased")
-    first, length = _range(request.headers.get("range"), artifact.size)
+    first, length = _range(_wanted_range(request, artifact), artifact.size)
     headers = _headers(artifact, grant, length)
     status = 200
     if length < artifact.size:
@@ -120,6 +133,16 @@ async def get_content(request: AnyRequest, artifact_id: FromPath[str]) -> Stream
     is_wanted = length and not request.scope["state"].get("is_head")
     chunks = services.store.get(artifact.sha256, offset=first, length=length) if is_wanted else _nothing()
     return Stream(chunks, status_code=status, headers=headers, media_type=_media_type(artifact))
+
+
+def _wanted_range(request: AnyRequest, artifact: ArtifactAnswer) -> str | None:
+    """The `Range` of a request; None when it is meant for other bytes (`If-Range`): all of these are sent then."""
+    meant = request.headers.get("if-range")
+    return request.headers.get("range") if meant in {None, _etag(artifact)} else None
+
+
+def _etag(artifact: ArtifactAnswer) -> str:
+    return f'"{artifact.sha256}"'
 
 
 def _range(header: str | None, size: int) -> tuple[int, int]:
@@ -156,7 +179,7 @@ def _headers(artifact: ArtifactAnswer, grant: Grant, length: int) -> dict[str, s
         "Referrer-Policy": "no-referrer",
         "Cross-Origin-Resource-Policy": "same-site",
         "Accept-Ranges": "bytes",
-        "ETag": f'"{artifact.sha256}"',
+        "ETag": _etag(artifact),
     }
 
 

@@ -69,7 +69,7 @@ _OWN = {"page.js": ("text/javascript", _SCRIPT), "page.css": ("text/css", _STYLE
 
 @get("/docs", guards=[by_address], opt=PUBLIC)
 async def get_docs() -> Response[bytes]:
-    return Response(_PAGE, media_type="text/html; charset=utf-8", headers=_HEADERS)
+    return Response(_PAGE, media_type="text/html", headers=_HEADERS)
 
 
 @get("/docs/{name:str}", guards=[by_address], opt=PUBLIC)

@@ -53,7 +53,7 @@ async def list_input_requests(request: AnyRequest) -> Response[bytes]:
 @get(
     "/input-requests/{input_request_id:str}",
     guards=[needs_read],
-    opt=About("Read an input request", InputRequest).opt(),
+    opt=About("Read an input request", InputRequest, tagged=True).opt(),
 )
 async def get_input_request(request: AnyRequest, input_request_id: FromPath[str]) -> Response[bytes]:
     id_ = uuid_of(input_request_id, "inputRequestId")

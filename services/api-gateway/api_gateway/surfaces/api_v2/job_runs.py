@@ -56,7 +56,11 @@ async def _start(request: AnyRequest, job_id: str, body: StartJob) -> Response[b
     return await answer_once(request, act)
 
 
-@post("/jobs/{job_id:str}/run", guards=[needs_write], opt=About("Start a job run", JobRun, 201, StartJob).opt())
+@post(
+    "/jobs/{job_id:str}/run",
+    guards=[needs_write],
+    opt=About("Start a job run", JobRun, 201, StartJob, body_may_be_empty=True).opt(),
+)
 async def run_job(request: AnyRequest, job_id: FromPath[str]) -> Response[bytes]:
     id_ = uuid_of(job_id, "jobId")
     return await _start(request, id_, await body_of(request, StartJob, may_be_empty=True))
@@ -95,7 +99,7 @@ async def list_job_runs(request: AnyRequest) -> Response[bytes]:
     return page_answer(found, window, job_run_view)
 
 
-@get("/job-runs/{job_run_id:str}", guards=[needs_read], opt=About("Read a job run", JobRun).opt())
+@get("/job-runs/{job_run_id:str}", guards=[needs_read], opt=About("Read a job run", JobRun, tagged=True).opt())
 async def get_job_run(request: AnyRequest, job_run_id: FromPath[str]) -> Response[bytes]:
     id_ = uuid_of(job_run_id, "jobRunId")
     answer = await gateway_of(request).queries.job_run(principal_of(request).organization_id, id_)
@@ -117,7 +121,13 @@ async def cancel_job_run(request: AnyRequest, job_run_id: FromPath[str]) -> Resp
 @post(
     "/job-runs/{job_run_id:str}/retry",
     guards=[needs_write],
-    opt=About("Run an ended job run again, from the failed workflow on or from the start", JobRun, 201, RetryRun).opt(),
+    opt=About(
+        "Run an ended job run again, from the failed workflow on or from the start",
+        JobRun,
+        201,
+        RetryRun,
+        body_may_be_empty=True,
+    ).opt(),
 )
 async def retry_job_run(request: AnyRequest, job_run_id: FromPath[str]) -> Response[bytes]:
     id_ = uuid_of(job_run_id, "jobRunId")

@@ -44,7 +44,7 @@ def document(handlers: Iterable[HTTPRouteHandler], prefix: str) -> dict[str, Any
     paths: dict[str, dict[str, Any]] = {}
     for handler, about in described:
         for path in sorted(handler.paths):
-            place = paths.setdefault(_TYPED.sub(r"{\1}", prefix + path), {})
+            place = paths.setdefault(_TYPED.sub(lambda typed: f"{{{_camel(typed[1])}}}", prefix + path), {})
             for method in sorted(handler.http_methods):
                 place[method.lower()] = _operation(handler, about, path, refs)
     return {
@@ -69,7 +69,7 @@ def _say_what_steps_are(components: dict[str, Any]) -> None:
 def _operation(handler: HTTPRouteHandler, about: About, path: str, refs: dict[Any, Any]) -> dict[str, Any]:
     tag = path.split("/")[1]
     operation: dict[str, Any] = {"operationId": handler.handler_name, "summary": about.summary, "tags": [tag]}
-    names = _TYPED.findall(path)
+    names = [_camel(name) for name in _TYPED.findall(path)]
     parameters = [_parameter(Param(name, "", _PATH_SCHEMAS.get(name, UUID_SCHEMA)), "path") for name in names]
     parameters += [_parameter(param, "query") for param in (*about.params, *(PAGING if about.paged else ()))]
     if "POST" in handler.http_methods:
@@ -80,18 +80,25 @@ def _operation(handler: HTTPRouteHandler, about: About, path: str, refs: dict[An
     if parameters:
         operation["parameters"] = parameters
     if about.body is not None:
-        operation["requestBody"] = {"required": True, "content": {"application/json": {"schema": refs[about.body]}}}
+        content = {"application/json": {"schema": refs[about.body]}}
+        operation["requestBody"] = {"required": not about.body_may_be_empty, "content": content}
     level = None if about.public else next(LEVELS[guard] for guard in handler.guards or () if guard in LEVELS)
     (method,) = handler.http_methods
     refused = refusals(handler.handler_name, method, about, level, has_path_names=bool(names))
     operation["responses"] = {
-        **_answers(about, refs, is_read=method == "GET" and bool(names)),
+        **_answers(about, refs, is_read=method == "GET"),
         **_refused(refused, refs),
     }
     operation["security"] = [] if level is None else [{"apiKey": []}]
     if level is not None:
         operation["x-level"] = level
     return operation
+
+
+def _camel(name: str) -> str:
+    """A name in a path as everything else of this surface is written."""
+    first, *more = name.split("_")
+    return first + "".join(word.capitalize() for word in more)
 
 
 def _parameter(param: Param, place: str) -> dict[str, Any]:
@@ -103,7 +110,7 @@ def _answers(about: About, refs: dict[Any, Any], *, is_read: bool) -> dict[str, 
     schema = refs[about.answer] if about.answer is not None else {"type": "string", "format": "binary"}
     content = {} if about.status == 204 else {"content": {about.media: {"schema": schema}}}
     found: dict[str, Any] = {str(about.status): {"description": "Done.", **content}}
-    if is_read and not about.paged and about.answer is not None:
+    if is_read and about.tagged:
         found["304"] = {"description": "Not changed since the answer with the ETag in If-None-Match."}
     if about.answer is None and about.status == 200:
         found["206"] = {"description": "The part in Range.", **content}

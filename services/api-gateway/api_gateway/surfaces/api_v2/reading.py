@@ -216,7 +216,7 @@ def tagged_answer(request: AnyRequest, value: Any) -> Response[bytes]:
     body = _ENCODER.encode(value)
     etag = etag_of(body)
     headers = {"ETag": etag, "Cache-Control": "private, no-cache"}
-    if etag in _tags(request.headers.get("if-none-match", "")):
+    if _is_named(etag, request.headers.get("if-none-match", "")):
         return Response(b"", status_code=304, headers=headers, media_type=JSON)
     return Response(body, headers=headers, media_type=JSON, status_code=200)
 
@@ -239,13 +239,15 @@ def named_version(request: AnyRequest, current: Any, version: int) -> int:
     wanted = request.headers.get("if-match")
     if wanted is None or wanted.strip() == "*":
         return 0
-    if etag_of(_ENCODER.encode(current)) not in _tags(wanted):
+    if not _is_named(etag_of(_ENCODER.encode(current)), wanted):
         raise Rejected("precondition_failed", "the resource has changed since it was read")
     return version
 
 
-def _tags(header: str) -> list[str]:
-    return [tag.strip() for tag in header.split(",")]
+def _is_named(etag: str, header: str) -> bool:
+    """Whether a header with tags, or `*` for any, names this one; some proxies make a weak tag strong."""
+    tags = [tag.strip().removeprefix("W/") for tag in header.split(",")]
+    return etag.removeprefix("W/") in tags or tags == ["*"]
 
 
 def page_answer(listing: Listing[T], window: Window, view: Callable[[T], V]) -> Response[bytes]:

@@ -68,5 +68,5 @@ def _by_form(method: str, about: About, level: Level | None, *, has_path_names: 
         )
     if method == "POST":
         yield from ("idempotency_in_progress", "idempotency_key_reused", "invalid_parameter")
-    if method in {"PATCH", "PUT", "DELETE"}:
+    if about.tagged and method in {"PATCH", "PUT", "DELETE"}:
         yield "precondition_failed"

@@ -89,7 +89,11 @@ async def list_workflow_runs(request: AnyRequest) -> Response[bytes]:
     return page_answer(found, window, workflow_run_view)
 
 
-@get("/workflow-runs/{workflow_run_id:str}", guards=[needs_read], opt=About("Read a workflow run", WorkflowRun).opt())
+@get(
+    "/workflow-runs/{workflow_run_id:str}",
+    guards=[needs_read],
+    opt=About("Read a workflow run", WorkflowRun, tagged=True).opt(),
+)
 async def get_workflow_run(request: AnyRequest, workflow_run_id: FromPath[str]) -> Response[bytes]:
     id_ = uuid_of(workflow_run_id, "workflowRunId")
     answer = await gateway_of(request).queries.workflow_run(principal_of(request).organization_id, id_)
@@ -120,6 +124,7 @@ async def cancel_workflow_run(request: AnyRequest, workflow_run_id: FromPath[str
         WorkflowRun,
         201,
         RetryRun,
+        body_may_be_empty=True,
     ).opt(),
 )
 async def retry_workflow_run(request: AnyRequest, workflow_run_id: FromPath[str]) -> Response[bytes]:
