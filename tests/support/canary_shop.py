@@ -13,6 +13,8 @@ from demo_shop.session import COOKIE
 from demo_shop.shop import Shop, ShopSettings
 from demo_shop.web import Request, Response
 
+FILES = "/files"
+_FILES_PAGE = b'<!doctype html><title>Files</title><input type="file" id="file" hidden>'
 LOGGED_IN = {"locators": [{"role": "button", "name": "Log out"}]}
 
 
@@ -31,6 +33,8 @@ class CanaryShop(Shop):
 
     async def _answer(self, request: Request) -> Response:
         self.requests += 1
+        if request.path == FILES:
+            return Response(_FILES_PAGE)
         answer = await super()._answer(request)
         for name, value in answer.headers:
             if name == "Set-Cookie" and value.startswith(f"{COOKIE}="):
@@ -121,6 +125,9 @@ def collect_workflow(url: str) -> dict[str, Any]:
                 "reference": {"locator": {"css": "dd"}}}}),
             _step("navigate", "open_orders", {"url": f"{url}/orders"}),
             _step("extract", "private", {"rows": {"css": ".tools"}, "fields": {"note": {"locator": {"css": "p"}}}}),
+            _step("navigate", "open_files", {"url": f"{url}{FILES}"}),
+            _step("upload", "hand_on", {"target": {"locators": [{"css": "#file"}]},
+                  "files": ["{{steps.private.artifactId}}"], "expect": {"value": "C:\\fakepath\\private.json"}}),
             _step("finish", "end", {"message": "for {{inputs.reference}}", "output": {
                 "note": "{{steps.private.rows[0].note}}", "reference": "{{steps.export.rows[0].reference}}"}}),
         ],

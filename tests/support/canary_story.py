@@ -11,6 +11,7 @@ import asyncio
 import base64
 import json
 import shutil
+from collections import Counter
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
 from dataclasses import dataclass, field
@@ -71,7 +72,9 @@ class Story:
     """Paths below the prefix that name one thing each."""
     answers: list[Answer] = field(default_factory=list)
     extracted: set[str] = field(default_factory=set)
-    """Digests of the artifacts that are extracted data."""
+    """Digests of the artifacts that are extracted data, or a trace of the pages that showed it."""
+    types: Counter[str] = field(default_factory=Counter)
+    """How many artifacts there were of each type."""
     pictures: list[Picture] = field(default_factory=list)
     live: Search = field(default_factory=lambda: Search({}))
     """What was found while the run was waiting for the code: processes, folder, profile of the browser."""
@@ -137,7 +140,7 @@ async def tell(folder: Path) -> Story:
                 job_id = await _define(api, shop)
                 given = {"username": user.text, "password": password.text, "reference": reference.text}
                 await _err(story, api, job_id, given, code.text)
-                start = {"jobId": job_id, "externalId": external_id.text, "inputs": given}
+                start = {"jobId": job_id, "externalId": external_id.text, "inputs": given, "debug": {"trace": True}}
                 run = await _start(story, api, start)
                 question = await _question(api)
                 await asyncio.to_thread(_look_at_what_lives, story, platform)
@@ -254,7 +257,10 @@ def _look_at_what_lives(story: Story, platform: PlatformProcess) -> None:
             except (FileNotFoundError, ProcessLookupError, PermissionError):
                 continue  # It has ended meanwhile.
         story.core_limits |= _core_limit(pid)
-    files = sum(search.look_into(folder) for folder in (story.data, *story.scratches))
+    # A trace that is being recorded is raw; the recorder's folder goes with the page, and before it is ever kept.
+    folders = (story.data, *story.scratches)
+    raw = [path for folder in folders for path in folder.rglob("playwright-artifacts-*/**/*")]
+    files = sum(search.look_into(folder, raw) for folder in folders)
     search.look(platform.said(), "output")
     story.looked_at = len(pids) + files
 
@@ -348,7 +354,8 @@ async def _note_facts(story: Story, api: httpx.AsyncClient, browser: Browser, bo
     }
     page = await browser.new_page()
     for item in (await api.get("/artifacts?page_size=100")).json()["data"]:
-        if item["type"] == "extracted_data":
+        story.types[item["type"]] += 1
+        if item["type"] in {"extracted_data", "trace"}:
             story.extracted.add(item["fileHash"])
         step_id = item["displayName"].partition(".")[0].removesuffix("-seen")
         if item["type"] == "screenshot" and step_id in pairs:

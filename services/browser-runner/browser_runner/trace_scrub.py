@@ -32,6 +32,8 @@ _PICTURES = frozenset({"png", "jpg", "jpeg", "gif", "webp", "ico", "avif", "bmp"
 _LEFT_OUT = frozenset({"postData", "storageState", "proxy", "httpCredentials", "clientCertificates"})
 _TYPED = frozenset({"__playwright_value_", "value"})
 _FILES = frozenset({"_file", "_sha1"})
+_SHORTENED = re.compile(r"<.*…", re.DOTALL)
+"""What Playwright shows of an element in its log. A secret that is cut off there is found by nobody, so it goes."""
 _ADDRESS = re.compile(r"\bhttps?://[^\s\"'<>()]+")
 
 
@@ -146,4 +148,6 @@ def _is_there(file: str, kept: set[str]) -> bool:
 def _text(text: str, filter_: Filter) -> str:
     if text in filter_.short:
         return HIDDEN
+    if "…" in text:
+        text = _SHORTENED.sub("<…", text)
     return _ADDRESS.sub(lambda found: plain_address(found[0]), text) if filter_.login else text

@@ -1,7 +1,8 @@
 """Planted secrets and personal values through the whole product: where may they be found, and where after an erasure?
 
 One life of the product is lived for all of these tests (`tests/support/canary_story.py`). Secrets may be found nowhere.
-Personal values may be found in what the holder of a key is answered, and in the artifacts that are extracted data.
+Personal values may be found in what the holder of a key is answered, in the artifacts that are extracted data, and in a
+trace, which was asked for and shows the pages as they were.
 """
 
 from __future__ import annotations
@@ -154,6 +155,10 @@ def test_a_field_that_received_a_secret_is_covered_in_every_picture(story: Story
         assert (picture.width, picture.height) == (1280, 720)
         assert picture.masked > 0.99, picture
         assert picture.masked_elsewhere < 0.01, picture
+
+
+def test_what_attempts_left_behind_was_searched_too(story: Story) -> None:
+    assert story.types["log_file"] == story.types["trace"] >= 3
 
 
 def test_after_an_erasure_nothing_of_the_customer_is_left_in_the_folder(story: Story, erased: Path) -> None:

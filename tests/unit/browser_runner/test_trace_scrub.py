@@ -70,6 +70,12 @@ def test_a_password_field_and_a_short_secret_are_hidden_whatever_they_hold() -> 
     assert found == {"html": ["INPUT", hidden, ["SPAN", {}, "[redacted]"]], "other": "[redacted]", "more": "123"}
 
 
+def test_what_a_log_shows_of_an_element_in_short_is_left_out() -> None:
+    shown = f'resolved to <span title="<{SECRET[:6]}>">{{"value":"{SECRET[:6]}…</span>'
+    found = line(scrubbed({"trace.trace": [{"message": shown, "text": "more …"}]}), "trace.trace")
+    assert found == {"message": "resolved to <…</span>", "text": "more …"}
+
+
 def test_after_a_login_addresses_lose_their_values_and_answers_of_scripts_go() -> None:
     entries: dict[str, bytes | list[Any]] = {
         "trace.network": [{"url": "https://x.example/a?code=1", "content": {"_file": "resources/t.json", "size": 2}}],
