@@ -1,4 +1,4 @@
-"""What a rejection takes back from a journal: exactly what stands between the question and the step that was refused."""
+"""What a rejection takes back from a journal: what stands between the question and the step that was refused."""
 
 from __future__ import annotations
 
