@@ -45,6 +45,9 @@ _new_envelope: Callable[..., Envelope] = builder_of(Envelope)
 
 _FixedHeaders = tuple[tuple[str, str], ...]
 _FIXED: dict[tuple[type, str], _FixedHeaders] = {}
+_WRITTEN_MAX = 128
+_written: dict[int, tuple[Event, bytes]] = {}
+"""What was written last, by identity: a decision and the records derived from it are the same frozen event."""
 
 
 def encode_value(event: Event) -> bytes:
@@ -56,6 +59,17 @@ def encode_value(event: Event) -> bytes:
     value = write_message(event)
     if not value:
         raise ValueError(f"{event!r} would be an empty record, which reads as a deletion")
+    return value
+
+
+def _value_of(event: Event) -> bytes:
+    kept = _written.get(id(event))
+    if kept is not None and kept[0] is event:
+        return kept[1]
+    value = encode_value(event)
+    if len(_written) >= _WRITTEN_MAX:
+        _written.clear()
+    _written[id(event)] = (event, value)
     return value
 
 
@@ -90,7 +104,7 @@ def encode(event: Event, *, topic: str, key: str, envelope: Envelope, partition:
         headers.append(("towpath_cause", _cause_text(envelope.cause)))
     if envelope.source is not None:
         headers.append(("towpath_source", _source_text(envelope.source)))
-    return _new_record(topic, partition, key, tuple(headers), encode_value(event))
+    return _new_record(topic, partition, key, tuple(headers), _value_of(event))
 
 
 def decode(stored: Stored) -> Message:
