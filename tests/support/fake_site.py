@@ -91,6 +91,8 @@ class FakeSite:
                 )
             case "GET", "/orders":
                 return self._html("Orders", _orders(int(query.get("page", ["1"])[0])))
+            case "GET", "/icons":
+                return self._html("Icons", _ICONS)
             case "GET", "/strict":
                 return self._html("Strict", '<form method="post" action="/strict"><button>Send</button></form>')
             case "POST", "/strict":
@@ -160,6 +162,8 @@ document.getElementById('box').innerHTML = '<button onclick="this.remove()">Late
 _REFUSED = """<div class="alert alert-danger">We could not save it.</div><div role="alert" hidden>not this</div>
 <div class="group has-error"><label>Colour <input aria-invalid="true" aria-describedby="hint"></label>
 <p id="hint">Say a colour.</p></div><p class="error-free">all is well</p>"""
+_ICONS = """<style>.icon::before { content: "\\f0b0" }</style><button><i class="icon"></i> Filter</button>
+<button>Filter more</button>"""
 _SUMS = """<table><thead><tr><th>Item</th><th>Price</th></tr>
 <tr><td><input aria-label="Filter"></td><td>any</td></tr></thead>
 <tbody><tr hidden><td>select all</td></tr><tr><td>lamp</td><td>7.50</td></tr><tr><td>rope</td><td>2.00</td></tr></tbody>

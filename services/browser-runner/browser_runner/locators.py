@@ -7,11 +7,14 @@ says; for a `once` step its name must be equal, for others a name that contains 
 
 from __future__ import annotations
 
+import re
 from collections.abc import Sequence
 
 from browser_runner.ports import Aim, Element, Hit, Page
 from kernel.clock import Clock
 from kernel.steps.targets import Identity, Locator, Target
+
+_ICONS = re.compile("[\ue000-\uf8ff]+")
 
 
 def name_problem(identity: Identity, role: str, name: str, *, exact_name: bool) -> str | None:
@@ -29,8 +32,8 @@ def _same_name(wanted: str, found: str, *, exact: bool) -> bool:
 
 
 def normal(text: str) -> str:
-    """Text as names are compared: space collapsed, case folded."""
-    return " ".join(text.split()).casefold()
+    """Text as names are compared: space collapsed, case folded, without the letters that icon fonts draw with."""
+    return " ".join(_ICONS.sub(" ", text).split()).casefold()
 
 
 def describe(locator: Locator) -> str:

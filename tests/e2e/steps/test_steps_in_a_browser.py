@@ -150,6 +150,13 @@ async def test_a_form_that_refuses_is_quoted_in_the_failure(world: World, shop: 
     assert (await told(world, ended)).endswith(said), await told(world, ended)
 
 
+async def test_the_picture_of_an_icon_font_is_no_part_of_a_name(world: World, shop: FakeSite) -> None:
+    button = target(role="button", name="Filter") | {"identity": {"role": "button", "name": "Filter"}}
+    doc = document(step("navigate", "open", {"url": shop.url("/icons")}), step("click", "press", {"target": button}))
+    ended, _ = await outcome(world, doc)
+    assert ended.status is WorkflowRunStatus.COMPLETED, await told(world, ended)
+
+
 async def test_files_are_kept_under_clean_names(world: World, shop: FakeSite) -> None:
     doc = document(
         step("navigate", "open", {"url": shop.url("/exports")}),

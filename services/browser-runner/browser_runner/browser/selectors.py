@@ -30,7 +30,8 @@ def _by_way(root: Root, locator: Locator) -> PlaywrightLocator:
             return root.get_by_test_id(locator.test_id)
         return root.locator(f"css=[{locator.test_id_attribute}={_css_string(locator.test_id)}]")
     if locator.role:
-        return root.get_by_role(_role(locator.role), name=locator.name or None, exact=exact)
+        name = named(locator.name) if locator.name and exact else locator.name or None
+        return root.get_by_role(_role(locator.role), name=name)
     if locator.label:
         return root.get_by_label(locator.label, exact=exact)
     if locator.placeholder:
@@ -126,6 +127,8 @@ def _implies(locator: Locator, proof: Identity) -> bool:
     return not proof.name or (locator.exact and normal(locator.name) == normal(proof.name))
 
 
+_ICONS = r"[\s\ue000-\uf8ff]*"
+"""Icon fonts draw their pictures as letters for private use, and browsers count those among an element's name."""
 _PUNCTUATION = re.compile(r"[!-/:-@\[-`{-~]")
 
 
@@ -139,5 +142,10 @@ def _with_identity(page: PlaywrightPage, proof: Identity, *, exact: bool) -> Pla
         return page.get_by_role(_role(proof.role))
     if not exact:
         return page.get_by_role(_role(proof.role), name=proof.name)
-    words = r"\s+".join(_PUNCTUATION.sub(_escaped, word) for word in proof.name.split())
-    return page.get_by_role(_role(proof.role), name=re.compile(f"^{words}$", re.IGNORECASE))
+    return page.get_by_role(_role(proof.role), name=named(proof.name, re.IGNORECASE))
+
+
+def named(name: str, flags: int = 0) -> re.Pattern[str]:
+    """What an accessible name must be: this one, whatever space is in it and whatever icons stand around it."""
+    words = r"\s+".join(_PUNCTUATION.sub(_escaped, word) for word in name.split())
+    return re.compile(f"^{_ICONS}{words}{_ICONS}$", flags)
