@@ -83,6 +83,7 @@ class Commands:
         definitions = await self._job_definitions(by.organization_id, JobId(job_id))
         request_id = request_id or self.asker.random_request()
         root = RootRunId(self.asker.new_id(request_id, "job_run"))
+        planning.check_named(start.by_workflow, {definition.workflow_id for definition in definitions})
         chosen = [await self._chosen(definition, start, "/inputs") for definition in definitions]
         subject = await self.subjects.of(by.organization_id, start.external_id)
         plan = [await self._plan(one, start, subject, root, position) for position, one in enumerate(chosen)]

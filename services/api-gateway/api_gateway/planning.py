@@ -6,7 +6,7 @@ against the workflow's schema first; then secret ones go into the vault, and onl
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping
+from collections.abc import Container, Iterable, Mapping
 from dataclasses import dataclass, replace
 from typing import Any
 
@@ -122,6 +122,17 @@ def check_inputs(reading: Reading, given: Mapping[str, Any], base: str) -> dict[
     if faults:
         raise Rejected("inputs_invalid", "inputs do not fit the workflow's inputSchema", tuple(faults))
     return taken
+
+
+def check_named(given: Iterable[str], workflow_ids: Container[str]) -> None:
+    """`Rejected("validation_failed")` when inputs are given for a workflow that the job does not name."""
+    details = tuple(
+        Detail(f"/workflowInputs/{_escaped(id_)}", "not_found", "the job names no such workflow")
+        for id_ in given
+        if id_ not in workflow_ids
+    )
+    if details:
+        raise Rejected("validation_failed", "workflowInputs has workflows that the job does not name", details)
 
 
 def _escaped(part: str) -> str:

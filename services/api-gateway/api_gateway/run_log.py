@@ -32,7 +32,7 @@ from kernel.domain.workflow_run import (
     WorkflowRunStepFinished,
     WorkflowRunStepStarted,
 )
-from kernel.errors import Permanent, Rejected
+from kernel.errors import Detail, Permanent, Rejected
 from kernel.log.codec import decode_value
 from kernel.log.topics import TYPES
 
@@ -115,10 +115,15 @@ def read_cursor(text: str) -> Cursor:
     try:
         cursor = msgspec.json.decode(base64.urlsafe_b64decode(text + "=" * (-len(text) % 4)), type=Cursor)
     except (binascii.Error, ValueError, msgspec.MsgspecError):
-        raise Rejected("invalid_parameter", "cursor must be one that a page of this log has named") from None
+        raise _no_cursor() from None
     if min(cursor.sequence, cursor.attempt, cursor.offset) < 0 or max(cursor.sequence, cursor.offset) >= 1 << 53:
-        raise Rejected("invalid_parameter", "cursor must be one that a page of this log has named")
+        raise _no_cursor()
     return cursor
+
+
+def _no_cursor() -> Rejected:
+    message = "must be one that a page of this log has named"
+    return Rejected("invalid_parameter", f"cursor {message}", (Detail("/cursor", "invalid_parameter", message),))
 
 
 def cursor_text(cursor: Cursor) -> str:

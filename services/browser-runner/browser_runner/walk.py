@@ -153,13 +153,14 @@ class Walk:
         """Walk `steps` in order. Raises `StepFailed`, `Finished`, `HandBack`, `BrowserLost`, `Fenced`."""
         index = 0
         while index < len(steps):
+            is_last = steps[index].id == self._stop_after
             next_name = name_of(steps[index + 1]) if index + 1 < len(steps) else place.after
             try:
-                await self._step(steps[index], replace(place, after=next_name))
+                await self._step(steps[index], replace(place, after="" if is_last else next_name))
             except AskAgain as again:
                 index = self._back_to(again, steps[:index], place)
                 continue
-            if steps[index].id == self._stop_after:
+            if is_last:
                 raise Finished(End(WorkflowRunStatus.COMPLETED, stopped_after=self._stop_after))
             index += 1
 
@@ -460,8 +461,9 @@ class Walk:
         outcome.status, outcome.failure, outcome.output, outcome.resolved = StepStatus.FAILED, failure, None, False
         if step.evidence is not Evidence.NONE and not self._quiet:
             await self._add_picture(path, step, outcome)
-        await self._say(path, step, outcome, next_name)
-        if step.on_error is not OnError.CONTINUE or failure.code in _ENDS_ALL:
+        goes_on = step.on_error is OnError.CONTINUE and failure.code not in _ENDS_ALL
+        await self._say(path, step, outcome, next_name if goes_on else "")
+        if not goes_on:
             raise failure
         self._scope["steps"][step.id] = {"failed": True, "code": failure.code}
 

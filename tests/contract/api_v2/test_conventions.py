@@ -221,3 +221,25 @@ async def test_a_body_that_may_be_left_out_is_not_required(gateway: RunningGatew
 async def test_pages_name_their_characters_once(gateway: RunningGateway) -> None:
     answers: list[Any] = [await gateway.stranger.get(f"/api/v2/{path}") for path in ("docs", "docs/page.js")]
     assert [answer.headers["content-type"].count("charset") for answer in answers] == [1, 1]
+
+
+# ---------------------------------------------------------------- starts
+
+
+async def test_inputs_for_a_workflow_that_the_job_does_not_name_are_refused(gateway: RunningGateway) -> None:
+    workflow, other = await a_workflow(gateway.api), await a_workflow(gateway.api)
+    job = await a_job(gateway.api, workflow)
+    before = await gateway.counts()
+    refused = await gateway.api.post(f"/api/v2/jobs/{job}/run", json={"workflowInputs": {workflow: {}, other: {}}})
+    error = refused.json()["error"]
+    assert (refused.status_code, error["code"]) == (422, "validation_failed")
+    assert [spot["path"] for spot in error["details"]] == [f"/workflowInputs/{other}"]
+    assert await gateway.counts() == before
+    taken = await gateway.api.post(f"/api/v2/jobs/{job}/run", json={"workflowInputs": {workflow.upper(): {}}})
+    assert taken.status_code == 201
+
+
+async def test_a_made_up_cursor_of_a_log_is_named(gateway: RunningGateway) -> None:
+    answer = await gateway.api.get(f"/api/v2/workflow-runs/{await a_run(gateway.api)}/logs?cursor=made-up")
+    assert answer.status_code == 400
+    assert [spot["path"] for spot in answer.json()["error"]["details"]] == ["/cursor"]

@@ -8,7 +8,7 @@ from typing import Any
 import pytest
 
 from kernel.domain.plan import RunOptions, WorkflowType
-from kernel.domain.task import TaskEnded
+from kernel.domain.task import StepFinished, TaskEnded
 from kernel.domain.values import Token
 from kernel.domain.workflow_run import WorkflowRunStatus
 from kernel.log.memory import Fault
@@ -29,6 +29,21 @@ async def test_a_run_ends_well_right_behind_the_step_that_it_was_to_stop_after()
         assert ended.status is WorkflowRunStatus.COMPLETED
         assert await world.opened(ended.output) == {"stoppedAfterStep": "name"}
         assert world.site.deeds["click Save"] == 0
+
+
+async def test_the_last_name_is_that_of_the_last_step_that_was_walked() -> None:
+    """Of what never comes no name is shown, behind a stop as behind a failure."""
+    wrong = step("assert", "wrong", {"that": ["1 > 2"]})
+    for walk, options, last in (
+        (FORM, stop_after("name"), "name"),
+        (document(OPEN, wrong, SAVE), RunOptions(), "wrong"),
+    ):
+        async with a_world(a_shop()) as world:
+            await world.assign(walk, inputs={"who": "Eve"}, options=options)
+            await world.until_report(TaskEnded)
+            told = [report for report in await world.reports() if isinstance(report, StepFinished)]
+            assert [report.next_name for report in told][-1] == ""
+            assert told[-1].step_id == last
 
 
 async def test_what_was_read_until_then_is_told_and_no_schema_is_owed() -> None:
