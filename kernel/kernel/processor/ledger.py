@@ -103,7 +103,7 @@ class Restored:
 
     `carried` is the progress that checkpoints and snapshots state, `positions` the same with the causes of decisions
     after them. `starts` are the claims that begin the complete snapshots which were read, oldest first. `records`
-    counts the ledger since the last of them.
+    counts the ledger since the last of them, without a chunk for each key.
     """
 
     values: dict[str, Any]
@@ -186,7 +186,7 @@ class LedgerFold:
             ),
             now_ms=self._now_ms,
             starts=tuple(self._starts),
-            records=self._next - start,
+            records=self._next - start - (len(self._chunks) if self._starts else 0),
         )
 
     def _add_chunk(self, at: int, event: OwnerSnapshotChunked) -> None:

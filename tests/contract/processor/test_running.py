@@ -259,6 +259,20 @@ async def test_a_snapshot_of_a_large_map_is_not_followed_by_another_one_at_once(
     assert await _snapshots(bench) - before <= 2, "one for as many decisions as the map has keys"
 
 
+async def test_a_takeover_of_a_large_map_makes_no_snapshot_of_what_a_snapshot_holds(bench: Bench) -> None:
+    owner = bench.owner()
+    for number in range(60):
+        await ask(bench, "start", f"K{number}")
+    await run_to_idle(owner)
+    for number in range(60):
+        await ask(bench, "signal", f"K{number}")
+    await run_to_idle(owner)
+    before = await bench.log.end_offset(LEDGER, 0)
+    for _ in range(3):
+        await run_to_idle(bench.owner())
+    assert await bench.log.end_offset(LEDGER, 0) - before < 60, "three claims, and a checkpoint each at most"
+
+
 async def _snapshots(bench: Bench) -> int:
     """How many were begun so far: each begins with a claim."""
     return sum(isinstance(message.event, OwnerClaimed) for message in await bench.ledger())
