@@ -82,8 +82,8 @@ class Limiter:
                 if caller.holding.permits == self._low:
                     self._leasing(name, caller)
                 return self._standing(caller.holding, 0)
-            refused_for_ms = caller.holding.refused_until_ms - now_ms
-            if refused_for_ms > 0:
+            refused_for_ms = caller.holding.refused_for_ms(now_ms)
+            if refused_for_ms:
                 return self._standing(caller.holding, -(-refused_for_ms // 1000))
             await asyncio.shield(self._leasing(name, caller))
             now_ms = self._clock.now_ms()

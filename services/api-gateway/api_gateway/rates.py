@@ -8,14 +8,17 @@ as spent is `held`; the bucket fills only up to `burst - held`, for whoever hold
 
 and all replicas together admit what one plain token bucket would admit, at most: `burst` and `per_minute` besides. What
 a replica has not spent by the end of an epoch is lost, a crash therefore costs nothing but that. This stands on clocks
-that agree; one that is ahead by a second may admit that second's permits early.
+that agree; one that is ahead by a second may admit that second's permits early. A clock that was far ahead and is set
+right again (`STEP_MS`) makes nobody wait until that time has come: the bucket fills from now on.
 """
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 EPOCH_MS = 60_000
+STEP_MS = 5 * EPOCH_MS
+"""So far ahead of now was no clock that agrees."""
 UNIT = 60_000
 """Of one permit: a limit of n a minute gains n units each millisecond."""
 
@@ -74,6 +77,11 @@ class Holding:
         self.last_spent_ms = max(now_ms, self.last_spent_ms)
         return True
 
+    def refused_for_ms(self, now_ms: int) -> int:
+        """How long nobody asks; no refusal is for longer than an epoch, so one that seems to be is of another clock."""
+        left_ms = self.refused_until_ms - now_ms
+        return left_ms if 0 < left_ms <= EPOCH_MS else 0
+
     def report(self) -> Report:
         """What was spent. Said once, whatever comes of it: said twice, others would get it, too."""
         spent, self.spent = self.spent, 0
@@ -96,6 +104,8 @@ def full(rate: Rate, now_ms: int) -> Bucket:
 
 def lease(bucket: Bucket, rate: Rate, now_ms: int, report: Report) -> tuple[Bucket, int]:
     """The bucket after a lease of up to a portion, and how many permits it gave (0: too many were asked for)."""
+    if bucket.at_ms - now_ms > STEP_MS:
+        bucket = replace(bucket, at_ms=now_ms, epoch=now_ms // EPOCH_MS)
     now_ms = max(now_ms, bucket.at_ms)
     epoch = now_ms // EPOCH_MS
     spent = min(report.spent, bucket.held) if report.epoch == bucket.epoch else 0

@@ -51,7 +51,7 @@ class Shared:
         holding = self.holdings[replica]
         if holding.spend(now_ms):
             return True
-        if now_ms < holding.refused_until_ms:
+        if holding.refused_for_ms(now_ms):
             return False
         self.lease(replica, now_ms)
         return holding.spend(now_ms)
@@ -127,6 +127,16 @@ def test_writes_are_far_fewer_than_calls_and_a_refused_caller_costs_two_a_second
     for call in range(60_000):
         flooded.call(0, START_MS + call)
     assert flooded.writes <= 2 * 60 + 20
+
+
+def test_a_clock_that_was_a_day_ahead_keeps_nobody_out_once_it_is_right() -> None:
+    rate = Rate(60, 100)
+    shared = Shared(rate, 2)
+    for _ in range(300):
+        shared.call(0, START_MS + 86_400_000)
+    now_ms = START_MS + 120_000
+    assert not any(shared.call(1, START_MS) for _ in range(300)), "what was spent stays spent"
+    assert sum(shared.call(call % 2, now_ms + 1000 * call) for call in range(60)) >= 40
 
 
 def test_a_full_bucket_may_be_forgotten() -> None:
