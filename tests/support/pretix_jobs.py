@@ -98,7 +98,7 @@ class Customer:
     def told(self, run: JobRun) -> list[str]:
         """A line per step of the whole job run, for people who read a failure."""
         return [
-            f"{step.address} attempt {step.attempt}: {step.status} {step.error_code or ''} {step.error_message or ''}"
+            f"{step.address} attempt {step.attempt}: {step.status} {step.error or ''}"
             for id_ in run.workflow_run_ids
             for step in self.client.workflow_runs.steps(id_).data
         ]

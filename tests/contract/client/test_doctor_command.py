@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
+
 import httpx
 import pytest
 from click.testing import CliRunner, Result
@@ -29,7 +31,7 @@ def asked(answer: httpx.Response | Exception, *options: str) -> Result:
     return CliRunner().invoke(cli, ["doctor", *options], obj=app)
 
 
-def examined(verdict: str, *findings: dict[str, str | None]) -> httpx.Response:
+def examined(verdict: str, *findings: Mapping[str, str | None]) -> httpx.Response:
     return httpx.Response(200, json={"verdict": verdict, "now": STAMP, "findings": list(findings)})
 
 

@@ -5,15 +5,15 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from api_gateway import api_key
-from api_gateway.api_key import Environment
+from api_gateway.api_key import Brand, Environment
 from api_gateway.principal import Level
 from kernel.ids import SystemEntropy
 
 PEPPER = b"pepper" * 6
 
 
-@pytest.mark.parametrize("brand", ["towpath", "anon"])
-def test_a_key_has_the_form_that_scanners_know(brand: str) -> None:
+@pytest.mark.parametrize("brand", list(Brand))
+def test_a_key_has_the_form_that_scanners_know(brand: Brand) -> None:
     key = api_key.make_key(SystemEntropy(), Environment.TEST, brand)
     parts = key.text.split("_")
     assert [parts[0], parts[1]] == [brand, "test"]
