@@ -13,6 +13,7 @@ from embedded.naming import Naming
 from embedded.retention import Retention
 from embedded.trimming import Trimming
 from kernel.clock import Clock
+from kernel.errors import Temporary
 from kernel.sql.port import Database
 
 FIRST_SWEEP_SECONDS = 300.0
@@ -45,8 +46,15 @@ class Upkeep:
         while True:
             await self.clock.sleep(wait_seconds)
             wait_seconds = SWEEP_SECONDS
-            await sweep_gateway(self.db, self.clock)
-            forgotten = 0 if self.retention is None else await self.retention.forget()
-            trimmed = await self.trimming.trim()
-            gone = await self.store.sweep(self.clock.now_ms())
-            _log.info("store.swept", gone=gone, runs_forgotten=forgotten, records_trimmed=trimmed)
+            try:
+                await self._tidy()
+            except Temporary as error:
+                _log.warning("upkeep.put_off", error=str(error))
+
+    async def _tidy(self) -> None:
+        """All that is due. Every part is repeatable, so whatever stops it is made up for the next time."""
+        await sweep_gateway(self.db, self.clock)
+        forgotten = 0 if self.retention is None else await self.retention.forget()
+        trimmed = await self.trimming.trim()
+        gone = await self.store.sweep(self.clock.now_ms())
+        _log.info("store.swept", gone=gone, runs_forgotten=forgotten, records_trimmed=trimmed)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 from collections.abc import AsyncIterator, Callable
 from contextlib import asynccontextmanager
 from dataclasses import dataclass
@@ -14,9 +15,12 @@ from api_gateway.migrations import migrations
 from api_gateway.projecting import Projector
 from api_gateway.projections import catalog
 from api_gateway.waiting import Waiters
+from artifact_store.owned_bytes import OwnedBytes
 from embedded.naming import Naming
 from embedded.retention import DAY_MS, Retention
 from embedded.tables import MIGRATIONS
+from embedded.trimming import Trimming
+from embedded.upkeep import Upkeep
 from kernel.domain.artifact import ArtifactCreated
 from kernel.domain.ids import (
     ArtifactId,
@@ -39,6 +43,7 @@ from kernel.domain.workflow_run import (
     WorkflowRunStatus,
     WorkflowRunStepFinished,
 )
+from kernel.errors import LogUnavailable
 from kernel.ids import SystemEntropy
 from kernel.log.codec import encode
 from kernel.log.envelope import Envelope
@@ -47,6 +52,7 @@ from kernel.log.topics import TOPICS, Topic, partition_of
 from kernel.sql.port import Database, migrate
 from kernel.sqlite_file import SqliteFile
 from kernel.store.port import PutHeader
+from tests.support.eventually import until
 from tests.support.reports import TestClock
 from tests.support.stores import ACME, GATEWAY, OpenedStore, store_in
 
@@ -244,6 +250,40 @@ async def test_after_a_crash_between_two_commits_a_rebuild_tells_whole_runs_and_
         await project(folder, anew=True)
         assert (await runs_told(db)).keys() == {LIVE, *YOUNG}
         assert await db.fetch_all("SELECT * FROM forgotten_runs") == []
+
+
+async def test_housework_that_finds_the_file_locked_is_done_an_hour_later(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    async with opened(tmp_path) as folder:
+        await live_through(folder)
+        db, locked, swept = folder.store.db, [True], list[int]()
+        execute, sweep = db.execute, OwnedBytes.sweep
+
+        async def tried(sql: str, params: Any = ()) -> int:
+            if sql.startswith("DELETE") and locked:
+                locked.clear()
+                raise LogUnavailable("locked by another program")
+            return await execute(sql, params)
+
+        async def noted(bytes_: OwnedBytes, now_ms: int) -> int:
+            swept.append(await sweep(bytes_, now_ms))
+            return swept[-1]
+
+        monkeypatch.setattr(db, "execute", tried)
+        monkeypatch.setattr(OwnedBytes, "sweep", noted)
+        upkeep = Upkeep(
+            folder.store.inside, db, folder.clock, folder.retention.naming, Trimming(folder.log, folder.clock),
+            folder.retention,
+        )  # fmt: skip
+        running = asyncio.create_task(upkeep.run())
+        try:
+            await until(lambda: running.done() or swept)
+            assert not running.done()
+            assert await db.fetch_all("SELECT 1 FROM job_runs WHERE id = ?", (OLD[0],)) == []
+        finally:
+            running.cancel()
+            await asyncio.wait([running])
 
 
 def test_every_read_model_is_of_definitions_or_forgotten_with_its_run() -> None:
