@@ -18,8 +18,8 @@ from towpath.resources import WorkflowRunStatus
 
 pytestmark = [needs_pretix, needs_chromium, pytest.mark.timeout(600)]
 
-FIRST_ROW_SECONDS_MAX = 10.0
-"""For a busy machine; on an idle one it is below one second, see the page on reports."""
+FIRST_ROW_SECONDS_MAX = 5.0
+"""For a busy machine; the goal is one second: a context with the kept session, the page, and its table in sight."""
 
 
 def test_a_login_with_a_code_of_the_app_brings_the_orders_of_all_pages(customer: Customer) -> None:
