@@ -91,6 +91,10 @@ class ChromiumPool:
                 return await self._begin(browser, grant, saved)
             except (PlaywrightError, BrowserLost):
                 await self._drop(browser)
+            except BaseException:
+                # Cut while it opened: nobody would ever give it back.
+                await self._drop(browser)
+                raise
         raise Temporary("browser_unavailable", "no browser would open a context", 1.0)
 
     async def _begin(self, browser: _Warm, grant: EgressGrant | None, saved: dict[str, Any]) -> ChromiumContext:
