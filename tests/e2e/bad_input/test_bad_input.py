@@ -109,6 +109,9 @@ def _with_one_of_each(platform: PlatformProcess, api: httpx.Client, rival: httpx
         "workflowRunId": question["workflowRunId"],
         "inputRequestId": question["id"],
         "artifactId": artifact["id"],
+        "revision": "1",
+        "slug": made(api, "/providers", {"slug": "known"})["slug"],
+        "apiKeyId": made(api, "/api-keys", {"level": "read"})["id"],
     }
     until(lambda: api.get(f"/workflow-runs/{own['workflowRunId']}").json()["status"] == "AWAITING_USER_INPUT")
     return Product(platform, api, rival, own, api.get(f"/artifacts/{artifact['id']}").json()["signedUrl"])
