@@ -40,6 +40,9 @@ from kernel.store.port import ByteStore, GatewayOpener, SecretRef, Vault
 
 _BEGUN = "SELECT wire, value FROM run_events WHERE root_run_id = ? AND wire = 'workflow_run.created' ORDER BY sequence"
 
+_OF_A_FILE = frozenset({"artifactId", "name", "sha256", "type", "size"})
+"""What an input of kind `artifact` was replaced by."""
+
 
 class From(StrEnum):
     """Where a retry begins."""
@@ -271,6 +274,9 @@ class Retries:
             opened = [await sealer.open_json(body) for body in inputs]
         except (SecretUnavailable, Permanent):
             raise Rejected("inputs_gone", "the inputs of this run, or its customer, were erased") from None
+        for name, sha256 in (found for values in opened for found in _files(values or {})):
+            if await self.store.stat(sha256) is None:
+                raise Rejected("inputs_gone", f"a file of the input {name} of this run is not kept any more")
         for name, ref in (found for values in opened for found in _references(values or {})):
             if not await self.vault.keep_secret(ref, organization, planning.SECRET_INPUT_TTL_MS):
                 raise Rejected(
@@ -282,6 +288,12 @@ def _references(values: dict[str, Any]) -> list[tuple[str, SecretRef]]:
     return [
         (name, SecretRef(its["$secret"])) for name, its in values.items() if isinstance(its, dict) and "$secret" in its
     ]
+
+
+def _files(values: dict[str, Any]) -> list[tuple[str, str]]:
+    """Names of inputs with the digests of the artifacts that they stand for; another run has made those."""
+    told = [(name, one) for name, its in values.items() for one in (its if isinstance(its, list) else [its])]
+    return [(name, one["sha256"]) for name, one in told if isinstance(one, dict) and one.keys() == _OF_A_FILE]
 
 
 def _by_position(begun: Sequence[WorkflowRunCreated], count: int) -> list[WorkflowRunId]:

@@ -4,14 +4,17 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import AsyncIterator
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
 
 from api_gateway.planning import SECRET_INPUT_TTL_MS
+from kernel.domain.artifact import StagedArtifact
+from kernel.domain.ids import ArtifactId
 from kernel.domain.workflow_run import WorkflowRunStatus
 from kernel.sealing import Sealer
-from kernel.store.port import GatewayOpener, SecretRef
+from kernel.store.port import GatewayOpener, PutHeader, SecretRef
 from tests.support.gateways import (
     ACME,
     Json,
@@ -25,6 +28,7 @@ from tests.support.gateways import (
 )
 from tests.support.hand_runner import HandRunner
 
+A_FILE = "00000000-0000-4000-8000-00000000f11e"
 FAILED, COMPLETED = WorkflowRunStatus.FAILED, WorkflowRunStatus.COMPLETED
 
 
@@ -204,6 +208,28 @@ async def test_secret_inputs_that_are_not_kept_any_more_refuse_a_retry(
     await runner.ends(run, FAILED, "step_failed")
     await seen(gateway, f"/workflow-runs/{run}", status="FAILED")
     gateway.clock.ahead_ms = SECRET_INPUT_TTL_MS + 1000
+    assert await refused(gateway, f"/workflow-runs/{run}/retry") == "inputs_gone"
+
+
+async def test_a_file_among_the_inputs_that_is_not_kept_any_more_refuses_a_retry(
+    gateway: RunningGateway, runner: HandRunner
+) -> None:
+    source = (await made(gateway.api, "/workflow-runs", {"workflowId": await a_workflow(gateway.api)}))["id"]
+    task, services = await runner.sees(source), gateway.services
+    sealer = Sealer(services.keys, services.store, services.entropy, GatewayOpener(ACME))
+    title = await sealer.seal_text(task.subject_id, "a.csv")
+    staged = await services.store.put_bytes(b"a;b", PutHeader(task.subject_id, GatewayOpener(ACME)))
+    file = StagedArtifact(ArtifactId(A_FILE), "download", title, "text/csv", staged.size, staged.sha256)
+    attempt = await runner.takes(source)
+    await runner.says(attempt, replace(attempt.ended(FAILED, "step_failed"), artifacts=(file,)))
+    await seen(gateway, f"/artifacts/{A_FILE}", id=A_FILE)
+    inputs = {"files": {"type": "array", "kind": "artifact"}}
+    workflow = await a_workflow(gateway.api, stepsJson=steps(inputs=inputs))
+    run = (await made(gateway.api, "/workflow-runs", {"workflowId": workflow, "inputs": {"files": [A_FILE]}}))["id"]
+    await runner.ends(run, FAILED, "step_failed")
+    await seen(gateway, f"/workflow-runs/{run}", status="FAILED")
+    assert (await made(gateway.api, f"/workflow-runs/{run}/retry", {}))["retryOf"] == run
+    await services.store.disown_subject(task.subject_id)  # type: ignore[attr-defined]  # as the sweep of a forgotten run
     assert await refused(gateway, f"/workflow-runs/{run}/retry") == "inputs_gone"
 
 
