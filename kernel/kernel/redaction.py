@@ -26,6 +26,7 @@ SECRET_CHARS_MIN = 4
 
 _BASE64_CHARS_MIN = 4
 _HIDDEN_BYTES = HIDDEN.encode()
+_CUT = "…"
 _ALPHANUMERICS = re.compile(rb"[0-9A-Za-z]+")
 _ALPHANUMERIC_HEX = rb"(?:3[0-9]|[46][1-9a-f]|[57][0-9a])"
 _ESCAPED_ALPHANUMERIC = re.compile(
@@ -88,10 +89,20 @@ class LiveSecrets:
         return data
 
     def scrub_text(self, text: str) -> str:
-        """`scrub_bytes` for text."""
+        """`scrub_bytes` for text; where something was cut off (`…`) the beginning of a value goes, too."""
         if not self._forms:
             return text
-        return self.scrub_bytes(text.encode(errors="surrogatepass")).decode(errors="replace")
+        clean = self.scrub_bytes(text.encode(errors="surrogatepass")).decode(errors="replace")
+        *cut, rest = clean.split(_CUT)
+        return _CUT.join([*map(self._without_beginning, cut), rest])
+
+    def _without_beginning(self, text: str) -> str:
+        for raw in self._known:
+            value = raw.decode(errors="replace")
+            for length in range(min(len(value) - 1, len(text)), SECRET_CHARS_MIN - 1, -1):
+                if text.endswith(value[:length]):
+                    return text[:-length] + HIDDEN
+        return text
 
     def scrub_json(self, value: Any) -> Any:
         """A JSON-able value without known values and without what stands under a secret name. Returns a copy.

@@ -107,4 +107,5 @@ async def _text_of(page: Page, target: Target) -> str:
 def clean(text: str) -> str:
     """`text` of a page as one short line without control and formatting characters. Pure."""
     shown = "".join(" " if unicodedata.category(char)[0] in "CZ" else char for char in text)
-    return " ".join(shown.split())[:WORDS_CHARS_MAX]
+    words = " ".join(shown.split())
+    return words if len(words) <= WORDS_CHARS_MAX else words[: WORDS_CHARS_MAX - 1] + "…"

@@ -54,6 +54,15 @@ def test_what_is_secret_when_the_ring_is_read_is_taken_out() -> None:
     assert b"aHVudGVyMjIyMg" not in told
 
 
+def test_a_secret_that_is_cut_off_with_a_long_text_is_taken_out_as_far_as_it_is_there() -> None:
+    log, live = PageLog(), LiveSecrets()
+    live.add("hunter2222")
+    address = f"https://x.example/{'p' * 975}/hunter2222"
+    log.add(1, console("log", "y" * 995 + "hunter2222 is it", address, 0))
+    log.add(2, answered("GET", address, 200, "xhr", 1.0))
+    assert b"hunt" not in log.lines((live,))
+
+
 @pytest.mark.parametrize(
     ("url", "told"),
     [

@@ -115,6 +115,24 @@ def test_bytes_that_are_no_text_are_found_too() -> None:
     assert key not in live(key).scrub_bytes(b"before" + key + b"after")
 
 
+@pytest.mark.parametrize(
+    ("text", "clean"),
+    [
+        ("it is corr…", "it is [redacted]…"),
+        ("it is correct hors…", "it is [redacted]…"),
+        ("correct h…", "[redacted]…"),
+        ("it is cor…", "it is cor…"),
+        ("it is corr", "it is corr"),
+        ("it is over…", "it is over…"),
+    ],
+)
+def test_the_beginning_of_a_value_at_the_end_of_a_text_that_was_cut_off_goes(text: str, clean: str) -> None:
+    live = LiveSecrets()
+    live.add("correct horse")
+    assert live.scrub_text(text) == clean
+    assert live.scrub_json([text]) == [clean]
+
+
 def test_the_longest_value_goes_first() -> None:
     assert live("secret", "secret-and-more").scrub_text("secret-and-more secret") == f"{HIDDEN} {HIDDEN}"
 
