@@ -36,7 +36,7 @@ from browser_runner.record import Record
 from browser_runner.reporting import Ticket
 from browser_runner.secret_desk import SecretDesk
 from browser_runner.services import Services
-from browser_runner.staging import Staging
+from browser_runner.staging import LEAVE_SECONDS, Staging
 from browser_runner.steps.trying import Kept
 from browser_runner.timing import within
 from browser_runner.walk import Walk
@@ -386,8 +386,10 @@ class Attempt:
         """What a login has come to, for the attempt that goes on; without it that one finds what its last step made."""
         if not self._pages.is_open or not self._login.is_half_made(self._record.entries):
             return
-        with suppress(TowpathError):
-            await self._login.keep(await self._pages.save_state(self._workflow.allowed_hosts))
+        with suppress(TowpathError, TimeoutError):
+            # A page may hang, and no deadline ends an attempt that is being handed back.
+            state = await within(self.clock, LEAVE_SECONDS, self._pages.save_state(self._workflow.allowed_hosts))
+            await self._login.keep(state)
 
     async def _forget_half_login(self) -> None:
         with suppress(TowpathError):

@@ -2,8 +2,11 @@
 
 from __future__ import annotations
 
+import asyncio
 from dataclasses import replace
 from typing import Any
+
+import pytest
 
 from browser_runner.login import half_login_of
 from kernel.domain.ids import InputRequestId
@@ -15,7 +18,7 @@ from kernel.errors import ConnectionLocked
 from kernel.log.topics import Topic
 from kernel.store.port import Session
 from tests.support.asking_site import ASK, GOOD, SUBMIT, TYPE, AskingSite
-from tests.support.model_site import HOST, Control, ModelPage, Site
+from tests.support.model_site import HOST, Control, ModelContext, ModelPage, Site
 from tests.support.runner_documents import OPEN, SAVE, a_shop, click, document, fill, step
 from tests.support.runner_world import CONNECTION, RUN, SECOND, World, a_world
 
@@ -89,6 +92,25 @@ async def test_a_login_that_waits_without_a_page_goes_on_at_the_code() -> None:
         assert world.site.deeds["click Send a code"] == 1
         assert world.vault.session is not None
         assert not world.vault.halves
+
+
+async def test_a_page_that_hangs_while_its_login_is_saved_keeps_no_attempt(monkeypatch: pytest.MonkeyPatch) -> None:
+    async with a_world(AskingSite()) as world:
+        await world.assign(LOGIN, **AS_LOGIN)
+        asked = await world.until_report(TaskSuspended)
+        monkeypatch.setattr(ModelContext, "save_state", never)
+        await world.put(Topic.RUNNER_INBOX, TaskParkRequested(asked.task_id, asked.token, 1))
+        for _ in range(300):
+            await world.tick(100)
+            if any(isinstance(report, TaskParked) for report in await world.reports()):
+                break
+        else:
+            raise AssertionError("it was not parked")
+        assert world.vault.halves, "what the last step had made is there"
+
+
+async def never(*_: Any) -> bytes:
+    return await asyncio.get_running_loop().create_future()  # type: ignore[no-any-return]  # it never ends
 
 
 async def test_a_half_finished_login_goes_with_its_run() -> None:
