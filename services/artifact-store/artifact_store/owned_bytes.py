@@ -115,11 +115,14 @@ class OwnedBytes:
             )
 
     async def forget_names(self, sha256s: Sequence[str]) -> None:
-        """No fact names these blobs any more: they are staged bytes again, swept once they are 24 h old. Repeatable."""
+        """No fact names these blobs any more: they are staged bytes again, swept in 24 h unless one does. Repeatable.
+
+        The day is for who has read of them just before, and is about to name them anew.
+        """
         for batch in _batches(sha256s):
             await self._db.execute(
-                f"UPDATE blob_owners SET named = 0 WHERE sha256 IN ({_marks(batch)})",  # noqa: S608 (marks only)
-                tuple(batch),
+                f"UPDATE blob_owners SET named = 0, created_ms = ? WHERE sha256 IN ({_marks(batch)})",  # noqa: S608 (marks only)
+                (self._clock.now_ms(), *batch),
             )
 
     async def sweep(self, now_ms: int) -> int:

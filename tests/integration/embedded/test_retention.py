@@ -202,6 +202,19 @@ async def test_a_blob_goes_with_the_last_run_that_names_it(tmp_path: Path) -> No
         assert there == {"shared", "only-young"}
 
 
+async def test_a_blob_that_a_new_run_is_about_to_name_outlives_the_run_that_named_it(tmp_path: Path) -> None:
+    async with opened(tmp_path) as folder:
+        blobs = await live_through(folder)
+        await folder.retention.naming.forget([LIVE])
+        await folder.retention.forget()
+        await folder.store.inside.sweep(folder.clock.now_ms())
+        await append_run(folder, "retry", [blobs["only-old"]])
+        await folder.retention.naming.catch_up()
+        folder.clock.ms += 2 * DAY_MS
+        await folder.store.inside.sweep(folder.clock.now_ms())
+        assert await folder.store.bytes.stat(blobs["only-old"]) is not None
+
+
 class CrashError(Exception):
     """The process dies before a commit."""
 
