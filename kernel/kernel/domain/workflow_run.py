@@ -138,6 +138,8 @@ class WorkflowRunStarted:
 
     workflow_run_id: WorkflowRunId
     attempt: int
+    first_name: str = ""
+    """Name of the first step, as long as none has ended; else empty."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -257,8 +259,9 @@ def evolve(run: WorkflowRun, event: WorkflowRunEvent) -> WorkflowRun:
     match event:
         case WorkflowRunCreated(workflow_run_id=id_):
             return replace(run, id=id_, status=WorkflowRunStatus.PENDING)
-        case WorkflowRunStarted(attempt=attempt):
-            return replace(run, status=WorkflowRunStatus.IN_PROGRESS, attempt=attempt)
+        case WorkflowRunStarted(attempt=attempt, first_name=first_name):
+            name = first_name or run.current_name
+            return replace(run, status=WorkflowRunStatus.IN_PROGRESS, attempt=attempt, current_name=name)
         case WorkflowRunRequeued():
             return replace(run, status=WorkflowRunStatus.PENDING, input_request_id=InputRequestId(""))
         case WorkflowRunAwaitingUserInput(input_request_id=id_):

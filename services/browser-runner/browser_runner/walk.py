@@ -214,7 +214,7 @@ class Walk:
         if entry.status is StepStatus.FAILED:
             return True
         if isinstance(step, FinishStep) and entry.status is StepStatus.COMPLETED:
-            raise Finished(_end_of(output))
+            raise Finished(_end_of(step, output))
         return not isinstance(step, IfStep) or entry.status is StepStatus.SKIPPED
 
     async def _recall(self, step_id: str, entry: JournalEntry) -> Any:
@@ -302,7 +302,7 @@ class Walk:
         result = {"outcome": params.outcome, "code": params.code, "message": message, "output": output}
         outcome.output = result
         await self._say(path, step, outcome, "")
-        raise Finished(_end_of(result))
+        raise Finished(_end_of(step, result))
 
     async def _ask(self, path: str, step: AskUserStep, names: Mapping[str, Any], next_name: str) -> None:
         params, outcome = step.params, Outcome(self._desk.clock.now_ms())
@@ -497,10 +497,11 @@ def _not_accepted(words: str) -> str:
 _NOT_ACCEPTED = "The last answer was not accepted."
 
 
-def _end_of(output: Any) -> End:
+def _end_of(step: FinishStep, output: Any) -> End:
     status = _END[output["outcome"]]
-    code = output["code"] or ("terminated" if status is WorkflowRunStatus.TERMINATED else "")
-    return End(status, output["output"], code, output["message"])
+    if status is not WorkflowRunStatus.TERMINATED:
+        return End(status, output["output"], output["code"], output["message"])
+    return End(status, None, output["code"] or "terminated", output["message"], step.id, name_of(step))
 
 
 def _fill_in(value: Any, scope: Mapping[str, Any]) -> Any:

@@ -208,19 +208,23 @@ class WorkflowRunStarted(_message.Message):
 
     WORKFLOW_RUN_ID_FIELD_NUMBER: _builtins.int
     ATTEMPT_FIELD_NUMBER: _builtins.int
+    FIRST_NAME_FIELD_NUMBER: _builtins.int
     workflow_run_id: _builtins.str
     """Identifies the workflow run."""
     attempt: _builtins.int
     """Number of the attempt, from 1."""
+    first_name: _builtins.str
+    """Name of the first step, as long as none has ended. Empty: one has."""
     def __init__(
         self,
         *,
         workflow_run_id: _builtins.str = ...,
         attempt: _builtins.int = ...,
+        first_name: _builtins.str = ...,
     ) -> None: ...
     _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["attempt", b"attempt", "workflow_run_id", b"workflow_run_id"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["attempt", b"attempt", "first_name", b"first_name", "workflow_run_id", b"workflow_run_id"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 

@@ -48,7 +48,9 @@ def _patch(fact: Fact, columns: dict[str, Cell]) -> Change:
 
 
 def _started(fact: Fact) -> Change:
-    return _patch(fact, {"status": WorkflowRunStatus.IN_PROGRESS.value, "attempt": fact.event.attempt})
+    event: WorkflowRunStarted = fact.event
+    columns: dict[str, Cell] = {"status": WorkflowRunStatus.IN_PROGRESS.value, "attempt": event.attempt}
+    return _patch(fact, columns | {"current_name": event.first_name} if event.first_name else columns)
 
 
 def _requeued(fact: Fact) -> Change:

@@ -203,7 +203,8 @@ def _close_untrusted(pen: Pen) -> None:
 def _started(pen: Pen, report: TaskStarted) -> None:
     if pen.current.phase is Phase.QUEUED:
         _take(pen, report.incarnation, report.inbox_partition)
-    pen.write(WorkflowRunStarted(report.workflow_run_id, report.token.attempt))
+    first_name = "" if pen.current.entries else report.first_name
+    pen.write(WorkflowRunStarted(report.workflow_run_id, report.token.attempt, first_name))
 
 
 def _step(pen: Pen, report: StepStarted | StepChecked | StepFinished) -> None:
