@@ -215,10 +215,14 @@ class PlatformProcess:
 
     # ------------------------------------------------------------ what was left behind
 
-    def profiles(self) -> list[Path]:
+    def scratches(self) -> list[Path]:
         """Folders and files that browsers and runner made for a while."""
         scratch = FolderSettings(self.data).scratch
         return sorted(scratch.iterdir()) if scratch.is_dir() else []
+
+    def profiles(self) -> list[Path]:
+        """The profiles among them; each browser that lives has one."""
+        return [path for path in self.scratches() if "_profile-" in path.name]
 
     def collected(self) -> list[str]:
         """The reference of every collection that the shop saw, repetitions included."""

@@ -40,7 +40,7 @@ LOST_AND_FOUND = (
 )
 HARSH = Scenario(runs=3, runners=3, faults=30, logins=1, kinds=LOST_AND_FOUND, fault_rate=0.05)
 ASKING = replace(HARSH, workflows=("asking",))
-CANCELLED = Scenario(runs=3, runners=2, faults=25, cancels=0.9)
+CANCELLED = Scenario(runs=3, runners=2, faults=25, cancels=0.9, workflows=("asking", "plain", "twice"))
 REFUSED = replace(HARSH, workflows=("refused",), runs=2, kinds=("kill_runner",))
 FULL = Scenario(runs=6, runners=3, concurrency=1, logins=6)
 SCENARIOS = {"cancelled": CANCELLED, "refus": REFUSED, "answer": ASKING, "provider": FULL}

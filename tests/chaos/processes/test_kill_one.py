@@ -44,7 +44,7 @@ def test_a_killed_platform_is_back_at_its_run_within_seconds(
         await_run(client, run.id)
     assert Counter(product.collected())[run.ref] == 1
     assert not set(browsers) & set(product.pids(Role.BROWSER)), "a browser of the former life is left"
-    assert len(product.profiles()) <= 2, "a profile of the former life is left"
+    assert len(product.profiles()) <= 1, "a profile of the former life is left"
 
 
 def test_without_its_watchdog_everything_ends_and_the_next_start_resumes(
@@ -84,7 +84,7 @@ def test_a_run_whose_browser_is_killed_goes_on_at_once_in_another_one(
         await_run(client, run.id)
     assert Counter(product.collected())[run.ref] == 1
     assert not set(browsers) & set(product.pids(Role.BROWSER)), "a killed browser is left"
-    assert len(product.profiles()) <= 2, "a profile of a killed browser is left"
+    assert len(product.profiles()) <= 1, "a profile of a killed browser is left"
 
 
 def _under_way(product: PlatformProcess, trace: Trace, moment: str) -> DemoRun:

@@ -61,7 +61,7 @@ def test_ctrl_c_hands_the_run_back_and_the_next_start_goes_on_with_it(product: P
     )
     assert "Traceback" not in product.said()
     product.await_nothing_left()
-    assert product.profiles() == []
+    assert product.scratches() == []
     again_ms = clock.now_ms()
     product.start()
     product.await_ready()
