@@ -49,7 +49,7 @@ from kernel.steps.document import (
 )
 from kernel.steps.effects import check_of, default_effect, is_weaker
 from kernel.steps.expressions import ExpressionError, compile_expression
-from kernel.steps.hosts import url_problem
+from kernel.steps.hosts import is_origin, url_problem
 from kernel.steps.locating import generated_part, too_wide
 from kernel.steps.rejections import rejection_faults
 from kernel.steps.schemas import SchemaError, compile_schema
@@ -192,6 +192,8 @@ class _Checker:
             self._check_schema("/outputSchema", document.output_schema)
         for index, origin in enumerate(document.start_origins):
             self._check_url(f"/startOrigins/{index}", origin)
+            if not is_origin(origin):
+                self.say(f"/startOrigins/{index}", "validation_failed", "an origin is scheme, host and port, no path")
         inputs = frozenset(input_properties(document))
         self._check_list(document.session_check, "/sessionCheck", _Names(inputs, set()))
         names = _Names(inputs, set())

@@ -5,6 +5,7 @@ A literal URL is judged when the document is saved; what a template makes of it 
 
 from __future__ import annotations
 
+import re
 from collections.abc import Collection
 from urllib.parse import urlsplit
 
@@ -12,6 +13,7 @@ from kernel.egress import policy
 from kernel.steps.document import Download, Extract, Navigate, PageNumber, StepsDocument, all_steps
 from kernel.steps.effects import check_of
 
+_ORIGIN = re.compile(r"[a-z]+://[^/?#{}]+/?", re.IGNORECASE)
 _LOCAL_NAMES = ("localhost", "local", "internal")
 
 
@@ -34,6 +36,11 @@ def url_problem(url: str, open_hosts: Collection[str] = ()) -> str | None:
     if parts.username is not None or parts.password is not None:
         return "a URL holds no user name and no password"
     return _host_problem(host, open_hosts)
+
+
+def is_origin(url: str) -> bool:
+    """Whether a URL ends behind its host and port, so that nothing in it is passed over."""
+    return _ORIGIN.fullmatch(url) is not None
 
 
 def _host_problem(host: str, open_hosts: Collection[str]) -> str | None:

@@ -75,6 +75,13 @@ def test_a_whole_document_passes_and_reads_back() -> None:
     assert hosts_of(parsed) == ("login.example", "shop.example")
 
 
+@pytest.mark.parametrize("origin", ["https://a.example/path", "https://a.example?q", "https://a.example#f"])
+def test_an_origin_has_no_path(origin: str) -> None:
+    faults = check_document(WHOLE | {"startOrigins": [origin]})
+    assert [(fault.path, fault.code) for fault in faults] == [("/startOrigins/0", "validation_failed")]
+    assert check_document(WHOLE | {"startOrigins": ["https://a.example:8443", "https://b.example/"]}) == []
+
+
 def test_the_schema_for_editors_accepts_what_the_check_accepts() -> None:
     compile_schema(steps_json_schema())
     assert violations(steps_json_schema(), WHOLE) == []
