@@ -52,6 +52,8 @@ ORGANIZATIONS = 10
 _REQUESTS_PER_APPEND = 400
 _HOUR_MS = 3_600_000
 _BEAT_SECONDS = 1.0
+_SETTLED_RECORDS = 40
+"""What heartbeats and checkpoints may add to the ledgers in a second."""
 _DOCUMENT = msgspec.json.encode(no_op_steps(3)).decode()
 _REPORTING = 4
 """Commits from a report to the next assignment: report, end, settled, assigned."""
@@ -119,6 +121,15 @@ class _Scheduler:
             valid_until_ms=self.clock.now_ms() + _HOUR_MS,
         )
         return self.record(request, Topic.RUN_REQUESTS, id_)
+
+    async def settle(self) -> None:
+        """Wait until the snapshots that a burst leads to are written: the ledgers grow by heartbeats only."""
+        ledgers = [(topic, part) for topic, row in TOPICS.items() if row.ledger for part in range(PARTITIONS)]
+        grown, before = _SETTLED_RECORDS, 0
+        while grown >= _SETTLED_RECORDS:
+            await asyncio.sleep(1.0)
+            now = sum([await self.log.end_offset(topic, part) for topic, part in ledgers])
+            grown, before = now - before, now
 
 
 class _Runner:
@@ -207,7 +218,7 @@ async def _next_starts_ms(runner: _Runner, rounds: int) -> list[float]:
 
 
 async def backlog(folder: Path, effort: Effort) -> AsyncIterator[Figure]:
-    """Start beside few and many queued runs, then a restart with all of them."""
+    """Start beside few queued runs, behind a burst of many, beside them once it has settled; then a restart."""
     queued, rounds = effort.of(QUEUED), 40
     async with _scheduler(folder) as scheduler, _runner(scheduler) as runner:
         await scheduler.ask(FEW + rounds + SLOTS)
@@ -219,10 +230,13 @@ async def backlog(folder: Path, effort: Effort) -> AsyncIterator[Figure]:
         raw_commits = RawCommits(folder)
         chains = raw_commits.chains_ms(rounds, _REPORTING)
         raw_commits.close()
+        burst = await _next_starts_ms(runner, rounds)
+        await scheduler.settle()
         busy = await _next_starts_ms(runner, rounds)
     raw = (f"{_REPORTING} SQLite commits (FULL) one after another", quantile(chains, 0.5))
     yield figure("start_ms_idle", quantile(idle, 0.5), "ms", raw, rounds, queued=FEW)
     beside = ("start_ms_idle", quantile(idle, 0.5))
+    yield figure("start_ms_behind_a_burst_of_100k", quantile(burst, 0.5), "ms", beside, rounds, queued=queued)
     yield figure("start_ms_at_100k_queued", quantile(busy, 0.5), "ms", beside, rounds, queued=queued)
     began = perf_counter()
     async with _scheduler(folder) as scheduler, _runner(scheduler) as runner:

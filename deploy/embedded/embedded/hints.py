@@ -8,7 +8,7 @@ from kernel.errors import ConstraintViolated, LogRefused, LogUnavailable, Unknow
 from kernel.processor import Bounds
 from kernel.sql.port import Database
 
-BOUNDS = Bounds(snapshot_rest_seconds=30.0)
+BOUNDS = Bounds(snapshot_step_records=64, snapshot_step_bytes=65_536, snapshot_rest_seconds=30.0)
 
 
 class SqlHint:
