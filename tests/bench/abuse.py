@@ -16,6 +16,7 @@ import sys
 from collections.abc import AsyncIterator, Coroutine
 from contextlib import suppress
 from dataclasses import replace
+from multiprocessing import get_context
 from pathlib import Path
 from typing import Any
 
@@ -30,6 +31,7 @@ _START = b"event: workflow_run.started"
 _SENDERS = 50
 _SLOW_READERS = 100
 _BIG_BODY_BYTES = 900_000
+_WARM_SECONDS = 3.0
 _PAGE = {"version": 1, "steps": [{"id": "open", "type": "navigate", "params": {"url": "https://shop.example/"}}]}
 """Waits for a slot with a browser, of which there is none here: what is measured is the queue, and not its work."""
 
@@ -45,13 +47,13 @@ async def abuse(folder: Path, effort: Effort) -> AsyncIterator[Figure]:
         await _queue(abuser, effort.of(QUEUED))
         queued = await _asked_to_started(platform, effort.of(300))
     with running_platform(folder, limited=True) as platform:
-        abuser = replace(platform, key=abuser_key)
+        pest = get_context("spawn").Process(target=_pester, args=(replace(platform, key=abuser_key),), daemon=True)
+        pest.start()
         async with asyncio.timeout(600):
-            pests = [asyncio.ensure_future(pest) for pest in await _pests(abuser)]
+            await asyncio.sleep(_WARM_SECONDS)
             under = await _asked_to_started(platform, effort.of(50), pause_seconds=0.12)
-        for pest in pests:
-            pest.cancel()
-        await asyncio.gather(*pests, return_exceptions=True)
+        pest.kill()
+        pest.join()
     for share, title in ((0.5, "p50"), (0.95, "p95")):
         raw = ("the same organization alone", quantile(before, share))
         yield figure(f"abuse_queued_{title}_ms", quantile(queued, share), "ms", raw, len(queued))
@@ -98,6 +100,15 @@ async def _queue(abuser: Platform, count: int) -> None:
 
     await asyncio.gather(*(sender() for _ in range(_SENDERS)))
     tell(f"{count} runs are queued")
+
+
+def _pester(abuser: Platform) -> None:
+    """All of it for ever, in a process of its own: who measures must not wait for the one who disturbs."""
+    asyncio.run(_all_at_once(abuser))
+
+
+async def _all_at_once(abuser: Platform) -> None:
+    await asyncio.gather(*await _pests(abuser))
 
 
 async def _pests(abuser: Platform) -> list[Coroutine[Any, Any, None]]:
