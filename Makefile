@@ -6,7 +6,7 @@ WORKERS ?= 2
 PYTEST = TOWPATH_BROWSER="$$($(PYTHON) tools/browser.py || true)" $(BIN)/pytest -n $(WORKERS) $(ARGS)
 SOURCES := kernel/kernel services/api-gateway/api_gateway services/scheduler/scheduler \
   services/browser-runner/browser_runner services/artifact-store/artifact_store deploy/embedded/embedded \
-  deploy/embedded/demo_shop clients/python/towpath tools tests docs/conf.py
+  deploy/embedded/demo_shop deploy/cluster/cluster clients/python/towpath tools tests docs/conf.py
 
 PURE := tests/unit/scheduler tests/unit/api_gateway/registry tests/unit/browser_runner/test_resume.py \
   tests/unit/kernel/processor

@@ -1,7 +1,8 @@
 """Makes `.venv` hold exactly what the requirement files say, and our own packages. Only the standard library.
 
     python3 tools/setup.py run        what `make run` needs
-    python3 tools/setup.py dev        what `make check test` needs on top
+    python3 tools/setup.py cluster    what `make up` needs on top: clients of Kafka, PostgreSQL and S3
+    python3 tools/setup.py dev        what `make check test` needs on top of both
 
 It may be called at any time: when a stamp of all requirement files and pyprojects matches, it is over at once. The
 installer is uv: the one on PATH, or one of our own in `.tools/uv`, pinned by `requirements/uv.txt`.
@@ -23,8 +24,10 @@ TOOLS = ROOT / ".tools"
 STAMP = VENV / "towpath-stamp"
 MEMBERS = (
     *("protos/gen", "kernel", "services/api-gateway", "services/scheduler", "services/browser-runner"),
-    *("services/artifact-store", "deploy/embedded", "clients/python"),
+    *("services/artifact-store", "deploy/embedded", "deploy/cluster", "clients/python"),
 )
+LEVELS = ("run", "cluster", "dev")
+"""Each holds all of the one before."""
 OLDEST = (3, 11)
 NO_PYTHON = """Towpath needs Python 3.11 or newer and found none.
   Debian, Ubuntu:  apt-get install python3 python3-venv
@@ -107,10 +110,10 @@ def stamp_of(level: str) -> str:
 
 
 def up_to_date(level: str) -> bool:
-    """Whether `.venv` already is what `level` asks for; a `dev` one serves `run` as well."""
+    """Whether `.venv` already is what `level` asks for, or more."""
     if not STAMP.exists() or not (VENV / "bin" / "python").exists():
         return False
-    return STAMP.read_text() in {stamp_of(level), stamp_of("dev")}
+    return STAMP.read_text() in {stamp_of(enough) for enough in LEVELS[LEVELS.index(level) :]}
 
 
 def install(level: str) -> None:
@@ -133,16 +136,16 @@ def install(level: str) -> None:
 def main() -> int:
     """Install what is asked for, unless it is there. 0 when it is there at the end."""
     level = sys.argv[1] if len(sys.argv) > 1 else "dev"
-    if level not in {"run", "dev"}:
-        sys.exit("usage: setup.py [run|dev]")
+    if level not in LEVELS:
+        sys.exit("usage: setup.py [run|cluster|dev]")
     if up_to_date(level):
         return 0
     TOOLS.mkdir(exist_ok=True)
     with (TOOLS / "lock").open("w") as lock:
         fcntl.flock(lock, fcntl.LOCK_EX)
         if not up_to_date(level):
-            keep_dev = STAMP.exists() and STAMP.read_text().startswith("dev")
-            install("dev" if keep_dev else level)
+            kept = STAMP.read_text().split()[0] if STAMP.exists() else level
+            install(max(level, kept, key=LEVELS.index))
     return 0
 
 

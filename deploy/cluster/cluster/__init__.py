@@ -1,0 +1,1 @@
+"""The cluster form on one machine: broker, PostgreSQL, an S3 server and two of each service as local processes."""

@@ -1,0 +1,1 @@
+"""The log on Apache Kafka: the only room that knows the client library."""
