@@ -11,7 +11,6 @@ from typing import Any, TypeVar, cast
 
 import msgspec
 
-from browser_runner.fence import Fence
 from browser_runner.login import half_login_of
 from browser_runner.ports import BrowserPool, Egress
 from browser_runner.runner import Runner
@@ -31,6 +30,7 @@ from kernel.domain.plan import PlannedWorkflow, RunOptions, WorkflowType
 from kernel.domain.task import Answer, Journal, JournalEntry, StepFinished, StepStarted, TaskAssigned, TaskRequested
 from kernel.domain.values import Document, Pool, SealedBody, Token
 from kernel.errors import Rejected, SecretUnavailable, Temporary
+from kernel.fence import Fence
 from kernel.ids import SystemEntropy, derived_id
 from kernel.log.codec import decode, encode
 from kernel.log.envelope import Envelope

@@ -30,7 +30,6 @@ from api_gateway.signed_url import SigningKeys
 from api_gateway.waiting import Waiters
 from artifact_store.inprocess import Store, open_store
 from browser_runner.egress_proxy import EgressProxy
-from browser_runner.fence import Fence
 from browser_runner.runner import Runner
 from browser_runner.services import Services as RunnerServices
 from browser_runner.watchdog import REFUSED_EXIT_CODE, Liveness
@@ -56,6 +55,7 @@ from kernel.domain.values import Pool
 from kernel.egress.dialer import Dialer
 from kernel.egress.policy import Policy, parse_networks
 from kernel.errors import LogRefused, Permanent, Rejected, UnknownOutcome
+from kernel.fence import Fence
 from kernel.ids import Entropy, SystemEntropy
 from kernel.log import codec
 from kernel.log.envelope import Envelope

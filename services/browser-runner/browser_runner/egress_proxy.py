@@ -39,7 +39,7 @@ _CHALLENGE = ("Proxy-Authenticate", 'Basic realm="towpath"')
 
 
 class TokenFence(Protocol):
-    """What the proxy needs of `browser_runner.fence.Fence`."""
+    """What the proxy needs of `kernel.fence.Fence`."""
 
     def watch(self, root_run_id: str, token: Token, *, since_ms: int = 0) -> None: ...
 

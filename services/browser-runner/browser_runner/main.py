@@ -10,7 +10,6 @@ from contextlib import AsyncExitStack
 
 from browser_runner.browser import ChromiumPool
 from browser_runner.egress_proxy import EgressProxy
-from browser_runner.fence import Fence
 from browser_runner.ports import BrowserPool, Egress
 from browser_runner.runner import Runner
 from browser_runner.services import Services
@@ -20,6 +19,7 @@ from kernel.domain.ids import Incarnation
 from kernel.domain.values import Pool
 from kernel.egress.dialer import Dialer
 from kernel.egress.policy import Policy, parse_networks
+from kernel.fence import Fence
 from kernel.ids import Entropy
 from kernel.log.codec import decode
 from kernel.log.port import EventLog

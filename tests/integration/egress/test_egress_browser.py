@@ -14,10 +14,10 @@ import pytest
 from playwright.async_api import Browser, BrowserContext, Error, Page
 
 from browser_runner.egress_proxy import EgressGrant, EgressProxy
-from browser_runner.fence import Fence
 from demo_shop.shop import Shop, start_shop
 from kernel.egress.dialer import Dialer
 from kernel.egress.policy import Policy, parse_networks
+from kernel.fence import Fence
 from kernel.ids import SystemEntropy
 from kernel.log.codec import decode
 from tests.support.chromium import launched, needs_chromium

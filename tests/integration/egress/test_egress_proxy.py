@@ -12,11 +12,11 @@ from collections.abc import AsyncIterator, Awaitable, Callable, Sequence
 import pytest
 
 from browser_runner.egress_proxy import EgressGrant, EgressProxy
-from browser_runner.fence import Fence
 from kernel.clock import SystemClock
 from kernel.domain.values import Token
 from kernel.egress.dialer import Dialer
 from kernel.egress.policy import Policy, parse_networks
+from kernel.fence import Fence
 from kernel.log.codec import decode
 from tests.support.eventually import until
 from tests.support.reports import FIRST, ROOT, RUN, ReportsLog, TestClock, assigned

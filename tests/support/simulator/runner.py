@@ -10,7 +10,6 @@ from collections.abc import AsyncIterator
 from dataclasses import dataclass, field, replace
 from typing import Any
 
-from browser_runner.fence import Fence
 from kernel.domain.ids import Incarnation, TaskId, WorkflowRunId
 from kernel.domain.input_request import InputField
 from kernel.domain.task import (
@@ -35,6 +34,7 @@ from kernel.domain.task import (
 from kernel.domain.values import Effect, Failure, Pool, SealedBody, Token
 from kernel.domain.workflow_run import StepStatus, WorkflowRunStatus
 from kernel.errors import LogUnavailable, UnknownOutcome
+from kernel.fence import Fence
 from kernel.log import codec
 from kernel.log.envelope import Envelope
 from kernel.log.port import Position

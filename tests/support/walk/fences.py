@@ -6,8 +6,8 @@ back. So what has landed is a sorted tuple of numbers.
 
 from __future__ import annotations
 
-from browser_runner.fence import _Run
 from kernel.domain.task import TaskAssigned, TaskLeaseLapsed, TaskSettled
+from kernel.fence import _Run
 from tests.support.walk.tables import Names
 
 Landed = tuple[int, ...]

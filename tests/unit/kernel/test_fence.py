@@ -9,10 +9,10 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from browser_runner.fence import Fence
 from kernel.domain.task import TaskAssigned, TaskLeaseLapsed, TaskSettled
 from kernel.domain.values import Token
 from kernel.errors import LogUnavailable
+from kernel.fence import Fence
 from kernel.log.codec import decode
 from kernel.log.topics import partition_of
 from tests.support.eventually import idle, until
