@@ -9,7 +9,7 @@ migrations.
 from __future__ import annotations
 
 import hashlib
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from typing import Any, Literal, Protocol
 
@@ -65,6 +65,27 @@ class Database(Protocol):
 
     async def close(self) -> None:
         """Let go of what this object holds itself. Idempotent."""
+        ...
+
+
+class Signals(Protocol):
+    """Short messages between the processes of one database (of one schema): a hint to look, never the truth.
+
+    Implemented where processes share a database; a process that is alone tells itself.
+    """
+
+    def notification(self, channel: str, payload: str) -> Statement:
+        """What sends `payload` (text, at most 4 KiB, not empty), put into a transaction: it goes out with the commit.
+
+        Whoever hears it sees the rows of that transaction.
+        """
+        ...
+
+    async def listen(self, channel: str, heard: Callable[[str], None]) -> None:
+        """Call `heard` with each payload, in the order of the commits, until cancelled; on a connection of its own.
+
+        `heard("")`: some may have been missed; called once listening has begun, and again after each reconnect.
+        """
         ...
 
 
