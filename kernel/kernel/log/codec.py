@@ -6,6 +6,7 @@
 | `ce_specversion` | `1.0` | always |
 | `ce_type` | `towpath.<wire name>.v1` | always |
 | `ce_source` | `/towpath/<writer>` | always |
+| `ce_dataschema` | `urn:towpath:<full name of the message>` | on public topics |
 | `ce_id`, `ce_time` | id of the record; RFC 3339 with milliseconds, UTC | always |
 | `ce_partitionkey` | the key of the record | with a key |
 | `ce_subject`, `ce_organizationid`, `ce_traceparent` | as in `Envelope` | if set |
@@ -25,9 +26,9 @@ from operator import attrgetter
 from kernel.domain.decider import Event
 from kernel.errors import LogRefused, UnknownType
 from kernel.log.envelope import Cause, Envelope, Message, Source
-from kernel.log.messages import builder_of, read_message, write_message
+from kernel.log.messages import builder_of, message_of, read_message, write_message
 from kernel.log.port import Record, Stored
-from kernel.log.topics import TYPES
+from kernel.log.topics import TOPICS, TYPES, Topic
 
 _CLASSES: dict[str, type] = {row.wire: cls for cls, row in TYPES.items()}
 _CE_TYPES: dict[str, type] = {f"towpath.{row.wire}.v1": cls for cls, row in TYPES.items()}
@@ -141,12 +142,18 @@ def _make_fixed_headers(cls: type, topic: str) -> _FixedHeaders:
     writer = next((writer for name, writer in row.topics.items() if name == topic), None)
     if writer is None:
         raise ValueError(f"{row.wire} does not stand in {topic}")
-    return (
+    headers = (
         ("content-type", "application/protobuf"),
         ("ce_specversion", "1.0"),
         ("ce_type", f"towpath.{row.wire}.v1"),
         ("ce_source", f"/towpath/{writer.value}"),
     )
+    return (*headers, ("ce_dataschema", data_schema(cls))) if TOPICS[Topic(topic)].public else headers
+
+
+def data_schema(cls: type) -> str:
+    """`ce_dataschema` of an event class: names its message, wherever its definition is read from."""
+    return f"urn:towpath:{message_of(cls).DESCRIPTOR.full_name}"
 
 
 def _envelope(headers: dict[str, str]) -> Envelope:

@@ -63,6 +63,7 @@ def test_headers_are_cloudevents_in_binary_mode() -> None:
         "ce_specversion": "1.0",
         "ce_type": "towpath.job_run.started.v1",
         "ce_source": "/towpath/advance",
+        "ce_dataschema": "urn:towpath:contracts.v1.JobRunStarted",
         "ce_id": "id-1",
         "ce_time": "2025-06-15T15:06:40.007Z",
         "ce_subject": "subject-1",
@@ -79,7 +80,7 @@ def test_headers_are_cloudevents_in_binary_mode() -> None:
 
 
 def test_absent_attributes_make_no_headers() -> None:
-    record = encode(JobRunStarted(JOB_RUN), topic="job_runs", key="", envelope=BARE, partition=0)
+    record = encode(JobRunStarted(JOB_RUN), topic="run_ledger", key="", envelope=BARE, partition=0)
     assert {name for name, _ in record.headers} == {
         "content-type", "ce_specversion", "ce_type", "ce_source", "ce_id", "ce_time",
     }  # fmt: skip
