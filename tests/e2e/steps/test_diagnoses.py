@@ -2,20 +2,19 @@
 
 from __future__ import annotations
 
-from collections.abc import AsyncIterator
 from typing import Any
 
 import msgspec
 import pytest
 
-from browser_runner.browser import ChromiumPool
-from kernel.clock import SystemClock
 from kernel.domain.task import StepFinished, TaskEnded
 from kernel.domain.values import Token
-from tests.support import runner_world
-from tests.support.chromium import chromium_path, needs_chromium
-from tests.support.fake_site import FakeSite, a_fake_site
-from tests.support.runner_world import World, a_world
+from tests.support.chromium import needs_chromium
+from tests.support.fake_site import FakeSite
+from tests.support.real_browser import shop, world
+from tests.support.runner_world import World
+
+__all__ = ["shop", "world"]
 
 pytestmark = [needs_chromium, pytest.mark.timeout(90)]
 
@@ -24,24 +23,6 @@ _WAITS_MS, _ACTS_MS = 300, 2000
 SECRET = "correct horse battery"
 BUTTON = {"role": "button", "name": "Save"}
 LOCATORS = {"locators": [BUTTON]}
-
-
-@pytest.fixture
-async def world(monkeypatch: pytest.MonkeyPatch) -> AsyncIterator[World]:
-    monkeypatch.setattr(runner_world, "HOST", "127.0.0.1")
-    pool = ChromiumPool(chromium_path(), slots=1)
-    await pool.start()
-    try:
-        async with a_world(clock=SystemClock(), browsers=pool) as opened:
-            yield opened
-    finally:
-        await pool.close()
-
-
-@pytest.fixture
-async def shop() -> AsyncIterator[FakeSite]:
-    async with a_fake_site() as site:
-        yield site
 
 
 class Told:

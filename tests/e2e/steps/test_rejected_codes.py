@@ -4,45 +4,26 @@ from __future__ import annotations
 
 import os
 import signal
-from collections.abc import AsyncIterator
 from dataclasses import replace
 from typing import Any
 
 import pytest
 
-from browser_runner.browser import ChromiumPool
-from kernel.clock import SystemClock
 from kernel.domain.ids import InputRequestId
 from kernel.domain.plan import WorkflowType
 from kernel.domain.task import AnswerDelivered, TaskEnded, TaskSuspended
 from kernel.domain.values import Token
 from kernel.domain.workflow_run import WorkflowRunStatus
 from kernel.log.topics import Topic
-from tests.support import runner_world
-from tests.support.chromium import browser_processes, chromium_path, needs_chromium
-from tests.support.fake_site import CODE, FakeSite, a_fake_site
+from tests.support.chromium import browser_processes, needs_chromium
+from tests.support.fake_site import CODE, FakeSite
+from tests.support.real_browser import shop, world
 from tests.support.runner_documents import click, document, fill, step
-from tests.support.runner_world import CONNECTION, FIRST, SECOND, World, a_world
+from tests.support.runner_world import CONNECTION, FIRST, SECOND, World
+
+__all__ = ["shop", "world"]
 
 pytestmark = [needs_chromium, pytest.mark.timeout(60)]
-
-
-@pytest.fixture
-async def world(monkeypatch: pytest.MonkeyPatch) -> AsyncIterator[World]:
-    monkeypatch.setattr(runner_world, "HOST", "127.0.0.1")
-    pool = ChromiumPool(chromium_path(), slots=1)
-    await pool.start()
-    try:
-        async with a_world(clock=SystemClock(), browsers=pool) as opened:
-            yield opened
-    finally:
-        await pool.close()
-
-
-@pytest.fixture
-async def shop() -> AsyncIterator[FakeSite]:
-    async with a_fake_site() as site:
-        yield site
 
 
 def a_login(shop: FakeSite, path: str = "/code") -> dict[str, Any]:

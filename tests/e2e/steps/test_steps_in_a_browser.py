@@ -5,7 +5,6 @@ from __future__ import annotations
 import asyncio
 import os
 import signal
-from collections.abc import AsyncIterator
 from typing import Any
 
 import pytest
@@ -23,53 +22,13 @@ from kernel.ids import SystemEntropy
 from tests.support import runner_world
 from tests.support.chromium import browser_processes, chromium_path, needs_chromium
 from tests.support.eventually import until
-from tests.support.fake_site import PASSWORD, FakeSite, a_fake_site
+from tests.support.fake_site import PASSWORD, FakeSite
+from tests.support.real_browser import document, outcome, shop, step, target, told, world
 from tests.support.runner_world import CONNECTION, SECOND, World, a_world
 
+__all__ = ["shop", "world"]
+
 pytestmark = [needs_chromium, pytest.mark.timeout(60)]
-
-
-@pytest.fixture
-async def world(monkeypatch: pytest.MonkeyPatch) -> AsyncIterator[World]:
-    monkeypatch.setattr(runner_world, "HOST", "127.0.0.1")
-    pool = ChromiumPool(chromium_path(), slots=1)
-    await pool.start()
-    try:
-        async with a_world(clock=SystemClock(), browsers=pool) as opened:
-            yield opened
-    finally:
-        await pool.close()
-
-
-@pytest.fixture
-async def shop() -> AsyncIterator[FakeSite]:
-    async with a_fake_site() as site:
-        yield site
-
-
-def step(kind: str, id_: str, params: dict[str, Any], **more: Any) -> dict[str, Any]:
-    return {"id": id_, "type": kind, "params": params, **more}
-
-
-def target(**locator: Any) -> dict[str, Any]:
-    return {"locators": [locator]}
-
-
-def document(*steps: dict[str, Any], **more: Any) -> dict[str, Any]:
-    return {"version": 1, "steps": list(steps), **more}
-
-
-async def outcome(world: World, doc: dict[str, Any], **more: Any) -> tuple[TaskEnded, dict[str, StepFinished]]:
-    """Run `doc` to its end: the end, and every finished step by path."""
-    token = more.pop("token", runner_world.FIRST)
-    await world.assign(doc, token, **more)
-    ended = await world.until_report(TaskEnded, token, seconds=40)
-    steps = {report.path: report for report in await world.reports(token) if isinstance(report, StepFinished)}
-    return ended, steps
-
-
-async def told(world: World, ended: TaskEnded) -> str:
-    return f"{ended.failure.code} {await world.sealer.open_text(ended.failure.message)}"
 
 
 def an_order(shop: FakeSite, **save: Any) -> dict[str, Any]:
