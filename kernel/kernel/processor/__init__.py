@@ -1,10 +1,10 @@
 """The owning loop: it drives every decider over append and read of a log, and nothing is lost or doubled (design 4).
 
-`run_decider` is what a composition root calls. `Owner` is one owner of one partition as single actions, which a
-simulator may take one by one.
+`run_decider` (all partitions) and `run_proposed` (those that somebody proposes) are what a composition root calls.
+`Owner` is one owner of one partition as single actions, which a simulator may take one by one.
 """
 
-from kernel.processor.loop import run_decider, run_owner, run_partition
+from kernel.processor.loop import run_decider, run_owner, run_partition, run_proposed
 from kernel.processor.owner import Action, Owner
 from kernel.processor.ports import (
     Bounds,
@@ -31,4 +31,5 @@ __all__ = [
     "run_decider",
     "run_owner",
     "run_partition",
+    "run_proposed",
 ]

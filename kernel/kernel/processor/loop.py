@@ -1,4 +1,4 @@
-"""Owning partitions for as long as the process is asked to: the loop around an owner, and all partitions of a decider.
+"""Owning partitions for as long as the process is asked to: the loop around an owner, and the partitions of a decider.
 
 The ledger decides who owns a partition; being called here is a proposal only. An owner that reads another claim stands
 down, waits, and claims again as long as it is still proposed: a claim that was sent by a former owner and landed late
@@ -9,12 +9,14 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import Iterable
+from dataclasses import dataclass
 
 from kernel.clock import Clock
 from kernel.domain.decider import Decider
 from kernel.errors import LogRefused, NotOwner, Temporary
 from kernel.processor.owner import Action, Owner
 from kernel.processor.ports import Ports
+from kernel.proposals import Proposals
 
 _WAIT_SECONDS_FIRST = 0.5
 _WAIT_SECONDS_LAST = 8.0
@@ -32,6 +34,52 @@ async def run_decider(
     async with asyncio.TaskGroup() as group:
         for partition in owned:
             group.create_task(run_partition(decider, partition, ports, stop), name=f"{decider.name}/{partition}")
+
+
+async def run_proposed(decider: Decider, ports: Ports, stop: asyncio.Event, proposals: Proposals) -> None:
+    """Own what `proposals` proposes, as it changes, until `stop` is set and all is drained.
+
+    A partition that is proposed no more is drained; whoever is proposed it need not wait for that, and then the drain
+    ends as the other claim is read. Errors are those of `run_decider`.
+    """
+    owned: dict[int, _Owned] = {}
+    async with asyncio.TaskGroup() as group:
+        while not stop.is_set():
+            wanted = proposals.now
+            for partition in sorted(wanted - owned.keys()):
+                owned[partition] = _Owned.begin(group, decider, partition, ports)
+            for partition in owned.keys() - wanted:
+                owned[partition].stop.set()
+            await _change(proposals, wanted, stop, [one.task for one in owned.values() if one.stop.is_set()])
+            owned = {partition: one for partition, one in owned.items() if not one.task.done()}
+        for one in owned.values():
+            one.stop.set()
+
+
+@dataclass(frozen=True, slots=True)
+class _Owned:
+    """A partition that was proposed, and the way to end owning it."""
+
+    task: asyncio.Task[None]
+    stop: asyncio.Event
+
+    @classmethod
+    def begin(cls, group: asyncio.TaskGroup, decider: Decider, partition: int, ports: Ports) -> _Owned:
+        stop = asyncio.Event()
+        name = f"{decider.name}/{partition}"
+        return cls(group.create_task(run_partition(decider, partition, ports, stop), name=name), stop)
+
+
+async def _change(
+    proposals: Proposals, known: frozenset[int], stop: asyncio.Event, draining: Iterable[asyncio.Task[None]]
+) -> None:
+    """Wait until there is another proposal, `stop` is set, or one of `draining` is drained."""
+    waiting = (asyncio.create_task(proposals.other_than(known)), asyncio.create_task(stop.wait()))
+    try:
+        await asyncio.wait((*waiting, *draining), return_when=asyncio.FIRST_COMPLETED)
+    finally:
+        for task in waiting:
+            task.cancel()
 
 
 async def run_partition(decider: Decider, partition: int, ports: Ports, stop: asyncio.Event) -> None:
