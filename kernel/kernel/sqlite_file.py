@@ -199,6 +199,8 @@ class SqliteFile:
     ) -> None:
         """Use `open`."""
         self.path = path
+        self.alone: dict[str, asyncio.Lock] = {}
+        """Who works alone in this file, by the name of the work; see `kernel.sql.port.Database.alone`."""
         self._lock = lock
         self._connection = connection
         self._readers = readers

@@ -2,11 +2,17 @@
 
 from __future__ import annotations
 
+import os
+import secrets
 from collections.abc import AsyncIterator, Callable
 from contextlib import AbstractAsyncContextManager, asynccontextmanager
 from pathlib import Path
 
+import asyncpg
+import pytest
+
 from kernel.sql.port import Database
+from kernel.sql.postgres import PostgresDatabase
 from kernel.sql.sqlite import SqliteDatabase
 from kernel.sqlite_file import SqliteFile
 
@@ -20,5 +26,39 @@ async def sqlite(folder: Path) -> AsyncIterator[Database]:
         await file.close()
 
 
-IMPLEMENTATIONS: dict[str, Callable[[Path], AbstractAsyncContextManager[Database]]] = {"sqlite": sqlite}
+@asynccontextmanager
+async def postgres(_: Path) -> AsyncIterator[Database]:
+    async with schema_of_its_own() as (url, schema):
+        database = await PostgresDatabase.open(url, schema=schema)
+        try:
+            yield database
+        finally:
+            await database.close()
+
+
+def postgres_url() -> str:
+    """The server of this test run."""
+    url = os.environ.get("TOWPATH_TEST_POSTGRES_URL", "")
+    if not url:
+        pytest.skip("needs PostgreSQL: set TOWPATH_TEST_POSTGRES_URL")
+    return url
+
+
+@asynccontextmanager
+async def schema_of_its_own() -> AsyncIterator[tuple[str, str]]:
+    """The server's URL, and the name of an empty schema that is gone afterwards, with everything in it."""
+    url, schema = postgres_url(), f"t_{secrets.token_hex(6)}"
+    connection = await asyncpg.connect(url)
+    try:
+        await connection.execute(f"CREATE SCHEMA {schema}")
+        yield url, schema
+    finally:
+        await connection.execute(f"DROP SCHEMA {schema} CASCADE")
+        await connection.close()
+
+
+IMPLEMENTATIONS: dict[str, Callable[[Path], AbstractAsyncContextManager[Database]]] = {
+    "postgres": postgres,
+    "sqlite": sqlite,
+}
 """Each gives an empty database for one test."""

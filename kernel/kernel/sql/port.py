@@ -1,6 +1,6 @@
 """The SQL port: a few verbs over text that both databases read, and the runner of numbered migrations.
 
-Implementations: `sqlite` (embedded), and one for the cluster's database; one contract suite runs over all. Shared SQL
+Implementations: `sqlite` (embedded) and `postgres` (cluster); one contract suite runs over both. Shared SQL
 text uses `?` for parameters, `INSERT ... ON CONFLICT`, row-value comparison for keyset pages, and no function that only
 one of them has. Where they differ in types (`BLOB`, `BYTEA`) the caller chooses by `dialect`, usually in its
 migrations.
@@ -10,6 +10,7 @@ from __future__ import annotations
 
 import hashlib
 from collections.abc import Callable, Sequence
+from contextlib import AbstractAsyncContextManager
 from dataclasses import dataclass
 from typing import Any, Literal, Protocol
 
@@ -56,10 +57,19 @@ class Database(Protocol):
         """
         ...
 
+    def alone(self, name: str) -> AbstractAsyncContextManager[None]:
+        """Wait until nobody else of this database is inside of `name`, in whatever process; for rare and long work.
+
+        Who is inside may lose the place without being told, when the server goes away: what is done there stands on
+        conditional writes all the same.
+        """
+        ...
+
     async def scrub(self) -> None:
         """Deleted values leave the files too, as far as this database can: called after an erasure. Repeatable.
 
         SQLite: the write-ahead log is folded into the file and emptied (deleted cells are overwritten there).
+        PostgreSQL: the tables that this object has deleted from are vacuumed.
         """
         ...
 
@@ -120,7 +130,12 @@ async def migrate(db: Database, migrations: Sequence[Migration], *, check: bool 
     `Permanent`: `migration_changed` when an applied one has other text now, `migration_unknown` when the database is
     ahead of this version, `migration_gap` when numbers are missing.
     """
-    await db.execute(_TABLE)
+    async with db.alone("migrations"):
+        await db.execute(_TABLE)
+        return await _migrate(db, migrations, check=check)
+
+
+async def _migrate(db: Database, migrations: Sequence[Migration], *, check: bool) -> list[Migration]:
     missing = []
     for component in dict.fromkeys(migration.component for migration in migrations):
         own = [migration for migration in migrations if migration.component == component]

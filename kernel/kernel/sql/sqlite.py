@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import sqlite3
 from collections.abc import Sequence
 from typing import Literal, cast
@@ -55,6 +56,10 @@ class SqliteDatabase:
             return changed
 
         return await self._file.submit(job)
+
+    def alone(self, name: str) -> asyncio.Lock:
+        """The folder has one process, so its event loop knows all who are inside."""
+        return self._file.alone.setdefault(name, asyncio.Lock())
 
     async def scrub(self) -> None:
         await self._file.scrub()

@@ -1,0 +1,12 @@
+"""The SQL port over PostgreSQL 14 or newer, by asyncpg: what the services of the cluster form share.
+
+wording     shared SQL text as PostgreSQL reads it
+failing     what a failure of driver or server means to callers of the port
+database    `PostgresDatabase`: a pool of connections
+signals     `PostgresSignals`: short messages between processes, by NOTIFY
+"""
+
+from kernel.sql.postgres.database import PostgresDatabase, Timeouts
+from kernel.sql.postgres.signals import PostgresSignals
+
+__all__ = ["PostgresDatabase", "PostgresSignals", "Timeouts"]
