@@ -16,6 +16,7 @@ from kernel.domain.ids import (
     Incarnation,
     InputRequestId,
     OrganizationId,
+    ProviderSlug,
     RequestId,
     SubjectId,
     TaskId,
@@ -554,6 +555,8 @@ class StepAccepted:
 
     report: StepFinished
     attempt: int
+    provider: ProviderSlug = ProviderSlug("")
+    test_mode: bool = False
 
 
 Report = (

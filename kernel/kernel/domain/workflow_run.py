@@ -25,7 +25,7 @@ from kernel.domain.ids import (
     WorkflowId,
     WorkflowRunId,
 )
-from kernel.domain.plan import PlannedWorkflow
+from kernel.domain.plan import PlannedWorkflow, WorkflowType
 from kernel.domain.values import Effect, Failure, Sealed, SealedBody
 
 # ---------------------------------------------------------------- status
@@ -205,6 +205,10 @@ class WorkflowRunStepFinished:
     """Name of the step that comes next, for people; empty after the last."""
     diagnosis: Sealed = field(default_factory=Sealed)
     """JSON for people about a failure: address, locators tried, nearest candidates; absent when it did not fail."""
+    provider: ProviderSlug = ProviderSlug("")
+    """Where the run works. Empty in what an earlier version has written."""
+    test_mode: bool = False
+    """Of a rehearsal."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -215,6 +219,11 @@ class WorkflowRunCompleted:
     status: WorkflowRunStatus
     """COMPLETED or COMPLETED_WITH_NO_ACTION_TAKEN."""
     output: SealedBody
+    provider: ProviderSlug = ProviderSlug("")
+    """Where it worked. Empty in what an earlier version has written."""
+    workflow_type: WorkflowType = WorkflowType.USER_DEFINED
+    test_mode: bool = False
+    """It was a rehearsal."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -225,6 +234,11 @@ class WorkflowRunFailed:
     status: WorkflowRunStatus
     """FAILED, TERMINATED, TIMED_OUT, BUDGET_EXHAUSTED or CANCELLED."""
     failure: Failure
+    provider: ProviderSlug = ProviderSlug("")
+    """Where it worked. Empty in what an earlier version has written."""
+    workflow_type: WorkflowType = WorkflowType.USER_DEFINED
+    test_mode: bool = False
+    """It was a rehearsal."""
 
 
 WorkflowRunEvent = (

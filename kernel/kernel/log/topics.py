@@ -17,6 +17,7 @@ from kernel.domain import (
     job_run,
     owner,
     provider,
+    provider_health,
     registry_request,
     task,
     workflow,
@@ -36,6 +37,7 @@ class Writer(StrEnum):
     RUNNER = "runner"
     WATCHDOG = "watchdog"
     OWNER = "owner"
+    HEALTH = "health"
 
 
 class Topic(StrEnum):
@@ -114,6 +116,9 @@ TYPES: dict[type, TypeRow] = {
     connection.LoginObserved: TypeRow(
         "connection.login_observed", {Topic.RUN_LEDGER: Writer.ADVANCE, Topic.REGISTRY_REQUESTS: Writer.ADVANCE}
     ),
+    provider_health.ProviderHealthObserved: TypeRow(
+        "provider.health_observed", {Topic.REGISTRY_REQUESTS: Writer.HEALTH}
+    ),
     # definitions
     workflow.WorkflowCreated: TypeRow("workflow.created", _DEFINITION),
     workflow.WorkflowChanged: TypeRow("workflow.changed", _DEFINITION),
@@ -126,6 +131,8 @@ TYPES: dict[type, TypeRow] = {
     registry_request.RegistryRequestRemembered: TypeRow("registry.request_remembered", _REGISTRY_ONLY),
     registry_request.RegistryRequestForgotten: TypeRow("registry.request_forgotten", _REGISTRY_ONLY),
     provider.ProviderRegistered: TypeRow("provider.registered", _DEFINITION),
+    provider_health.ProviderDegraded: TypeRow("provider.degraded", _DEFINITION),
+    provider_health.ProviderRecovered: TypeRow("provider.recovered", _DEFINITION),
     connection.ConnectionCreated: TypeRow("connection.created", _DEFINITION),
     connection.ConnectionLoginRecorded: TypeRow("connection.login_recorded", _DEFINITION),
     # runs

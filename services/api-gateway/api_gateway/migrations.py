@@ -162,6 +162,12 @@ CREATE INDEX workflow_runs_ended ON workflow_runs (completed_ms) WHERE job_run_i
 """
 """See `api_gateway.retention`. The notes are no read model: a rebuild keeps them."""
 
+_PROVIDER_HEALTH = """
+CREATE TABLE provider_health (
+  organization_id TEXT NOT NULL, slug TEXT NOT NULL, status TEXT NOT NULL, degraded_ms BIGINT NOT NULL,
+  recovered_ms BIGINT NOT NULL, PRIMARY KEY (organization_id, slug))
+"""
+
 
 def migrations(dialect: Literal["sqlite", "postgres"]) -> tuple[Migration, ...]:
     """The numbered migrations of component `api_gateway`, for `kernel.sql.port.migrate`."""
@@ -173,6 +179,7 @@ def migrations(dialect: Literal["sqlite", "postgres"]) -> tuple[Migration, ...]:
         ("access", _ACCESS),
         ("list_counts", ";\n".join(chain.from_iterable(statements(counted, dialect) for counted in COUNTED))),
         ("retention", _RETENTION),
+        ("provider_health", _PROVIDER_HEALTH),
     )
     words = {"blob": "BLOB", "keyed": "WITHOUT ROWID"} if dialect == "sqlite" else {"blob": "BYTEA", "keyed": ""}
     return tuple(

@@ -6,6 +6,7 @@ What is asked of the deciders. A request changes nothing by itself; its outcome 
 from collections import abc as _abc
 from contracts.internal import plan_pb2 as _plan_pb2
 from contracts.v1 import connection_pb2 as _connection_pb2
+from contracts.v1 import provider_pb2 as _provider_pb2
 from contracts.v1 import values_pb2 as _values_pb2
 from contracts.v1 import workflow_pb2 as _workflow_pb2
 from google.protobuf import descriptor as _descriptor
@@ -702,6 +703,42 @@ class ProviderDeleteRequested(_message.Message):
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 
 Global___ProviderDeleteRequested: _TypeAlias = ProviderDeleteRequested  # noqa: Y015
+
+@_typing.final
+class ProviderHealthObserved(_message.Message):
+    """`provider.health_observed`: The windows of a provider as they stood at its newest fact."""
+
+    DESCRIPTOR: _descriptor.Descriptor
+
+    ORGANIZATION_ID_FIELD_NUMBER: _builtins.int
+    SLUG_FIELD_NUMBER: _builtins.int
+    OBSERVED_MS_FIELD_NUMBER: _builtins.int
+    WINDOWS_FIELD_NUMBER: _builtins.int
+    organization_id: _builtins.str
+    """The organization whose runs tell."""
+    slug: _builtins.str
+    """Slug of the provider."""
+    observed_ms: _builtins.int
+    """Time of the newest fact that is counted, milliseconds since 1970 UTC; the windows end there."""
+    @_builtins.property
+    def windows(self) -> _containers.RepeatedCompositeFieldContainer[_provider_pb2.HealthWindow]:
+        """Outcomes over the newest minutes, one of each length."""
+
+    def __init__(
+        self,
+        *,
+        organization_id: _builtins.str = ...,
+        slug: _builtins.str = ...,
+        observed_ms: _builtins.int = ...,
+        windows: _abc.Iterable[_provider_pb2.HealthWindow] | None = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["observed_ms", b"observed_ms", "organization_id", b"organization_id", "slug", b"slug", "windows", b"windows"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+Global___ProviderHealthObserved: _TypeAlias = ProviderHealthObserved  # noqa: Y015
 
 @_typing.final
 class LoginObserved(_message.Message):

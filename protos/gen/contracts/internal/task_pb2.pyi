@@ -818,8 +818,14 @@ class StepAccepted(_message.Message):
 
     REPORT_FIELD_NUMBER: _builtins.int
     ATTEMPT_FIELD_NUMBER: _builtins.int
+    PROVIDER_FIELD_NUMBER: _builtins.int
+    TEST_MODE_FIELD_NUMBER: _builtins.int
     attempt: _builtins.int
     """Number of the attempt, from 1."""
+    provider: _builtins.str
+    """Slug of the provider. Empty in records written before the field was."""
+    test_mode: _builtins.bool
+    """True for a rehearsal that the caller asked for."""
     @_builtins.property
     def report(self) -> Global___StepFinished:
         """The report as it came."""
@@ -829,10 +835,12 @@ class StepAccepted(_message.Message):
         *,
         report: Global___StepFinished | None = ...,
         attempt: _builtins.int = ...,
+        provider: _builtins.str = ...,
+        test_mode: _builtins.bool = ...,
     ) -> None: ...
     _HasFieldArgType: _TypeAlias = _typing.Literal["report", b"report"]  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["attempt", b"attempt", "report", b"report"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["attempt", b"attempt", "provider", b"provider", "report", b"report", "test_mode", b"test_mode"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 

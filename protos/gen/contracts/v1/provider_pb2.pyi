@@ -115,3 +115,135 @@ class ProviderDeleted(_message.Message):
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 
 Global___ProviderDeleted: _TypeAlias = ProviderDeleted  # noqa: Y015
+
+@_typing.final
+class HealthWindow(_message.Message):
+    """Outcomes of the workflow runs of one organization at a provider, over the newest minutes. Rehearsals are not counted."""
+
+    DESCRIPTOR: _descriptor.Descriptor
+
+    MINUTES_FIELD_NUMBER: _builtins.int
+    SUCCEEDED_FIELD_NUMBER: _builtins.int
+    FAILED_FIELD_NUMBER: _builtins.int
+    OTHER_FIELD_NUMBER: _builtins.int
+    LOGINS_SUCCEEDED_FIELD_NUMBER: _builtins.int
+    LOGINS_REJECTED_FIELD_NUMBER: _builtins.int
+    LOGINS_FAILED_FIELD_NUMBER: _builtins.int
+    STEPS_FIELD_NUMBER: _builtins.int
+    STEP_P95_MS_FIELD_NUMBER: _builtins.int
+    minutes: _builtins.int
+    """So many whole minutes, and the one begun after them."""
+    succeeded: _builtins.int
+    """Workflow runs that ended well."""
+    failed: _builtins.int
+    """Workflow runs that failed for reasons of the provider: its site, its login, its time."""
+    other: _builtins.int
+    """Workflow runs that ended for other reasons, which say nothing about the provider."""
+    logins_succeeded: _builtins.int
+    """Of the workflow runs above those of type LOGIN that ended well, also because the kept session was still valid."""
+    logins_rejected: _builtins.int
+    """Logins that were refused for wrong credentials."""
+    logins_failed: _builtins.int
+    """Logins that failed for reasons of the provider."""
+    steps: _builtins.int
+    """Steps that were carried out at the site, failed ones included."""
+    step_p95_ms: _builtins.int
+    """95 % of these steps took no longer, in milliseconds; rounded up, by a quarter at most. 0: there were none."""
+    def __init__(
+        self,
+        *,
+        minutes: _builtins.int = ...,
+        succeeded: _builtins.int = ...,
+        failed: _builtins.int = ...,
+        other: _builtins.int = ...,
+        logins_succeeded: _builtins.int = ...,
+        logins_rejected: _builtins.int = ...,
+        logins_failed: _builtins.int = ...,
+        steps: _builtins.int = ...,
+        step_p95_ms: _builtins.int = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["failed", b"failed", "logins_failed", b"logins_failed", "logins_rejected", b"logins_rejected", "logins_succeeded", b"logins_succeeded", "minutes", b"minutes", "other", b"other", "step_p95_ms", b"step_p95_ms", "steps", b"steps", "succeeded", b"succeeded"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+Global___HealthWindow: _TypeAlias = HealthWindow  # noqa: Y015
+
+@_typing.final
+class ProviderDegraded(_message.Message):
+    """`provider.degraded`: Most of the newest runs at this provider fail for its own reasons. The key of the record is
+    organization, slug and `health`; a provider need not be registered.
+    """
+
+    DESCRIPTOR: _descriptor.Descriptor
+
+    ORGANIZATION_ID_FIELD_NUMBER: _builtins.int
+    SLUG_FIELD_NUMBER: _builtins.int
+    OBSERVED_MS_FIELD_NUMBER: _builtins.int
+    WINDOWS_FIELD_NUMBER: _builtins.int
+    organization_id: _builtins.str
+    """The organization whose runs tell."""
+    slug: _builtins.str
+    """Slug of the provider."""
+    observed_ms: _builtins.int
+    """Time of the newest fact that is counted, milliseconds since 1970 UTC; the windows end there."""
+    @_builtins.property
+    def windows(self) -> _containers.RepeatedCompositeFieldContainer[Global___HealthWindow]:
+        """The numbers that decided."""
+
+    def __init__(
+        self,
+        *,
+        organization_id: _builtins.str = ...,
+        slug: _builtins.str = ...,
+        observed_ms: _builtins.int = ...,
+        windows: _abc.Iterable[Global___HealthWindow] | None = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["observed_ms", b"observed_ms", "organization_id", b"organization_id", "slug", b"slug", "windows", b"windows"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+Global___ProviderDegraded: _TypeAlias = ProviderDegraded  # noqa: Y015
+
+@_typing.final
+class ProviderRecovered(_message.Message):
+    """`provider.recovered`: Its newest runs succeed again. Keyed as `provider.degraded`."""
+
+    DESCRIPTOR: _descriptor.Descriptor
+
+    ORGANIZATION_ID_FIELD_NUMBER: _builtins.int
+    SLUG_FIELD_NUMBER: _builtins.int
+    OBSERVED_MS_FIELD_NUMBER: _builtins.int
+    DEGRADED_MS_FIELD_NUMBER: _builtins.int
+    WINDOWS_FIELD_NUMBER: _builtins.int
+    organization_id: _builtins.str
+    """The organization whose runs tell."""
+    slug: _builtins.str
+    """Slug of the provider."""
+    observed_ms: _builtins.int
+    """Time of the newest fact that is counted, milliseconds since 1970 UTC; the windows end there."""
+    degraded_ms: _builtins.int
+    """Since when it had been degraded, milliseconds since 1970 UTC."""
+    @_builtins.property
+    def windows(self) -> _containers.RepeatedCompositeFieldContainer[Global___HealthWindow]:
+        """The numbers that decided."""
+
+    def __init__(
+        self,
+        *,
+        organization_id: _builtins.str = ...,
+        slug: _builtins.str = ...,
+        observed_ms: _builtins.int = ...,
+        degraded_ms: _builtins.int = ...,
+        windows: _abc.Iterable[Global___HealthWindow] | None = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["degraded_ms", b"degraded_ms", "observed_ms", b"observed_ms", "organization_id", b"organization_id", "slug", b"slug", "windows", b"windows"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+Global___ProviderRecovered: _TypeAlias = ProviderRecovered  # noqa: Y015

@@ -23,35 +23,36 @@ _sym_db = _symbol_database.Default()
 
 
 from contracts.v1 import values_pb2 as contracts_dot_v1_dot_values__pb2
+from contracts.v1 import workflow_pb2 as contracts_dot_v1_dot_workflow__pb2
 
 
-DESCRIPTOR = _descriptor_pool.Default().AddSerializedFile(b'\n\x1f\x63ontracts/v1/workflow_run.proto\x12\x0c\x63ontracts.v1\x1a\x19\x63ontracts/v1/values.proto\"\xc3\x03\n\x12WorkflowRunCreated\x12\x17\n\x0fworkflow_run_id\x18\x01 \x01(\t\x12\x12\n\njob_run_id\x18\x02 \x01(\t\x12\x13\n\x0bworkflow_id\x18\x03 \x01(\t\x12\x10\n\x08revision\x18\x04 \x01(\x05\x12\x10\n\x08provider\x18\x05 \x01(\t\x12\x17\n\x0forganization_id\x18\x06 \x01(\t\x12\x12\n\nsubject_id\x18\x07 \x01(\t\x12)\n\x0b\x65xternal_id\x18\x08 \x01(\x0b\x32\x14.contracts.v1.Sealed\x12\x11\n\ttest_mode\x18\t \x01(\x08\x12\x12\n\ncreated_by\x18\n \x01(\t\x12\x10\n\x08retry_of\x18\x0b \x01(\t\x12\x10\n\x08position\x18\x0c \x01(\x05\x12\x12\n\nrequest_id\x18\r \x01(\t\x12(\n\x06inputs\x18\x0e \x01(\x0b\x32\x18.contracts.v1.SealedBody\x12\x15\n\rconnection_id\x18\x0f \x01(\t\x12\x0c\n\x04pool\x18\x10 \x01(\t\x12\x17\n\x0fstop_after_step\x18\x11 \x01(\t\x12\x19\n\x11keep_open_seconds\x18\x12 \x01(\x05\x12\r\n\x05trace\x18\x13 \x01(\x08\"R\n\x12WorkflowRunStarted\x12\x17\n\x0fworkflow_run_id\x18\x01 \x01(\t\x12\x0f\n\x07\x61ttempt\x18\x02 \x01(\x05\x12\x12\n\nfirst_name\x18\x03 \x01(\t\"Q\n\x13WorkflowRunRequeued\x12\x17\n\x0fworkflow_run_id\x18\x01 \x01(\t\x12\x0e\n\x06reason\x18\x02 \x01(\t\x12\x11\n\tresume_ms\x18\x03 \x01(\x03\"Q\n\x1cWorkflowRunAwaitingUserInput\x12\x17\n\x0fworkflow_run_id\x18\x01 \x01(\t\x12\x18\n\x10input_request_id\x18\x02 \x01(\t\"-\n\x12WorkflowRunResumed\x12\x17\n\x0fworkflow_run_id\x18\x01 \x01(\t\"\xa3\x01\n\x16WorkflowRunStepStarted\x12\x17\n\x0fworkflow_run_id\x18\x01 \x01(\t\x12\x0f\n\x07\x61ttempt\x18\x02 \x01(\x05\x12\x0c\n\x04path\x18\x03 \x01(\t\x12\x0f\n\x07step_id\x18\x04 \x01(\t\x12\x0c\n\x04name\x18\x05 \x01(\t\x12$\n\x06\x65\x66\x66\x65\x63t\x18\x06 \x01(\x0e\x32\x14.contracts.v1.Effect\x12\x0c\n\x04kind\x18\x07 \x01(\t\"\xb4\x03\n\x17WorkflowRunStepFinished\x12\x17\n\x0fworkflow_run_id\x18\x01 \x01(\t\x12\x0f\n\x07\x61ttempt\x18\x02 \x01(\x05\x12\x0c\n\x04path\x18\x03 \x01(\t\x12\x0f\n\x07step_id\x18\x04 \x01(\t\x12\x0c\n\x04name\x18\x05 \x01(\t\x12\x0c\n\x04kind\x18\x06 \x01(\t\x12$\n\x06\x65\x66\x66\x65\x63t\x18\x07 \x01(\x0e\x32\x14.contracts.v1.Effect\x12(\n\x06status\x18\x08 \x01(\x0e\x32\x18.contracts.v1.StepStatus\x12\r\n\x05tries\x18\t \x01(\x05\x12\x12\n\nstarted_ms\x18\n \x01(\x03\x12\x13\n\x0b\x66inished_ms\x18\x0b \x01(\x03\x12(\n\x06output\x18\x0c \x01(\x0b\x32\x18.contracts.v1.SealedBody\x12&\n\x07\x66\x61ilure\x18\r \x01(\x0b\x32\x15.contracts.v1.Failure\x12\x1e\n\x16screenshot_artifact_id\x18\x0e \x01(\t\x12\x11\n\tnext_name\x18\x0f \x01(\t\x12\'\n\tdiagnosis\x18\x10 \x01(\x0b\x32\x14.contracts.v1.Sealed\"\x8a\x01\n\x14WorkflowRunCompleted\x12\x17\n\x0fworkflow_run_id\x18\x01 \x01(\t\x12/\n\x06status\x18\x02 \x01(\x0e\x32\x1f.contracts.v1.WorkflowRunStatus\x12(\n\x06output\x18\x03 \x01(\x0b\x32\x18.contracts.v1.SealedBody\"\x85\x01\n\x11WorkflowRunFailed\x12\x17\n\x0fworkflow_run_id\x18\x01 \x01(\t\x12/\n\x06status\x18\x02 \x01(\x0e\x32\x1f.contracts.v1.WorkflowRunStatus\x12&\n\x07\x66\x61ilure\x18\x03 \x01(\x0b\x32\x15.contracts.v1.Failure*\xba\x03\n\x11WorkflowRunStatus\x12#\n\x1fWORKFLOW_RUN_STATUS_UNSPECIFIED\x10\x00\x12\x1f\n\x1bWORKFLOW_RUN_STATUS_PENDING\x10\x01\x12#\n\x1fWORKFLOW_RUN_STATUS_IN_PROGRESS\x10\x02\x12+\n\'WORKFLOW_RUN_STATUS_AWAITING_USER_INPUT\x10\x03\x12!\n\x1dWORKFLOW_RUN_STATUS_COMPLETED\x10\x04\x12\x36\n2WORKFLOW_RUN_STATUS_COMPLETED_WITH_NO_ACTION_TAKEN\x10\x05\x12\x1e\n\x1aWORKFLOW_RUN_STATUS_FAILED\x10\x06\x12\"\n\x1eWORKFLOW_RUN_STATUS_TERMINATED\x10\x07\x12!\n\x1dWORKFLOW_RUN_STATUS_TIMED_OUT\x10\x08\x12(\n$WORKFLOW_RUN_STATUS_BUDGET_EXHAUSTED\x10\t\x12!\n\x1dWORKFLOW_RUN_STATUS_CANCELLED\x10\n*u\n\nStepStatus\x12\x1b\n\x17STEP_STATUS_UNSPECIFIED\x10\x00\x12\x19\n\x15STEP_STATUS_COMPLETED\x10\x01\x12\x16\n\x12STEP_STATUS_FAILED\x10\x02\x12\x17\n\x13STEP_STATUS_SKIPPED\x10\x03\x62\x06proto3')
+DESCRIPTOR = _descriptor_pool.Default().AddSerializedFile(b'\n\x1f\x63ontracts/v1/workflow_run.proto\x12\x0c\x63ontracts.v1\x1a\x19\x63ontracts/v1/values.proto\x1a\x1b\x63ontracts/v1/workflow.proto\"\xc3\x03\n\x12WorkflowRunCreated\x12\x17\n\x0fworkflow_run_id\x18\x01 \x01(\t\x12\x12\n\njob_run_id\x18\x02 \x01(\t\x12\x13\n\x0bworkflow_id\x18\x03 \x01(\t\x12\x10\n\x08revision\x18\x04 \x01(\x05\x12\x10\n\x08provider\x18\x05 \x01(\t\x12\x17\n\x0forganization_id\x18\x06 \x01(\t\x12\x12\n\nsubject_id\x18\x07 \x01(\t\x12)\n\x0b\x65xternal_id\x18\x08 \x01(\x0b\x32\x14.contracts.v1.Sealed\x12\x11\n\ttest_mode\x18\t \x01(\x08\x12\x12\n\ncreated_by\x18\n \x01(\t\x12\x10\n\x08retry_of\x18\x0b \x01(\t\x12\x10\n\x08position\x18\x0c \x01(\x05\x12\x12\n\nrequest_id\x18\r \x01(\t\x12(\n\x06inputs\x18\x0e \x01(\x0b\x32\x18.contracts.v1.SealedBody\x12\x15\n\rconnection_id\x18\x0f \x01(\t\x12\x0c\n\x04pool\x18\x10 \x01(\t\x12\x17\n\x0fstop_after_step\x18\x11 \x01(\t\x12\x19\n\x11keep_open_seconds\x18\x12 \x01(\x05\x12\r\n\x05trace\x18\x13 \x01(\x08\"R\n\x12WorkflowRunStarted\x12\x17\n\x0fworkflow_run_id\x18\x01 \x01(\t\x12\x0f\n\x07\x61ttempt\x18\x02 \x01(\x05\x12\x12\n\nfirst_name\x18\x03 \x01(\t\"Q\n\x13WorkflowRunRequeued\x12\x17\n\x0fworkflow_run_id\x18\x01 \x01(\t\x12\x0e\n\x06reason\x18\x02 \x01(\t\x12\x11\n\tresume_ms\x18\x03 \x01(\x03\"Q\n\x1cWorkflowRunAwaitingUserInput\x12\x17\n\x0fworkflow_run_id\x18\x01 \x01(\t\x12\x18\n\x10input_request_id\x18\x02 \x01(\t\"-\n\x12WorkflowRunResumed\x12\x17\n\x0fworkflow_run_id\x18\x01 \x01(\t\"\xa3\x01\n\x16WorkflowRunStepStarted\x12\x17\n\x0fworkflow_run_id\x18\x01 \x01(\t\x12\x0f\n\x07\x61ttempt\x18\x02 \x01(\x05\x12\x0c\n\x04path\x18\x03 \x01(\t\x12\x0f\n\x07step_id\x18\x04 \x01(\t\x12\x0c\n\x04name\x18\x05 \x01(\t\x12$\n\x06\x65\x66\x66\x65\x63t\x18\x06 \x01(\x0e\x32\x14.contracts.v1.Effect\x12\x0c\n\x04kind\x18\x07 \x01(\t\"\xd9\x03\n\x17WorkflowRunStepFinished\x12\x17\n\x0fworkflow_run_id\x18\x01 \x01(\t\x12\x0f\n\x07\x61ttempt\x18\x02 \x01(\x05\x12\x0c\n\x04path\x18\x03 \x01(\t\x12\x0f\n\x07step_id\x18\x04 \x01(\t\x12\x0c\n\x04name\x18\x05 \x01(\t\x12\x0c\n\x04kind\x18\x06 \x01(\t\x12$\n\x06\x65\x66\x66\x65\x63t\x18\x07 \x01(\x0e\x32\x14.contracts.v1.Effect\x12(\n\x06status\x18\x08 \x01(\x0e\x32\x18.contracts.v1.StepStatus\x12\r\n\x05tries\x18\t \x01(\x05\x12\x12\n\nstarted_ms\x18\n \x01(\x03\x12\x13\n\x0b\x66inished_ms\x18\x0b \x01(\x03\x12(\n\x06output\x18\x0c \x01(\x0b\x32\x18.contracts.v1.SealedBody\x12&\n\x07\x66\x61ilure\x18\r \x01(\x0b\x32\x15.contracts.v1.Failure\x12\x1e\n\x16screenshot_artifact_id\x18\x0e \x01(\t\x12\x11\n\tnext_name\x18\x0f \x01(\t\x12\'\n\tdiagnosis\x18\x10 \x01(\x0b\x32\x14.contracts.v1.Sealed\x12\x10\n\x08provider\x18\x11 \x01(\t\x12\x11\n\ttest_mode\x18\x12 \x01(\x08\"\xe2\x01\n\x14WorkflowRunCompleted\x12\x17\n\x0fworkflow_run_id\x18\x01 \x01(\t\x12/\n\x06status\x18\x02 \x01(\x0e\x32\x1f.contracts.v1.WorkflowRunStatus\x12(\n\x06output\x18\x03 \x01(\x0b\x32\x18.contracts.v1.SealedBody\x12\x10\n\x08provider\x18\x04 \x01(\t\x12\x31\n\rworkflow_type\x18\x05 \x01(\x0e\x32\x1a.contracts.v1.WorkflowType\x12\x11\n\ttest_mode\x18\x06 \x01(\x08\"\xdd\x01\n\x11WorkflowRunFailed\x12\x17\n\x0fworkflow_run_id\x18\x01 \x01(\t\x12/\n\x06status\x18\x02 \x01(\x0e\x32\x1f.contracts.v1.WorkflowRunStatus\x12&\n\x07\x66\x61ilure\x18\x03 \x01(\x0b\x32\x15.contracts.v1.Failure\x12\x10\n\x08provider\x18\x04 \x01(\t\x12\x31\n\rworkflow_type\x18\x05 \x01(\x0e\x32\x1a.contracts.v1.WorkflowType\x12\x11\n\ttest_mode\x18\x06 \x01(\x08*\xba\x03\n\x11WorkflowRunStatus\x12#\n\x1fWORKFLOW_RUN_STATUS_UNSPECIFIED\x10\x00\x12\x1f\n\x1bWORKFLOW_RUN_STATUS_PENDING\x10\x01\x12#\n\x1fWORKFLOW_RUN_STATUS_IN_PROGRESS\x10\x02\x12+\n\'WORKFLOW_RUN_STATUS_AWAITING_USER_INPUT\x10\x03\x12!\n\x1dWORKFLOW_RUN_STATUS_COMPLETED\x10\x04\x12\x36\n2WORKFLOW_RUN_STATUS_COMPLETED_WITH_NO_ACTION_TAKEN\x10\x05\x12\x1e\n\x1aWORKFLOW_RUN_STATUS_FAILED\x10\x06\x12\"\n\x1eWORKFLOW_RUN_STATUS_TERMINATED\x10\x07\x12!\n\x1dWORKFLOW_RUN_STATUS_TIMED_OUT\x10\x08\x12(\n$WORKFLOW_RUN_STATUS_BUDGET_EXHAUSTED\x10\t\x12!\n\x1dWORKFLOW_RUN_STATUS_CANCELLED\x10\n*u\n\nStepStatus\x12\x1b\n\x17STEP_STATUS_UNSPECIFIED\x10\x00\x12\x19\n\x15STEP_STATUS_COMPLETED\x10\x01\x12\x16\n\x12STEP_STATUS_FAILED\x10\x02\x12\x17\n\x13STEP_STATUS_SKIPPED\x10\x03\x62\x06proto3')
 
 _globals = globals()
 _builder.BuildMessageAndEnumDescriptors(DESCRIPTOR, _globals)
 _builder.BuildTopDescriptorsAndMessages(DESCRIPTOR, 'contracts.v1.workflow_run_pb2', _globals)
 if not _descriptor._USE_C_DESCRIPTORS:
   DESCRIPTOR._loaded_options = None
-  _globals['_WORKFLOWRUNSTATUS']._serialized_start=1710
-  _globals['_WORKFLOWRUNSTATUS']._serialized_end=2152
-  _globals['_STEPSTATUS']._serialized_start=2154
-  _globals['_STEPSTATUS']._serialized_end=2271
-  _globals['_WORKFLOWRUNCREATED']._serialized_start=77
-  _globals['_WORKFLOWRUNCREATED']._serialized_end=528
-  _globals['_WORKFLOWRUNSTARTED']._serialized_start=530
-  _globals['_WORKFLOWRUNSTARTED']._serialized_end=612
-  _globals['_WORKFLOWRUNREQUEUED']._serialized_start=614
-  _globals['_WORKFLOWRUNREQUEUED']._serialized_end=695
-  _globals['_WORKFLOWRUNAWAITINGUSERINPUT']._serialized_start=697
-  _globals['_WORKFLOWRUNAWAITINGUSERINPUT']._serialized_end=778
-  _globals['_WORKFLOWRUNRESUMED']._serialized_start=780
-  _globals['_WORKFLOWRUNRESUMED']._serialized_end=825
-  _globals['_WORKFLOWRUNSTEPSTARTED']._serialized_start=828
-  _globals['_WORKFLOWRUNSTEPSTARTED']._serialized_end=991
-  _globals['_WORKFLOWRUNSTEPFINISHED']._serialized_start=994
-  _globals['_WORKFLOWRUNSTEPFINISHED']._serialized_end=1430
-  _globals['_WORKFLOWRUNCOMPLETED']._serialized_start=1433
-  _globals['_WORKFLOWRUNCOMPLETED']._serialized_end=1571
-  _globals['_WORKFLOWRUNFAILED']._serialized_start=1574
-  _globals['_WORKFLOWRUNFAILED']._serialized_end=1707
+  _globals['_WORKFLOWRUNSTATUS']._serialized_start=1952
+  _globals['_WORKFLOWRUNSTATUS']._serialized_end=2394
+  _globals['_STEPSTATUS']._serialized_start=2396
+  _globals['_STEPSTATUS']._serialized_end=2513
+  _globals['_WORKFLOWRUNCREATED']._serialized_start=106
+  _globals['_WORKFLOWRUNCREATED']._serialized_end=557
+  _globals['_WORKFLOWRUNSTARTED']._serialized_start=559
+  _globals['_WORKFLOWRUNSTARTED']._serialized_end=641
+  _globals['_WORKFLOWRUNREQUEUED']._serialized_start=643
+  _globals['_WORKFLOWRUNREQUEUED']._serialized_end=724
+  _globals['_WORKFLOWRUNAWAITINGUSERINPUT']._serialized_start=726
+  _globals['_WORKFLOWRUNAWAITINGUSERINPUT']._serialized_end=807
+  _globals['_WORKFLOWRUNRESUMED']._serialized_start=809
+  _globals['_WORKFLOWRUNRESUMED']._serialized_end=854
+  _globals['_WORKFLOWRUNSTEPSTARTED']._serialized_start=857
+  _globals['_WORKFLOWRUNSTEPSTARTED']._serialized_end=1020
+  _globals['_WORKFLOWRUNSTEPFINISHED']._serialized_start=1023
+  _globals['_WORKFLOWRUNSTEPFINISHED']._serialized_end=1496
+  _globals['_WORKFLOWRUNCOMPLETED']._serialized_start=1499
+  _globals['_WORKFLOWRUNCOMPLETED']._serialized_end=1725
+  _globals['_WORKFLOWRUNFAILED']._serialized_start=1728
+  _globals['_WORKFLOWRUNFAILED']._serialized_end=1949
 # @@protoc_insertion_point(module_scope)

@@ -4,6 +4,7 @@ isort:skip_file
 Facts about a workflow run: one workflow carried out for one customer, by as many attempts as it takes."""
 
 from contracts.v1 import values_pb2 as _values_pb2
+from contracts.v1 import workflow_pb2 as _workflow_pb2
 from google.protobuf import descriptor as _descriptor
 from google.protobuf import message as _message
 from google.protobuf.internal import enum_type_wrapper as _enum_type_wrapper
@@ -380,6 +381,8 @@ class WorkflowRunStepFinished(_message.Message):
     SCREENSHOT_ARTIFACT_ID_FIELD_NUMBER: _builtins.int
     NEXT_NAME_FIELD_NUMBER: _builtins.int
     DIAGNOSIS_FIELD_NUMBER: _builtins.int
+    PROVIDER_FIELD_NUMBER: _builtins.int
+    TEST_MODE_FIELD_NUMBER: _builtins.int
     workflow_run_id: _builtins.str
     """Identifies the workflow run."""
     attempt: _builtins.int
@@ -406,6 +409,10 @@ class WorkflowRunStepFinished(_message.Message):
     """The screenshot of this step. Empty: none was taken."""
     next_name: _builtins.str
     """Name of the step that comes next, for people. Empty after the last."""
+    provider: _builtins.str
+    """Slug of the provider. Empty in records written before the field was."""
+    test_mode: _builtins.bool
+    """True for a rehearsal that the caller asked for."""
     @_builtins.property
     def output(self) -> _values_pb2.SealedBody:
         """The output as a sealed JSON value. Empty when there is none."""
@@ -437,10 +444,12 @@ class WorkflowRunStepFinished(_message.Message):
         screenshot_artifact_id: _builtins.str = ...,
         next_name: _builtins.str = ...,
         diagnosis: _values_pb2.Sealed | None = ...,
+        provider: _builtins.str = ...,
+        test_mode: _builtins.bool = ...,
     ) -> None: ...
     _HasFieldArgType: _TypeAlias = _typing.Literal["diagnosis", b"diagnosis", "failure", b"failure", "output", b"output"]  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["attempt", b"attempt", "diagnosis", b"diagnosis", "effect", b"effect", "failure", b"failure", "finished_ms", b"finished_ms", "kind", b"kind", "name", b"name", "next_name", b"next_name", "output", b"output", "path", b"path", "screenshot_artifact_id", b"screenshot_artifact_id", "started_ms", b"started_ms", "status", b"status", "step_id", b"step_id", "tries", b"tries", "workflow_run_id", b"workflow_run_id"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["attempt", b"attempt", "diagnosis", b"diagnosis", "effect", b"effect", "failure", b"failure", "finished_ms", b"finished_ms", "kind", b"kind", "name", b"name", "next_name", b"next_name", "output", b"output", "path", b"path", "provider", b"provider", "screenshot_artifact_id", b"screenshot_artifact_id", "started_ms", b"started_ms", "status", b"status", "step_id", b"step_id", "test_mode", b"test_mode", "tries", b"tries", "workflow_run_id", b"workflow_run_id"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 
@@ -455,10 +464,19 @@ class WorkflowRunCompleted(_message.Message):
     WORKFLOW_RUN_ID_FIELD_NUMBER: _builtins.int
     STATUS_FIELD_NUMBER: _builtins.int
     OUTPUT_FIELD_NUMBER: _builtins.int
+    PROVIDER_FIELD_NUMBER: _builtins.int
+    WORKFLOW_TYPE_FIELD_NUMBER: _builtins.int
+    TEST_MODE_FIELD_NUMBER: _builtins.int
     workflow_run_id: _builtins.str
     """Identifies the workflow run."""
     status: Global___WorkflowRunStatus.ValueType
     """COMPLETED or COMPLETED_WITH_NO_ACTION_TAKEN."""
+    provider: _builtins.str
+    """Slug of the provider. Empty in records written before the field was."""
+    workflow_type: _workflow_pb2.WorkflowType.ValueType
+    """Kind of the workflow. Absent in records written before the field was."""
+    test_mode: _builtins.bool
+    """True for a rehearsal that the caller asked for."""
     @_builtins.property
     def output(self) -> _values_pb2.SealedBody:
         """The output as a sealed JSON value. Empty when there is none."""
@@ -469,10 +487,13 @@ class WorkflowRunCompleted(_message.Message):
         workflow_run_id: _builtins.str = ...,
         status: Global___WorkflowRunStatus.ValueType = ...,
         output: _values_pb2.SealedBody | None = ...,
+        provider: _builtins.str = ...,
+        workflow_type: _workflow_pb2.WorkflowType.ValueType = ...,
+        test_mode: _builtins.bool = ...,
     ) -> None: ...
     _HasFieldArgType: _TypeAlias = _typing.Literal["output", b"output"]  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["output", b"output", "status", b"status", "workflow_run_id", b"workflow_run_id"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["output", b"output", "provider", b"provider", "status", b"status", "test_mode", b"test_mode", "workflow_run_id", b"workflow_run_id", "workflow_type", b"workflow_type"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 
@@ -487,10 +508,19 @@ class WorkflowRunFailed(_message.Message):
     WORKFLOW_RUN_ID_FIELD_NUMBER: _builtins.int
     STATUS_FIELD_NUMBER: _builtins.int
     FAILURE_FIELD_NUMBER: _builtins.int
+    PROVIDER_FIELD_NUMBER: _builtins.int
+    WORKFLOW_TYPE_FIELD_NUMBER: _builtins.int
+    TEST_MODE_FIELD_NUMBER: _builtins.int
     workflow_run_id: _builtins.str
     """Identifies the workflow run."""
     status: Global___WorkflowRunStatus.ValueType
     """FAILED, TERMINATED, TIMED_OUT, BUDGET_EXHAUSTED or CANCELLED."""
+    provider: _builtins.str
+    """Slug of the provider. Empty in records written before the field was."""
+    workflow_type: _workflow_pb2.WorkflowType.ValueType
+    """Kind of the workflow. Absent in records written before the field was."""
+    test_mode: _builtins.bool
+    """True for a rehearsal that the caller asked for."""
     @_builtins.property
     def failure(self) -> _values_pb2.Failure:
         """Why."""
@@ -501,10 +531,13 @@ class WorkflowRunFailed(_message.Message):
         workflow_run_id: _builtins.str = ...,
         status: Global___WorkflowRunStatus.ValueType = ...,
         failure: _values_pb2.Failure | None = ...,
+        provider: _builtins.str = ...,
+        workflow_type: _workflow_pb2.WorkflowType.ValueType = ...,
+        test_mode: _builtins.bool = ...,
     ) -> None: ...
     _HasFieldArgType: _TypeAlias = _typing.Literal["failure", b"failure"]  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["failure", b"failure", "status", b"status", "workflow_run_id", b"workflow_run_id"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["failure", b"failure", "provider", b"provider", "status", b"status", "test_mode", b"test_mode", "workflow_run_id", b"workflow_run_id", "workflow_type", b"workflow_type"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 

@@ -4,6 +4,7 @@
             -> `registry.request_rejected`, and `registry.request_remembered`
             -> nothing, when the same request id was decided before: its first outcome stands
     login observed -> facts about the connection
+    health observed -> a fact about the provider's health when that changes
     a day later    -> `registry.request_forgotten`
 A fact's public record is keyed by its entity, and its sequence counts the facts of that entity. A rejection is a stream
 of one record, keyed by the request.
@@ -23,6 +24,7 @@ from api_gateway.registry.state import RegistryState, RememberedRequest
 from kernel.domain import connection as connections
 from kernel.domain import job as job_facts
 from kernel.domain import provider as provider_facts
+from kernel.domain import provider_health as healths
 from kernel.domain import workflow as workflow_facts
 from kernel.domain.connection import (
     Connection,
@@ -52,6 +54,13 @@ from kernel.domain.provider import (
     ProviderRegistered,
     ProviderRegisterRequested,
 )
+from kernel.domain.provider_health import (
+    ProviderDegraded,
+    ProviderHealth,
+    ProviderHealthEvent,
+    ProviderHealthObserved,
+    ProviderRecovered,
+)
 from kernel.domain.registry_request import REMEMBERED_MS, RegistryRequestForgotten, RegistryRequestRemembered
 from kernel.domain.workflow import (
     Workflow,
@@ -74,7 +83,7 @@ Request = (
     | ProviderRegisterRequested
     | ProviderDeleteRequested
 )
-EntityFact = WorkflowEvent | JobEvent | ProviderEvent | ConnectionEvent
+EntityFact = WorkflowEvent | JobEvent | ProviderEvent | ProviderHealthEvent | ConnectionEvent
 Fact = EntityFact | RegistryRequestRejected
 DECISIONS_PER_WAKE_MAX = 500
 
@@ -94,6 +103,10 @@ def provider_key(organization: OrganizationId, slug: ProviderSlug) -> str:
     return f"provider/{organization}/{slug}"
 
 
+def health_key(organization: OrganizationId, slug: ProviderSlug) -> str:
+    return f"health/{organization}/{slug}"
+
+
 def connection_key(connection_id: str) -> str:
     return f"connection/{connection_id}"
 
@@ -111,6 +124,8 @@ def state_key(event: Fact | RegistryRequestRemembered | RegistryRequestForgotten
             return job_key(event.job_id)
         case ProviderRegistered() | ProviderDeleted():
             return provider_key(event.organization_id, event.slug)
+        case ProviderDegraded() | ProviderRecovered():
+            return health_key(event.organization_id, event.slug)
         case ConnectionCreated() | ConnectionLoginRecorded():
             return connection_key(event.connection_id)
         case RegistryRequestRemembered() | RegistryRequestForgotten():
@@ -122,7 +137,10 @@ def state_key(event: Fact | RegistryRequestRemembered | RegistryRequestForgotten
 
 
 def public_key(event: Fact) -> str:
-    """Key of the public record: the entity's id; a provider's is organization and slug."""
+    """Key of the public record: the entity's id; a provider's is organization and slug.
+
+    A provider's health is a stream of its own, so that it moves no version that people edit against.
+    """
     match event:
         case WorkflowCreated() | WorkflowChanged() | WorkflowArchived():
             return event.workflow_id
@@ -130,6 +148,8 @@ def public_key(event: Fact) -> str:
             return event.job_id
         case ProviderRegistered() | ProviderDeleted():
             return f"{event.organization_id}/{event.slug}"
+        case ProviderDegraded() | ProviderRecovered():
+            return f"{event.organization_id}/{event.slug}/health"
         case ConnectionCreated() | ConnectionLoginRecorded():
             return event.connection_id
         case RegistryRequestRejected():
@@ -147,7 +167,7 @@ class RegistryDecider:
     name = "registry"
     ledger = "registry_ledger"
     inputs: tuple[str, ...] = ("registry_requests",)
-    value_types: tuple[type, ...] = (Workflow, Job, Provider, Connection, RememberedRequest)
+    value_types: tuple[type, ...] = (Workflow, Job, Provider, ProviderHealth, Connection, RememberedRequest)
 
     def empty(self) -> RegistryState:
         return RegistryState()
@@ -158,6 +178,9 @@ class RegistryDecider:
                 known = state.get(connection_key(observed.connection_id))
                 facts: Iterable[Fact] = connections.decide(known, observed)
                 return _decisions(state, facts, observed.organization_id, cause.correlation_id)
+            case Input(event=ProviderHealthObserved() as seen):
+                health = state.get(health_key(seen.organization_id, seen.slug))
+                return _decisions(state, healths.decide(health, seen), seen.organization_id, cause.correlation_id)
             case Input():
                 return _decide_request(state, cause, context)
             case Wake():
@@ -190,7 +213,7 @@ class RegistryDecider:
         return (Derived("definitions", public_key(decision.event), decision.event),)
 
 
-def _evolve_entity(old: Any | None, event: EntityFact) -> Workflow | Job | Provider | Connection:
+def _evolve_entity(old: Any | None, event: EntityFact) -> Workflow | Job | Provider | ProviderHealth | Connection:
     match event:
         case WorkflowCreated() | WorkflowChanged() | WorkflowArchived():
             return workflow_facts.evolve(old or Workflow(), event)
@@ -198,6 +221,8 @@ def _evolve_entity(old: Any | None, event: EntityFact) -> Workflow | Job | Provi
             return job_facts.evolve(old or Job(), event)
         case ProviderRegistered() | ProviderDeleted():
             return provider_facts.evolve(old or Provider(), event)
+        case ProviderDegraded() | ProviderRecovered():
+            return healths.evolve(old or ProviderHealth(), event)
         case ConnectionCreated() | ConnectionLoginRecorded():
             return connections.evolve(old or Connection(), event)
         case _:

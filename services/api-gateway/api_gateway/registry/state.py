@@ -1,6 +1,7 @@
 """The registry's keyed map, and its two indexes: which remembered request falls due first, which jobs name a workflow.
 
-Keys: `workflow/<id>`, `job/<id>`, `provider/<organization>/<slug>`, `connection/<id>`, `request/<request id>`.
+Keys: `workflow/<id>`, `job/<id>`, `provider/<organization>/<slug>`, `health/<organization>/<slug>`, `connection/<id>`,
+`request/<request id>`.
 """
 
 from __future__ import annotations

@@ -198,10 +198,12 @@ class Pen:
         ending = current.ending
         if current.question is not None:
             self.write(InputRequestCancelled(current.question.input_request_id))
+        workflow = run.workflow
+        place = workflow.provider, workflow.type, run.planned.test_mode
         if status in ENDED_WELL:
-            self.write(WorkflowRunCompleted(current.workflow_run_id, status, output))
+            self.write(WorkflowRunCompleted(current.workflow_run_id, status, output, *place))
         else:
-            self.write(WorkflowRunFailed(current.workflow_run_id, status, failure))
+            self.write(WorkflowRunFailed(current.workflow_run_id, status, failure, *place))
         self._observe_login(status, failure)
         cancelled = ending is not None and ending.status is WorkflowRunStatus.CANCELLED
         last = run.position + 1 == len(run.planned.plan)

@@ -108,4 +108,6 @@ def step_finished(accepted: StepAccepted) -> WorkflowRunStepFinished:
         screenshot_artifact_id=report.screenshot_artifact_id,
         next_name=report.next_name,
         diagnosis=report.diagnosis,
+        provider=accepted.provider,
+        test_mode=accepted.test_mode,
     )

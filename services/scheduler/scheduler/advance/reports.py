@@ -227,7 +227,8 @@ def _step(pen: Pen, report: StepStarted | StepChecked | StepFinished) -> None:
             known = any(
                 entry.path == report.path and entry.status is StepStatus.COMPLETED for entry in pen.current.entries
             )
-            pen.write(StepAccepted(report, report.token.attempt))
+            live = pen.live
+            pen.write(StepAccepted(report, report.token.attempt, live.workflow.provider, live.planned.test_mode))
             if not known:
                 _create_artifacts(pen, report.artifacts, report.step_id)
 
