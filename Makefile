@@ -37,6 +37,7 @@ check: setup ## format, lint, types, imports, contracts, tidiness, coverage of t
 	$(BIN)/mypy $(SOURCES)
 	$(BIN)/lint-imports
 	$(BIN)/python tools/protos.py --check
+	$(BIN)/python -m tools.events --check
 	$(BIN)/python -m tools.manual --check
 	$(BIN)/pytest -q -n 0 -s tests/unit/test_tidy.py tests/unit/test_docs.py
 	$(BIN)/pytest -q -n $(WORKERS) $(PURE) --cov --cov-report=term:skip-covered --cov-fail-under=95
@@ -73,8 +74,9 @@ walk: setup ## the exhaustive walks over larger instances; many minutes and giga
 bench: setup ## measure, beside a raw baseline of the same run
 	TOWPATH_BROWSER="$$($(PYTHON) tools/browser.py || true)" $(BIN)/python -m tests.bench $(ARGS)
 
-protos: setup ## generate Python from protos/contracts
+protos: setup ## generate Python from protos/contracts, and the event contract that the gateway serves
 	$(BIN)/python tools/protos.py
+	$(BIN)/python -m tools.events
 
 manual: setup ## write the parts of the manual that are made from the code
 	$(BIN)/python -m tools.manual

@@ -17,6 +17,7 @@ from api_gateway.draining import drained_on_sigterm
 from api_gateway.edge import Edge
 from api_gateway.gateway import Services, assemble
 from api_gateway.surfaces.api_v2 import errors, meta
+from api_gateway.surfaces.events import documents
 from api_gateway.telemetry import Telemetry
 from kernel.errors import LogRefused, Rejected, SecretUnavailable, Temporary, UnknownOutcome
 
@@ -36,7 +37,7 @@ def create_app(services: Services, *, drains_on_sigterm: bool = False) -> Litest
             yield
 
     app = Litestar(
-        route_handlers=[meta.router(), *health.HANDLERS],
+        route_handlers=[meta.router(), documents.router(), *health.HANDLERS],
         exception_handlers={Exception: answer_error},
         lifespan=[lifespan],
         state=State({"gateway": assemble(services), "telemetry": telemetry}, deep_copy=False),

@@ -35,11 +35,12 @@ async def test_every_route_has_a_guard_or_is_marked_public(gateway: RunningGatew
         assert bool(guards) != is_public, name
         if is_public:
             public.add(name)
-            assert (by_address in (handler.guards or ())) == name.startswith("GET /api/"), name  # type: ignore[attr-defined]  # a route handler
+            assert (by_address in (handler.guards or ())) == name.startswith(("GET /api/", "GET /events")), name  # type: ignore[attr-defined]  # a route handler
     assert public == {
         "GET /healthz", "GET /health/live", "GET /health/ready", "GET /health/startup", "GET /metrics",
         "GET /api/v2/docs", "GET /api/v2/docs/{name:str}", "GET /api/v2/openapi.json", "GET /api/v2/schemas/steps-json",
         "GET /api/v2/artifacts/{artifact_id:str}/content",
+        "GET /events", "GET /events/{path:path}",
     }  # fmt: skip
 
 
