@@ -1,0 +1,75 @@
+"""The local PostgreSQL: durable when asked, hangs whole, and asks for its password."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Iterator
+from pathlib import Path
+
+import asyncpg
+import pytest
+
+from cluster.components.postgres import LocalPostgres
+from tests.support.components import needs_postgres
+
+pytestmark = needs_postgres
+
+
+@pytest.fixture
+def server(tmp_path: Path) -> Iterator[LocalPostgres]:
+    with LocalPostgres(tmp_path / "deep" / "below", durable=False) as started:
+        yield started
+
+
+async def run(server: LocalPostgres, *statements: str) -> object:
+    connection = await asyncpg.connect(server.url)
+    try:
+        answer = None
+        for statement in statements:
+            answer = await connection.fetchval(statement)
+        return answer
+    finally:
+        await connection.close()
+
+
+async def test_committed_rows_are_there_after_a_kill_and_a_start(server: LocalPostgres) -> None:
+    await run(server, "create table kept (n int)", "insert into kept values (7)")
+    url = server.url
+
+    server.kill()
+    server.start()
+
+    assert server.url == url
+    assert await run(server, "select n from kept") == 7
+
+
+async def test_a_durable_server_waits_for_the_disk_and_another_does_not(tmp_path: Path, server: LocalPostgres) -> None:
+    assert await run(server, "show fsync") == "off"
+    with LocalPostgres(tmp_path / "durable") as durable:
+        assert await run(durable, "show fsync") == "on"
+
+
+async def test_a_folder_is_kept_from_one_server_to_the_next(tmp_path: Path) -> None:
+    with LocalPostgres(tmp_path, durable=False) as first:
+        await run(first, "create table kept (n int)", "insert into kept values (7)")
+
+    with LocalPostgres(tmp_path, durable=False) as second:
+        assert second.url == first.url
+        assert await run(second, "select n from kept") == 7
+
+
+async def test_a_connection_that_is_open_hangs_while_the_server_is_paused(server: LocalPostgres) -> None:
+    connection = await asyncpg.connect(server.url)
+    server.pause()
+    waiting = asyncio.ensure_future(connection.fetchval("select 1"))
+    done, _ = await asyncio.wait([waiting], timeout=0.3)
+    server.resume()
+
+    assert not done
+    assert await waiting == 1
+    await connection.close()
+
+
+async def test_nobody_comes_in_without_the_password(server: LocalPostgres) -> None:
+    with pytest.raises(asyncpg.InvalidPasswordError):
+        await asyncpg.connect(f"postgresql://towpath:guess@127.0.0.1:{server.port}/towpath")
