@@ -20,11 +20,11 @@ import urllib.error
 import urllib.request
 from pathlib import Path
 
-from browser_runner.watchdog import REFUSED_EXIT_CODE
 from embedded.ports import check_free
 from embedded.settings import Settings, read_settings
 from embedded.watching import sweep_leftovers
 from kernel.errors import Permanent, Rejected
+from kernel.refusing import REFUSED_EXIT_CODE
 
 _PR_SET_PDEATHSIG = 1
 _START_SECONDS = 60.0

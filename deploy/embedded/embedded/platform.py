@@ -8,12 +8,10 @@ answered, deciders checkpoint.
 from __future__ import annotations
 
 import asyncio
-import errno
 import importlib
 import os
 import signal
 import sys
-from collections.abc import Iterator
 from contextlib import AsyncExitStack
 from dataclasses import dataclass
 
@@ -32,7 +30,7 @@ from artifact_store.inprocess import Store, open_store
 from browser_runner.egress_proxy import EgressProxy
 from browser_runner.runner import Runner
 from browser_runner.services import Services as RunnerServices
-from browser_runner.watchdog import REFUSED_EXIT_CODE, Liveness
+from browser_runner.watchdog import Liveness
 from embedded.browsers import open_browsers
 from embedded.checks import checks
 from embedded.collecting import Collecting
@@ -44,7 +42,7 @@ from embedded.ports import check_free
 from embedded.retention import Retention
 from embedded.settings import PARTITIONS, Settings, read_settings
 from embedded.tables import MIGRATIONS
-from embedded.telling import PlatformObserver, start_logging
+from embedded.telling import PlatformObserver, log_to
 from embedded.trimming import Trimming
 from embedded.upkeep import Upkeep
 from kernel.clock import Clock, SystemClock
@@ -54,7 +52,6 @@ from kernel.domain.task import RunnerDied
 from kernel.domain.values import Pool
 from kernel.egress.dialer import Dialer
 from kernel.egress.policy import Policy, parse_networks
-from kernel.errors import LogRefused, Permanent, Rejected, UnknownOutcome
 from kernel.fence import Fence
 from kernel.ids import Entropy, SystemEntropy
 from kernel.log import codec
@@ -63,6 +60,7 @@ from kernel.log.sqlite import SqliteLog
 from kernel.log.topics import TOPICS, Topic, partition_of
 from kernel.processor import Ports, run_decider
 from kernel.redaction import LiveSecrets
+from kernel.refusing import exit_code, refusals
 from kernel.sealing import SubjectKeys
 from kernel.sql.port import Database, migrate
 from kernel.sql.sqlite import SqliteDatabase
@@ -241,7 +239,7 @@ def _gateway(ground: Ground, keys: SubjectKeys) -> GatewayServices:
 
 async def _main(settings: Settings) -> None:
     live = LiveSecrets()
-    start_logging(settings.log_file, live)
+    log_to(settings.log_file, live)
     stop, loop = asyncio.Event(), asyncio.get_running_loop()
     for number in (signal.SIGTERM, signal.SIGINT):
         loop.add_signal_handler(number, stop.set)
@@ -250,23 +248,6 @@ async def _main(settings: Settings) -> None:
         await run_platform(settings, live, stop)
     finally:
         alive.cancel()
-
-
-_OF_THE_DISK = frozenset({errno.ENOSPC, errno.EDQUOT, errno.EROFS, errno.EACCES, errno.EPERM})
-
-
-def _refusals(error: BaseException) -> Iterator[str]:
-    """What of `error` is the fault of folder, disk or settings, in words for whoever can mend it."""
-    match error:
-        case BaseExceptionGroup():
-            for inner in error.exceptions:
-                yield from _refusals(inner)
-        case Rejected() | Permanent():
-            yield error.message
-        case LogRefused() | UnknownOutcome():
-            yield str(error)
-        case OSError() if error.errno in _OF_THE_DISK:
-            yield f"{error.filename or 'the data folder'}: {error.strerror}"
 
 
 def main() -> None:
@@ -280,16 +261,9 @@ def main() -> None:
     try:
         uvloop.run(_main(read_settings()))
     except Exception as error:  # the edge of the process: what is no refusal goes on to the interpreter
-        refusals = dict.fromkeys(_refusals(error))
-        if not refusals:
+        lines = refusals(error)
+        if not lines:
             raise
-        for refusal in refusals:
-            print(f"towpath: {refusal}", file=sys.stderr, flush=True)
-        sys.exit(1 if _is_unknown(error) else REFUSED_EXIT_CODE)
-
-
-def _is_unknown(error: BaseException) -> bool:
-    """Whether only a new life can tell what stands in the file."""
-    if isinstance(error, BaseExceptionGroup):
-        return error.subgroup(UnknownOutcome) is not None
-    return isinstance(error, UnknownOutcome)
+        for line in lines:
+            print(f"towpath: {line}", file=sys.stderr, flush=True)
+        sys.exit(exit_code(error))

@@ -8,9 +8,10 @@ import shutil
 import sys
 
 from browser_runner.process_tree import sweep_orphans
-from browser_runner.watchdog import REFUSED_EXIT_CODE, WatchdogSettings, run_watchdog
+from browser_runner.watchdog import WatchdogSettings, run_watchdog
 from embedded.settings import Settings, read_settings
 from kernel.errors import LogRefused
+from kernel.refusing import REFUSED_EXIT_CODE
 from kernel.sqlite_guard import FolderLock
 
 MARK_VARIABLE = "TOWPATH_FOLDER"

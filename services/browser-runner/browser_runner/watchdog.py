@@ -26,11 +26,12 @@ from types import FrameType
 
 from browser_runner.process_tree import kill_descendants, state_of
 from kernel.clock import Clock, SystemClock
+from kernel.refusing import REFUSED_EXIT_CODE, UNREACHED_EXIT_CODE
 
 LIVENESS_VARIABLE = "TOWPATH_LIVENESS_FD"
 """The child finds the number of its pipe here."""
-REFUSED_EXIT_CODE = 78
-"""A child that can never succeed (second process on a folder, damaged file) ends so; it is not started again."""
+FINAL_EXIT_CODES = frozenset({0, REFUSED_EXIT_CODE, UNREACHED_EXIT_CODE})
+"""A child that ends so is not started again: it is done, or says why it cannot work."""
 
 _PR_SET_PDEATHSIG = 1
 _PR_SET_CHILD_SUBREAPER = 36
@@ -108,7 +109,7 @@ def run_watchdog(
 ) -> int:
     """Start `argv`, keep it alive, and return its last exit code when it ended by itself or was told to.
 
-    It ended by itself with exit code 0, with `REFUSED_EXIT_CODE`, or at all when `restart` is False. `on_death` is
+    It ended by itself with one of `FINAL_EXIT_CODES`, or at all when `restart` is False. `on_death` is
     called after every life, when the whole tree is dead, and may block (it appends `runner.died`); what it raises ends
     the watchdog. The child must beat (`Liveness`), else it counts as hung after `start_seconds`. Must be called in the
     main thread of a process that does little else: it takes SIGTERM and SIGINT and reads every dead child.
@@ -159,7 +160,7 @@ class _Watchdog:
         while True:
             death = self._live_once(wake_fd)
             self._on_death(death)
-            if self._signals or not restart or death.exit_code in (0, REFUSED_EXIT_CODE):
+            if self._signals or not restart or death.exit_code in FINAL_EXIT_CODES:
                 return death.exit_code
             if death.lived_seconds >= self._settings.settled_seconds:
                 delay = self._settings.first_delay_seconds

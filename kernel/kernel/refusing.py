@@ -1,0 +1,53 @@
+"""How a process ends that cannot do its work: one clear line for whoever can mend it, and a code of its own.
+
+A bug is none of this: it goes on to the interpreter, with its traceback.
+"""
+
+from __future__ import annotations
+
+import errno
+from collections.abc import Iterator
+
+from kernel.errors import LogRefused, Permanent, Rejected, TowpathError, UnknownOutcome
+
+REFUSED_EXIT_CODE = 78
+"""A setting, a file or a folder is wrong, or the log can never serve this: starting again does not help."""
+UNREACHED_EXIT_CODE = 69
+"""A part that is needed at the start did not answer in time: starting again helps once it is there."""
+
+_OF_THE_DISK = frozenset({errno.ENOSPC, errno.EDQUOT, errno.EROFS, errno.EACCES, errno.EPERM})
+
+
+class Unreached(TowpathError):
+    """What a process needs to start did not answer in time; the text says what, why and for how long."""
+
+
+def refusals(error: BaseException) -> list[str]:
+    """What of `error` is the fault of settings, disk or other parts, in words; empty for a bug."""
+    return list(dict.fromkeys(_refusals(error)))
+
+
+def exit_code(error: BaseException) -> int:
+    """The code to end with after `refusals`; 1 when only another life can tell what stands in the log."""
+    if _is_there(error, UnknownOutcome):
+        return 1
+    return UNREACHED_EXIT_CODE if _is_there(error, Unreached) else REFUSED_EXIT_CODE
+
+
+def _refusals(error: BaseException) -> Iterator[str]:
+    match error:
+        case BaseExceptionGroup():
+            for inner in error.exceptions:
+                yield from _refusals(inner)
+        case Rejected() | Permanent():
+            yield error.message
+        case LogRefused() | UnknownOutcome() | Unreached():
+            yield str(error)
+        case OSError() if error.errno in _OF_THE_DISK:
+            yield f"{error.filename or 'the disk'}: {error.strerror}"
+
+
+def _is_there(error: BaseException, kind: type[BaseException]) -> bool:
+    if isinstance(error, BaseExceptionGroup):
+        return error.subgroup(kind) is not None
+    return isinstance(error, kind)

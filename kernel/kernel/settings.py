@@ -1,0 +1,118 @@
+"""Settings of a process: a frozen dataclass filled from the environment, one variable per field.
+
+The field `drain_seconds` below the prefix `SCHEDULER_` is read from `SCHEDULER_DRAIN_SECONDS`; an empty variable counts
+as none. Secrets are fields of type `bytes` and stand in files, for an environment is too easily shown: the file that
+`…_FILE` names holds them in hex. An orchestrator sets variables of its own that look alike, such as `SCHEDULER_PORT`
+for a service of that name: no field is called `port`, `host` or `service`.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping
+from dataclasses import MISSING, dataclass, fields
+from pathlib import Path
+from typing import Annotated, Any, TypeVar, get_args, get_origin, get_type_hints
+
+from kernel.errors import Permanent
+
+T = TypeVar("T")
+
+SECRET_SUFFIX = "_FILE"  # noqa: S105 (the end of a variable's name)
+
+
+@dataclass(frozen=True, slots=True)
+class Within:
+    """The bounds of a number, both included: `Annotated[int, Within(1, 65535)]`."""
+
+    least: float
+    most: float
+
+
+@dataclass(frozen=True, slots=True)
+class Form:
+    """How the text of a type of one's own is read. `parse` raises `ValueError` with the reason.
+
+    `is_secret`: the text stands in the file that `…_FILE` names.
+    """
+
+    parse: Callable[[str], Any]
+    is_secret: bool = False
+
+
+def _switch(text: str) -> bool:
+    if text not in {"0", "1", "false", "true"}:
+        raise ValueError("is true or false")
+    return text in {"1", "true"}
+
+
+_FORMS: dict[Any, Form] = {
+    str: Form(str),
+    int: Form(int),
+    float: Form(float),
+    bool: Form(_switch),
+    Path: Form(Path),
+    Path | None: Form(Path),
+    bytes: Form(bytes.fromhex, is_secret=True),
+}
+_SAID = {int: "is no whole number", float: "is no number", bytes: "holds no hex digits"}
+"""What is said in place of Python's own words, which may repeat the value."""
+
+
+def read_settings(
+    kind: type[T], prefix: str, environment: Mapping[str, str], forms: Mapping[Any, Form] | None = None
+) -> T:
+    """An object of the dataclass `kind` from `environment`. Reads files of secrets.
+
+    Raises `Permanent("setting_missing")` or `Permanent("setting_malformed")`, whose message names the variable.
+    """
+    known = {**_FORMS, **(forms or {})}
+    hints = get_type_hints(kind, include_extras=True)
+    given: dict[str, Any] = {}
+    for field in fields(kind):  # type: ignore[arg-type]  # every settings class is a dataclass
+        annotation, bounds = _plain(hints[field.name])
+        form = known[annotation]
+        variable = prefix + field.name.upper() + (SECRET_SUFFIX if form.is_secret else "")
+        text = environment.get(variable)
+        if text:
+            value = _parsed(variable, _content(variable, text) if form.is_secret else text, annotation, form)
+            given[field.name] = _within(variable, value, bounds)
+        elif field.default is MISSING and field.default_factory is MISSING:
+            raise Permanent("setting_missing", f"set {variable}")
+    return kind(**given)
+
+
+def text_or_file(name: str, environment: Mapping[str, str]) -> str:
+    """What `name` says, or the file that `name_FILE` names; empty when neither is set. Errors as `read_settings`."""
+    path = environment.get(name + SECRET_SUFFIX)
+    return _content(name + SECRET_SUFFIX, path) if path else environment.get(name, "")
+
+
+def _plain(annotation: Any) -> tuple[Any, Within | None]:
+    if get_origin(annotation) is Annotated:
+        plain, *extras = get_args(annotation)
+        return plain, next((extra for extra in extras if isinstance(extra, Within)), None)
+    return annotation, None
+
+
+def _content(variable: str, path: str) -> str:
+    try:
+        content = Path(path).read_text().strip()
+    except (OSError, UnicodeDecodeError) as error:
+        reason = error.strerror if isinstance(error, OSError) else "it holds no text"
+        raise Permanent("setting_malformed", f"{variable}: {path} cannot be read: {reason}") from None
+    if not content:
+        raise Permanent("setting_malformed", f"{variable}: {path} is empty")
+    return content
+
+
+def _parsed(variable: str, text: str, annotation: Any, form: Form) -> Any:
+    try:
+        return form.parse(text)
+    except ValueError as error:
+        raise Permanent("setting_malformed", f"{variable} {_SAID.get(annotation) or error}") from None
+
+
+def _within(variable: str, value: Any, bounds: Within | None) -> Any:
+    if bounds is not None and not bounds.least <= value <= bounds.most:
+        raise Permanent("setting_malformed", f"{variable} is from {bounds.least:g} to {bounds.most:g}")
+    return value
