@@ -61,8 +61,9 @@ class ScriptedScheduler:
             self._sequences[root] += numbered
             sequence = self._sequences[root] if numbered else 0
             envelope = Envelope(
-                derived_id(root, str(sequence), type(event).__name__), self._clock.now_ms(), sequence=sequence
-            )
+                derived_id(root, str(sequence), type(event).__name__), self._clock.now_ms(), sequence=sequence,
+                correlation_id=getattr(event, "request_id", ""),
+            )  # fmt: skip
             records.append(encode(event, topic=Topic.JOB_RUNS, key=root, envelope=envelope, partition=partition))
         await self._log.append(records)
 

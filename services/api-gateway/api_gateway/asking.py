@@ -44,7 +44,7 @@ class Asker:
     async def ask(self, topic: Topic, key: str, request: Any, by: Principal) -> Fact:
         """The fact that decides `request`. `Rejected` when it was refused, `Temporary` when nobody decided in time."""
         request_id: RequestId = request.request_id
-        with self.waiters.outcome(request_id) as outcome:
+        with self.waiters.outcome(request_id, key if topic is Topic.RUN_REQUESTS else "") as outcome:
             kept = await self._kept_outcome(request_id)
             if kept is None:
                 await self._append(topic, key, request, by)

@@ -3,6 +3,10 @@
 A counted table has a table of cells, one for each combination of the columns that its list is filtered by. Triggers of
 the rows move the cells in the same statement, so whoever writes or deletes rows (projection, rebuild, retention) need
 not know of them, and a cell is never another number than that of its rows. A cell that has become zero stays.
+
+Where partitions are projected side by side (PostgreSQL), each has cells of its own: cells that they share would make
+them wait for each other, and now and then for ever. A row that one writer counted and another one took leaves a number
+below zero behind; only the sum means something.
 """
 
 from __future__ import annotations
@@ -34,13 +38,30 @@ COUNTED = (WORKFLOW_RUNS, JOB_RUNS, ARTIFACTS, INPUT_REQUESTS)
 _NUMBERS = frozenset({"test_mode"})
 
 
+_PARTITION = "towpath.partition"
+"""The setting by which a transaction says whose cells it moves; whoever says nothing has cells of its own, too."""
+
+
+def taking_part(partition: int, dialect: Literal["sqlite", "postgres"]) -> tuple[str, tuple[str, ...]]:
+    """A condition that holds, for the first statement of a projecting transaction, and its parameters.
+
+    It chooses the cells of `partition` for that transaction.
+    """
+    if dialect == "sqlite":
+        return "", ()
+    return f" AND set_config('{_PARTITION}', ?, true) IS NOT NULL", (str(partition),)
+
+
 def statements(counted: Counted, dialect: Literal["sqlite", "postgres"]) -> tuple[str, ...]:
     """What makes cells and triggers, and counts the rows that are there."""
     keys = ", ".join(counted.keys)
     columns = ", ".join(f"{key} {'BIGINT' if key in _NUMBERS else 'TEXT'} NOT NULL" for key in counted.keys)
-    layout = " WITHOUT ROWID" if dialect == "sqlite" else ""
+    if dialect == "sqlite":
+        layout = f"{columns}, number BIGINT NOT NULL, PRIMARY KEY ({keys})) WITHOUT ROWID"
+    else:
+        layout = f"{columns}, part TEXT NOT NULL DEFAULT '', number BIGINT NOT NULL, PRIMARY KEY ({keys}, part))"
     return (
-        f"CREATE TABLE {counted.cells} ({columns}, number BIGINT NOT NULL, PRIMARY KEY ({keys})){layout}",
+        f"CREATE TABLE {counted.cells} ({layout}",
         f"INSERT INTO {counted.cells} ({keys}, number) SELECT {keys}, count(*) FROM {counted.table} GROUP BY {keys}",  # noqa: S608 (our own names)
         *(_sqlite_triggers(counted) if dialect == "sqlite" else _postgres_trigger(counted)),
     )
@@ -75,10 +96,21 @@ def _sqlite_triggers(counted: Counted) -> tuple[str, ...]:
 
 
 def _postgres_trigger(counted: Counted) -> tuple[str, ...]:
-    table, add, take = counted.table, _add(counted), _take(counted)
-    body = f"IF tg_op <> 'INSERT' THEN {take} END IF; IF tg_op <> 'DELETE' THEN {add} END IF; RETURN NULL;"
-    moments = f"AFTER INSERT OR DELETE OR UPDATE OF {', '.join(counted.keys)}"
+    table, keys = counted.table, ", ".join(counted.keys)
+
+    def moved(row: str, by: int) -> str:
+        return (
+            f"INSERT INTO {counted.cells} ({keys}, part, number) VALUES ({_row(counted, row)}, whose, {by})"  # noqa: S608 (our own names)
+            f" ON CONFLICT ({keys}, part) DO UPDATE SET number = {counted.cells}.number + ({by});"
+        )
+
+    body = (
+        f"DECLARE whose TEXT := coalesce(current_setting('{_PARTITION}', true), '');"
+        f" BEGIN IF tg_op <> 'INSERT' THEN {moved('old', -1)} END IF;"
+        f" IF tg_op <> 'DELETE' THEN {moved('new', 1)} END IF; RETURN NULL; END"
+    )
+    moments = f"AFTER INSERT OR DELETE OR UPDATE OF {keys}"
     return (
-        f"CREATE FUNCTION count_{table}() RETURNS trigger LANGUAGE plpgsql AS $$ BEGIN {body} END $$",
+        f"CREATE FUNCTION count_{table}() RETURNS trigger LANGUAGE plpgsql AS $$ {body} $$",
         f"CREATE TRIGGER {table}_counted {moments} ON {table} FOR EACH ROW EXECUTE FUNCTION count_{table}()",
     )

@@ -1,29 +1,31 @@
 """The shell around the projections: reads public topics, writes rows, remembers how far it came.
 
-Each partition has its own position. A batch's rows and the position move in one transaction whose first statement is
-conditional on the old position, so a second projector, or a repeated batch, changes nothing. Facts that come twice are
-dropped by their sequence. All changes of one row within a batch become one statement.
+Each partition has its own position. A batch's rows, the position and the announcement to those who wait move in one
+transaction whose first statement is conditional on the old position, so a second projector, or a repeated batch,
+changes nothing. Facts that come twice are dropped by their sequence. All changes of one row within a batch become one
+statement.
 """
 
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Iterable, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass, field
 from functools import lru_cache
 from itertools import chain
 
 import structlog
 
-from api_gateway.counting import COUNTED
+from api_gateway.counting import COUNTED, taking_part
+from api_gateway.facts import facts_of
 from api_gateway.projections import catalog
 from api_gateway.projections.change import Cell, Change, Fact, Kind, Table
-from api_gateway.waiting import Waiters
+from api_gateway.waiting import Audience, Projected
 from kernel.clock import Clock
-from kernel.errors import LogRefused, LogUnavailable, UnknownOutcome, UnknownType
-from kernel.log.codec import decode
+from kernel.errors import LogRefused, LogUnavailable, UnknownOutcome
 from kernel.log.port import EventLog, Stored
-from kernel.log.topics import TYPES, Topic
+from kernel.log.topics import Topic
+from kernel.proposals import Proposals
 from kernel.sql.port import Database, Params, Statement
 
 PUBLIC_TOPICS = (Topic.JOB_RUNS, Topic.DEFINITIONS)
@@ -36,10 +38,16 @@ _BUILD_TABLES = ("projected_streams", "projection_positions", *(counted.cells fo
 """Emptied after the rows, whose going moves the cells."""
 _ROWS_PER_STATEMENT = (32, 16, 8, 4, 2, 1)
 """Few sizes, so that few texts are to be prepared; a statement of many rows spares many trips to the database."""
+_NOT_ASKED = -1
+"""Where a partition ends that was just taken; it is asked for by who follows it."""
 _FORGOTTEN = 2**62
 """No fact of a run that is being forgotten is above this."""
+_AT = "topic = ? AND partition = ?"
 _STREAMS = Table("projected_streams", ("topic", "stream"))
 _log = structlog.get_logger("api_gateway.projecting")
+
+
+_Place = tuple[Topic, int]
 
 
 @dataclass(slots=True)
@@ -52,21 +60,72 @@ class _Follower:
     sequences: dict[str, int] = field(default_factory=dict)
 
 
-class Projector:
-    """Follows the public topics into the read models and tells the waiters. One per database."""
+def _untold(_topic: Topic, _seconds: float) -> None:
+    pass
 
-    def __init__(self, log: EventLog, db: Database, waiters: Waiters, clock: Clock) -> None:
+
+class Projector:
+    """Follows partitions of the public topics into the read models and tells its audience.
+
+    Any number may run over one database, of the same partitions, too: each batch is committed by one of them.
+    """
+
+    def __init__(
+        self,
+        log: EventLog,
+        db: Database,
+        audience: Audience,
+        clock: Clock,
+        *,
+        lagged: Callable[[Topic, float], None] = _untold,
+    ) -> None:
+        """`lagged` is told of each batch how many seconds lay between its oldest fact and the commit."""
         self._log = log
         self._db = db
-        self._waiters = waiters
+        self._audience = audience
         self._clock = clock
+        self._lagged = lagged
+        self._behind: dict[_Place, int] = {}
+        """Partitions that were taken and not caught up yet, with the offset where that is done."""
+        self._taken: frozenset[int] | None = None
 
-    async def run(self) -> None:
-        """Follow for ever; ends by cancellation, or with `LogRefused` in an `ExceptionGroup` when nothing helps."""
+    @property
+    def is_caught_up(self) -> bool:
+        """Whether each partition that was taken has once been projected to where it ended when it was taken.
+
+        Lag that comes later is told by numbers: whoever stops serving because of it only moves callers to replicas that
+        read the same rows.
+        """
+        return self._taken is not None and not self._behind
+
+    async def run(self, proposals: Proposals | None = None) -> None:
+        """Follow all partitions, or those that are proposed, as that changes, for ever.
+
+        Ends by cancellation, or with `LogRefused` in an `ExceptionGroup` when nothing helps.
+        """
+        following: dict[_Place, asyncio.Task[None]] = {}
         async with asyncio.TaskGroup() as group:
-            for topic in PUBLIC_TOPICS:
-                for partition in range(self._log.partitions(topic)):
-                    group.create_task(self._follow(topic, partition))
+            while True:
+                self._taken = None if proposals is None else proposals.now
+                places = set(self._places(self._taken))
+                for place in following.keys() - places:
+                    following.pop(place).cancel()
+                    self._behind.pop(place, None)
+                for place in places - following.keys():
+                    self._behind[place] = _NOT_ASKED
+                    following[place] = group.create_task(self._follow(*place))
+                if proposals is None:
+                    self._taken = frozenset(partition for _, partition in places)
+                    return
+                await proposals.other_than(self._taken or frozenset())
+
+    def _places(self, proposed: frozenset[int] | None = None) -> Iterator[_Place]:
+        """All partitions, or those that go with the proposed ones of `job_runs`."""
+        proposable = self._log.partitions(Topic.JOB_RUNS)
+        for topic in PUBLIC_TOPICS:
+            for partition in range(self._log.partitions(topic)):
+                if proposed is None or partition % proposable in proposed:
+                    yield topic, partition
 
     async def catch_up(self) -> int:
         """Project what is in the log now; how many records that were. Not beside `run`.
@@ -74,11 +133,7 @@ class Projector:
         Errors come in an `ExceptionGroup`: the partitions are read side by side.
         """
         async with asyncio.TaskGroup() as group:
-            tasks = [
-                group.create_task(self._catch_up(topic, partition))
-                for topic in PUBLIC_TOPICS
-                for partition in range(self._log.partitions(topic))
-            ]
+            tasks = [group.create_task(self._catch_up(*place)) for place in self._places()]
         return sum(task.result() for task in tasks)
 
     async def rebuild(self) -> int:
@@ -90,10 +145,9 @@ class Projector:
     async def lag(self) -> int:
         """Public records that are not projected yet."""
         behind = 0
-        for topic in PUBLIC_TOPICS:
-            for partition in range(self._log.partitions(topic)):
-                row = await self._position(topic, partition)
-                behind += await self._log.end_offset(topic, partition) - (row[1] if row else 0)
+        for topic, partition in self._places():
+            row = await self._position(topic, partition)
+            behind += await self._log.end_offset(topic, partition) - (row[1] if row else 0)
         return behind
 
     async def _catch_up(self, topic: Topic, partition: int) -> int:
@@ -112,6 +166,7 @@ class Projector:
         while True:
             try:
                 follower = follower or await self._follower(topic, partition)
+                await self._note_caught_up(follower)
                 stored = await self._read(follower, READ_WAIT_SECONDS)
                 if stored and not await self._apply(follower, stored):
                     follower = None
@@ -119,6 +174,16 @@ class Projector:
                 _log.warning("projecting.retry", topic=topic.value, partition=partition, error=str(error))
                 follower = None
                 await self._clock.sleep(RETRY_SECONDS)
+
+    async def _note_caught_up(self, follower: _Follower) -> None:
+        place = (follower.topic, follower.partition)
+        wanted = self._behind.get(place)
+        if wanted is None:
+            return
+        if wanted == _NOT_ASKED:
+            wanted = self._behind[place] = await self._log.end_offset(*place)
+        if follower.next_offset >= wanted:
+            self._behind.pop(place, None)
 
     async def _read(self, follower: _Follower, wait_seconds: float) -> list[Stored]:
         return await self._log.read(
@@ -146,30 +211,41 @@ class Projector:
 
     async def _position(self, topic: Topic, partition: int) -> tuple[str, int] | None:
         row = await self._db.fetch_one(
-            "SELECT topic_id, next_offset FROM projection_positions WHERE topic = ? AND partition = ?",
+            f"SELECT topic_id, next_offset FROM projection_positions WHERE {_AT}",  # noqa: S608 (a constant)
             (topic.value, partition),
         )
         return None if row is None else (row[0], row[1])
 
     async def _apply(self, follower: _Follower, stored: Sequence[Stored]) -> bool:
         """Project one batch; False when another projector has moved the position."""
-        next_offset = stored[-1].offset + 1
-        facts = _facts(stored)
-        await self._load_sequences(follower, facts)
-        fresh = _fresh(follower, facts)
-        position: Statement = (
-            "UPDATE projection_positions SET next_offset = ? WHERE topic = ? AND partition = ? AND next_offset = ?",
-            (next_offset, follower.topic.value, follower.partition, follower.next_offset),
+        batch = Projected(
+            follower.topic, follower.partition, follower.next_offset, stored[-1].offset + 1, facts_of(stored)
         )
-        statements = [position, *statements_of(fresh), *self._sequence_statements(follower, fresh)]
+        await self._load_sequences(follower, batch.facts)
+        fresh = _fresh(follower, batch.facts)
+        statements = [
+            self._position_moved(batch),
+            *statements_of(fresh),
+            *self._sequence_statements(follower, fresh),
+            *self._audience.announcement(batch),
+        ]
         changed = await self._db.transaction(statements, guarded=True)
         if changed[0] == 0:
             return False
-        follower.next_offset = next_offset
+        follower.next_offset = batch.next_offset
         if len(follower.sequences) > REMEMBERED_STREAMS_MAX:
             follower.sequences.clear()
-        self._waiters.told(facts)
+        self._audience.committed(batch)
+        if batch.facts:
+            oldest_ms = min(fact.time_ms for fact in batch.facts)
+            self._lagged(batch.topic, max(0, self._clock.now_ms() - oldest_ms) / 1000)
         return True
+
+    def _position_moved(self, batch: Projected) -> Statement:
+        """The condition of a batch: nobody has projected it before."""
+        part, params = taking_part(batch.partition, self._db.dialect)
+        moved = f"UPDATE projection_positions SET next_offset = ? WHERE {_AT} AND next_offset = ?{part}"  # noqa: S608 (constants)
+        return moved, (batch.next_offset, batch.topic.value, batch.partition, batch.first_offset, *params)
 
     async def _load_sequences(self, follower: _Follower, facts: Iterable[Fact]) -> None:
         unknown = sorted({fact.key for fact in facts if fact.sequence and fact.key not in follower.sequences})
@@ -188,20 +264,6 @@ class Projector:
         touched = {fact.key for fact in fresh if fact.sequence}
         rows = [(follower.sequences[key], follower.topic.value, key) for key in sorted(touched)]
         return _statements(Kind.PUT, _STREAMS, ("sequence",), rows)
-
-
-def _facts(stored: Iterable[Stored]) -> list[Fact]:
-    facts = []
-    for one in stored:
-        try:
-            message = decode(one)
-        except UnknownType as error:
-            _log.warning("projecting.unknown_type", type=str(error), topic=one.record.topic, offset=one.offset)
-            continue
-        envelope = message.envelope
-        wire = TYPES[type(message.event)].wire
-        facts.append(Fact(message.key, envelope.sequence, wire, envelope.time_ms, message.event, one.record.value))
-    return facts
 
 
 def _fresh(follower: _Follower, facts: Iterable[Fact]) -> list[Fact]:

@@ -144,8 +144,10 @@ async def test_pages_hold_what_reading_everything_would_and_the_total_is_exact(d
 
 
 async def cells(db: Database, counted: Counted) -> set[Any]:
-    """Without those that have become zero."""
-    return set(await db.fetch_all(f"SELECT * FROM {counted.cells} WHERE number <> 0"))
+    """Of all partitions together, without those that have become zero."""
+    keys = ", ".join(counted.keys)
+    summed = f"SELECT {keys}, sum(number) AS number FROM {counted.cells} GROUP BY {keys}"
+    return set(await db.fetch_all(f"SELECT * FROM ({summed}) AS summed WHERE number <> 0"))
 
 
 async def counted_anew(db: Database, counted: Counted) -> set[Any]:

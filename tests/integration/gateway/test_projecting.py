@@ -1,5 +1,6 @@
 from __future__ import annotations
 
+import asyncio
 from collections.abc import AsyncIterator
 from pathlib import Path
 from typing import Any
@@ -139,6 +140,25 @@ async def test_two_projectors_project_each_fact_once(db: Database) -> None:
     await one.catch_up()
     assert await other._apply(slow, batch) is False
     assert told == [4]
+
+
+async def test_partitions_that_are_projected_side_by_side_do_not_wait_for_each_other(db: Database) -> None:
+    if db.dialect == "sqlite":
+        pytest.skip("one writer: nothing is side by side")
+    log = MemoryLog(PARTITIONS, SystemClock())
+    runs = [f"r{number}" for number in range(40)]
+    for number in range(4):
+        for run in runs if number % 2 else reversed(runs):
+            await say(log, run, life(run)[number : number + 1], number + 1)
+    lines = [projector(log, db) for _ in PARTITIONS]
+    followers = [await line._follower(Topic.JOB_RUNS, partition) for partition, line in enumerate(lines)]
+    async with asyncio.timeout(10):
+        batches = [await line._read(one, 0.0) for line, one in zip(lines, followers, strict=True)]
+        applied = [line._apply(one, batch) for line, one, batch in zip(lines, followers, batches, strict=True)]
+        assert await asyncio.gather(*applied) == [True, True]
+    parts = await db.fetch_all("SELECT part, sum(number) FROM workflow_run_counts GROUP BY part ORDER BY part")
+    assert [part for part, _ in parts] == ["0", "1"]
+    assert sum(number for _, number in parts) == 40
 
 
 async def test_a_waiter_is_told_after_its_row_is_there(db: Database) -> None:
