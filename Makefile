@@ -12,8 +12,8 @@ PURE := tests/unit/scheduler tests/unit/api_gateway/registry tests/unit/browser_
   tests/unit/kernel/processor
 
 .DEFAULT_GOAL := help
-.PHONY: help setup setup-run run check test test-unit test-contract test-integration test-chaos test-e2e test-real soak walk bench \
-  protos manual docs format clean
+.PHONY: help setup setup-run components run check test test-unit test-contract test-integration test-chaos test-e2e \
+  test-real soak walk bench protos manual docs format clean
 
 help: ## print these verbs
 	@sed -n 's/^\([a-z0-9-]*\):.*## \(.*\)/  \1|\2/p' $(MAKEFILE_LIST) | awk -F'|' '{ printf "%-20s %s\n", $$1, $$2 }'
@@ -21,6 +21,11 @@ help: ## print these verbs
 setup: ## install everything that the other verbs need into .venv (at once when nothing changed)
 	@command -v $(PYTHON) >/dev/null || { echo "Python 3.11 or newer is missing: apt-get install python3 python3-venv"; exit 1; }
 	@$(PYTHON) tools/setup.py dev
+
+# What tests of the cluster form start for themselves. What is not to be had is told, and its tests say so, too.
+components:
+	@$(PYTHON) tools/kafka.py >/dev/null || true
+	@$(PYTHON) tools/versitygw.py >/dev/null || true
 
 setup-run:
 	@command -v $(PYTHON) >/dev/null || { echo "Python 3.11 or newer is missing: apt-get install python3 python3-venv"; exit 1; }
@@ -42,22 +47,22 @@ check: setup ## format, lint, types, imports, contracts, tidiness, coverage of t
 	$(BIN)/pytest -q -n 0 -s tests/unit/test_tidy.py tests/unit/test_docs.py
 	$(BIN)/pytest -q -n $(WORKERS) $(PURE) --cov --cov-report=term:skip-covered --cov-fail-under=95
 
-test: setup ## all tests but those on real applications; absent components: skipped, or TOWPATH_REQUIRE=all fails
+test: setup components ## all tests but those on real applications; absent components: skipped, or TOWPATH_REQUIRE=all fails
 	$(PYTEST) tests --ignore=tests/real
 
 test-unit: setup ## pure tests: no disk, no network
 	$(BIN)/pytest -n $(WORKERS) $(ARGS) tests/unit
 
-test-contract: setup ## one suite per port, over all its implementations
+test-contract: setup components ## one suite per port, over all its implementations
 	$(PYTEST) tests/contract
 
-test-integration: setup ## services together
+test-integration: setup components ## services together
 	$(PYTEST) tests/integration
 
-test-chaos: setup ## simulation and killed processes; SEED=n repeats one
+test-chaos: setup components ## simulation and killed processes; SEED=n repeats one
 	TOWPATH_SEED="$(SEED)" $(PYTEST) tests/chaos
 
-test-e2e: setup ## a real browser against the running product
+test-e2e: setup components ## a real browser against the running product
 	$(PYTEST) tests/e2e
 
 test-real: WORKERS = 0
@@ -71,7 +76,7 @@ soak: setup ## many simulated seeds; SEEDS=n
 walk: setup ## the exhaustive walks over larger instances; many minutes and gigabytes
 	$(BIN)/pytest -n $(WORKERS) -m large tests/chaos/small_scope
 
-bench: setup ## measure, beside a raw baseline of the same run
+bench: setup components ## measure, beside a raw baseline of the same run
 	TOWPATH_BROWSER="$$($(PYTHON) tools/browser.py || true)" $(BIN)/python -m tests.bench $(ARGS)
 
 protos: setup ## generate Python from protos/contracts, and the event contract that the gateway serves

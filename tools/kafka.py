@@ -35,7 +35,7 @@ LOGGING = "org.slf4j:slf4j-simple:1.7.36"
 FETCH_SECONDS = 60
 ANYTHING = "<exclusions><exclusion><groupId>*</groupId><artifactId>*</artifactId></exclusion></exclusions>"
 NO_JAVA = """kafka: Apache Kafka needs Java 17 or newer, and there is no `java` here.
-  Debian, Ubuntu:  sudo apt-get install openjdk-17-jre-headless   (or default-jre-headless)"""
+  Debian, Ubuntu:  sudo apt-get install default-jre-headless"""
 
 
 @dataclass(frozen=True, slots=True)

@@ -32,14 +32,15 @@ def find() -> Path | None:
 
 
 def build() -> None:
-    """Build the pinned version into `.tools/bin`; ends the program when it fails, Go has told why."""
+    """Build the pinned version into `.tools/bin`; ends the program with what Go said when it fails."""
     go = shutil.which("go")
     if go is None:
         sys.exit(MISSING)
     print(f"versitygw: building {MODULE} (two minutes, once)", file=sys.stderr, flush=True)
     environment = {**os.environ, "GOBIN": str(BIN), "CGO_ENABLED": "0"}
-    if subprocess.run([go, "install", MODULE], env=environment, stdout=sys.stderr, check=False).returncode != 0:
-        sys.exit(f"versitygw: failed: go install {MODULE}")
+    done = subprocess.run([go, "install", MODULE], env=environment, capture_output=True, text=True, check=False)
+    if done.returncode != 0:
+        sys.exit(f"versitygw: failed: go install {MODULE}\n{done.stderr}")
 
 
 def main() -> int:
