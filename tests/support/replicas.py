@@ -9,7 +9,7 @@ from __future__ import annotations
 import asyncio
 from collections.abc import AsyncIterator, Awaitable, Callable, Iterable
 from contextlib import AsyncExitStack, asynccontextmanager
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
@@ -19,6 +19,7 @@ from litestar import Litestar
 from api_gateway.announcing import Announcements
 from api_gateway.app import create_app
 from api_gateway.draining import Drain
+from api_gateway.following import Following
 from api_gateway.gateway import Services
 from api_gateway.key_store import KeyStore, NewKey
 from api_gateway.migrations import migrations
@@ -26,13 +27,11 @@ from api_gateway.principal import Level
 from api_gateway.projecting import Projector
 from api_gateway.registry.decider import RegistryDecider
 from api_gateway.settings import Settings
-from api_gateway.waiting import Waiters
 from artifact_store.inprocess import Store, open_store
 from kernel.clock import SystemClock
 from kernel.ids import SystemEntropy
 from kernel.log import codec
 from kernel.log.port import EventLog
-from kernel.log.topics import Topic, partition_of
 from kernel.processor.loop import run_decider
 from kernel.processor.ports import Ports
 from kernel.proposals import Proposals
@@ -56,19 +55,25 @@ class Replica:
 
     services: Services
     app: Litestar
-    projector: Projector
+    following: Following
     proposals: Proposals
-    announcements: Announcements
     api: httpx.AsyncClient
     admin: httpx.AsyncClient
     db: PostgresDatabase
-    tasks: list[asyncio.Task[None]] = field(default_factory=list)
+    running: asyncio.Task[None]
+
+    @property
+    def announcements(self) -> Announcements:
+        return self.following.announcements
+
+    @property
+    def projector(self) -> Projector:
+        return self.following.projector
 
     async def crash(self) -> None:
         """Nothing of it goes on; nobody is told."""
-        for task in self.tasks:
-            task.cancel()
-        await asyncio.gather(*self.tasks, return_exceptions=True)
+        self.running.cancel()
+        await asyncio.gather(self.running, return_exceptions=True)
 
 
 @dataclass
@@ -92,21 +97,19 @@ class Cluster:
         self.stack.push_async_callback(log.close)
         db = await PostgresDatabase.open(self.url, schema=self.schema, pool_max=5)
         self.stack.push_async_callback(db.close)
-        waiters = Waiters(lambda key: partition_of(key, log.partitions(Topic.JOB_RUNS)))
-        signals = PostgresSignals(self.url, schema=self.schema)
-        announcements = await Announcements.open(log, db, signals, waiters, self.clock)
+        following = await Following.open(log, db, PostgresSignals(self.url, schema=self.schema), self.clock)
         services = Services(
             db=db, log=log, clock=self.clock, entropy=entropy, keys=SubjectKeys(self.store.vault, self.clock),
-            store=self.store.bytes, vault=self.store.vault, waiters=waiters, drain=Drain(),
-            settings=Settings(PEPPER, KEYS, **settings),
+            store=self.store.bytes, vault=self.store.vault, waiters=following.waiters, drain=Drain(),
+            settings=Settings(PEPPER, KEYS, **settings), is_ready=following.is_ready,
         )  # fmt: skip
-        projector, proposals = Projector(log, db, announcements, self.clock), Proposals(partitions)
+        proposals = Proposals(partitions)
         app = create_app(services)
         clients = [client_of(app, key) for key in (self.write_key, self.admin_key)]
         for client in clients:
             self.stack.push_async_callback(client.aclose)
-        replica = Replica(services, app, projector, proposals, announcements, clients[0], clients[1], db)
-        replica.tasks = [asyncio.create_task(announcements.run()), asyncio.create_task(projector.run(proposals))]
+        running = asyncio.create_task(following.run(proposals))
+        replica = Replica(services, app, following, proposals, clients[0], clients[1], db, running)
         self.stack.push_async_callback(replica.crash)
         return replica
 

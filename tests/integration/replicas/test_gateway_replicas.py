@@ -144,6 +144,22 @@ async def test_partitions_move_from_one_projector_to_another_under_load(cluster:
     await until(lambda: one.projector.is_caught_up and other.projector.is_caught_up)
 
 
+async def test_a_gateway_is_ready_once_it_hears_the_others_and_has_caught_up(cluster: Cluster) -> None:
+    busy = await cluster.replica(EVERYTHING)
+    for _ in range(5):
+        await a_run(busy.api)
+    late = await cluster.replica(())
+    late.announcements._is_listening = False
+    assert (await late.api.get("/health/ready")).status_code == 503
+    late.announcements._heard("")
+    assert (await late.api.get("/health/ready")).status_code == 200
+    late.proposals.propose(EVERYTHING)
+    await until(lambda: late.projector._behind)
+    assert (await late.api.get("/health/ready")).status_code == 503
+    await until(lambda: late.projector.is_caught_up)
+    assert (await late.api.get("/health/ready")).status_code == 200
+
+
 async def test_a_stream_of_a_gateway_that_is_killed_goes_on_at_another_without_a_gap(cluster: Cluster) -> None:
     doomed, other = await cluster.replica(EVERYTHING), await cluster.replica(())
     run = await a_run(doomed.api)
