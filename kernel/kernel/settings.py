@@ -1,9 +1,9 @@
 """Settings of a process: a frozen dataclass filled from the environment, one variable per field.
 
 The field `drain_seconds` below the prefix `SCHEDULER_` is read from `SCHEDULER_DRAIN_SECONDS`; an empty variable counts
-as none. Secrets are fields of type `bytes` and stand in files, for an environment is too easily shown: the file that
-`…_FILE` names holds them in hex. An orchestrator sets variables of its own that look alike, such as `SCHEDULER_PORT`
-for a service of that name: no field is called `port`, `host` or `service`.
+as none. Secrets stand in files, for an environment is too easily shown: what the file that `…_FILE` names holds is a
+text (`SecretText`) or hex digits (`bytes`). An orchestrator sets variables of its own that look alike, such as
+`SCHEDULER_PORT` for a service of that name: no field is called `port`, `host` or `service`.
 """
 
 from __future__ import annotations
@@ -11,11 +11,14 @@ from __future__ import annotations
 from collections.abc import Callable, Mapping
 from dataclasses import MISSING, dataclass, fields
 from pathlib import Path
-from typing import Annotated, Any, TypeVar, get_args, get_origin, get_type_hints
+from typing import Annotated, Any, NewType, TypeVar, get_args, get_origin, get_type_hints
 
 from kernel.errors import Permanent
 
 T = TypeVar("T")
+
+SecretText = NewType("SecretText", str)
+"""A secret as people write it; its field has `repr=False`."""
 
 SECRET_SUFFIX = "_FILE"  # noqa: S105 (the end of a variable's name)
 
@@ -53,6 +56,7 @@ _FORMS: dict[Any, Form] = {
     Path: Form(Path),
     Path | None: Form(Path),
     bytes: Form(bytes.fromhex, is_secret=True),
+    SecretText: Form(str, is_secret=True),
 }
 _SAID = {int: "is no whole number", float: "is no number", bytes: "holds no hex digits"}
 """What is said in place of Python's own words, which may repeat the value."""

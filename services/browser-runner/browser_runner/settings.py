@@ -3,11 +3,14 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import dataclass, fields
-from typing import Any, get_type_hints
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Annotated
 
 from browser_runner.heartbeat import SLOTS_MAX
+from kernel.egress.policy import parse_networks
 from kernel.errors import Permanent
+from kernel.settings import SecretText, Within, read_settings
 
 _PREFIX = "BROWSER_RUNNER_"
 
@@ -16,21 +19,27 @@ _PREFIX = "BROWSER_RUNNER_"
 class Settings:
     """Meaning, unit and default of each setting."""
 
-    host_id: str = "localhost"
-    """Names the machine (or the pod's node) for proofs of death; equal for all runners below one watchdog."""
+    store: str = ""
+    """Where the artifact store listens, `host:port`."""
+    store_key: SecretText = field(default=SecretText(""), repr=False)
+    """What runners prove themselves to the artifact store by: its runner key."""
+    store_ca_path: Path | None = None
+    """PEM certificate that the artifact store's is checked against; without it the line is plain text."""
+    host_id: str = ""
+    """Names the machine, or the pod, in heartbeats; empty: its host name."""
     browser_path: str = ""
     """Headless shell or Chromium, the real binary; empty: the one that Playwright has installed."""
-    browser_slots: int = 1
+    browser_slots: Annotated[int, Within(0, SLOTS_MAX)] = 1
     """Browser runs at a time; one per core is the sweet spot. 0: this runner serves the `light` pool only."""
-    light_slots: int = 64
+    light_slots: Annotated[int, Within(0, SLOTS_MAX)] = 64
     """Runs without a page at a time; they wait for the log most of the time. 0: none."""
-    runs_per_browser: int = 100
+    runs_per_browser: Annotated[int, Within(1, 1_000_000)] = 100
     """A browser is replaced after so many runs, before leaks of renderers add up."""
     headless: bool = True
     """False: a window, for sites that need full Chromium; needs a display."""
-    drain_seconds: float = 25.0
+    drain_seconds: Annotated[float, Within(0, 3600)] = 25.0
     """What running attempts get after SIGTERM; below the 30 s that a container gets."""
-    session_days: int = 30
+    session_days: Annotated[int, Within(1, 3650)] = 30
     """How long a saved login is kept."""
     proxy_host: str = "127.0.0.1"
     """Where the egress proxy listens for the browsers of this runner."""
@@ -40,27 +49,11 @@ class Settings:
 
 def settings_from(environment: Mapping[str, str]) -> Settings:
     """Settings of an environment; `Permanent("setting_malformed")` names the variable."""
-    hints = get_type_hints(Settings)
-    given: dict[str, Any] = {}
-    for field in fields(Settings):
-        variable = _PREFIX + field.name.upper()
-        text = environment.get(variable)
-        if text:
-            given[field.name] = _value(variable, text, hints[field.name])
-    settings = Settings(**given)
-    if settings.browser_slots < 0 or settings.light_slots < 0 or settings.browser_slots + settings.light_slots == 0:
+    settings = read_settings(Settings, _PREFIX, environment)
+    if settings.browser_slots + settings.light_slots == 0:
         raise Permanent("setting_malformed", f"{_PREFIX}BROWSER_SLOTS and {_PREFIX}LIGHT_SLOTS leave nothing to do")
-    if max(settings.browser_slots, settings.light_slots) > SLOTS_MAX:
-        raise Permanent("setting_malformed", f"{_PREFIX}BROWSER_SLOTS and {_PREFIX}LIGHT_SLOTS are at most {SLOTS_MAX}")
-    return settings
-
-
-def _value(variable: str, text: str, kind: type) -> Any:
-    if kind is bool:
-        if text not in {"0", "1", "false", "true"}:
-            raise Permanent("setting_malformed", f"{variable} is true or false")
-        return text in {"1", "true"}
     try:
-        return kind(text)
-    except ValueError:
-        raise Permanent("setting_malformed", f"{variable} is no {kind.__name__}") from None
+        parse_networks(settings.allowed_networks)
+    except ValueError as error:
+        raise Permanent("setting_malformed", f"{_PREFIX}ALLOWED_NETWORKS: {error}") from None
+    return settings

@@ -18,7 +18,8 @@ REQUIRED = {
 
 
 def test_what_is_not_set_has_its_default() -> None:
-    expected = Settings(Path("/data/bytes"), Path("/keys/keyring.json"), Path("/keys/gateway"), Path("/keys/runner"))
+    keys = (Path("/keys/keyring.json"), Path("/keys/gateway"), Path("/keys/runner"))
+    expected = Settings(*keys, folder=Path("/data/bytes"))
     assert settings_from({**REQUIRED, "ARTIFACT_STORE_ADDRESS": "", "OTHER": "x"}) == expected
 
 
@@ -37,7 +38,14 @@ def test_a_missing_setting_is_named(name: str) -> None:
 
 
 @pytest.mark.parametrize(
-    ("name", "value"), [("BLOB_BYTES_MAX", "many"), ("SWEEP_SECONDS", "1h"), ("TLS_KEY_PATH", "/only/the/key")]
+    ("name", "value"),
+    [
+        ("BLOB_BYTES_MAX", "many"),
+        ("SWEEP_SECONDS", "1h"),
+        ("TLS_KEY_PATH", "/only/the/key"),
+        ("S3_BUCKET", "too"),
+        ("S3_ACCESS_KEY", "alone"),
+    ],
 )
 def test_a_malformed_setting_is_named(name: str, value: str) -> None:
     with pytest.raises(Permanent, match=name):
