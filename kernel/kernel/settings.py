@@ -50,6 +50,7 @@ def _switch(text: str) -> bool:
 
 _FORMS: dict[Any, Form] = {
     str: Form(str),
+    str | None: Form(str),
     int: Form(int),
     float: Form(float),
     bool: Form(_switch),

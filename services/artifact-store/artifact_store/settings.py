@@ -3,12 +3,12 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Annotated
 
 from kernel.errors import Permanent
-from kernel.settings import SecretText, Within, read_settings
+from kernel.settings import Within, read_settings
 
 _PREFIX = "ARTIFACT_STORE_"
 
@@ -25,18 +25,18 @@ class Settings:
     """What runners prove themselves by: a file with one line, another than the gateway's."""
     folder: Path | None = None
     """Where blobs lie, when they lie in a folder; one process owns it. Either this or a bucket."""
-    s3_bucket: str = ""
+    s3_bucket: str | None = None
     """Where blobs lie, when they lie in an S3-compatible store, which any number of processes may use at once."""
-    s3_endpoint: str = ""
-    """The store's address, `http(s)://host:port`; empty: Amazon's own."""
+    s3_endpoint: str | None = None
+    """The store's address, `http(s)://host:port`; without it Amazon's own."""
     s3_region: str = "us-east-1"
     """The bucket's region; stores that know none take any."""
     s3_prefix: str = ""
     """What every key begins with, so that a bucket may be shared."""
-    s3_access_key: str = ""
-    """Who asks; empty, with the secret key: as Amazon's tools find credentials (role of the machine, profile)."""
-    s3_secret_key: SecretText = field(default=SecretText(""), repr=False)
-    """What goes with the access key."""
+    s3_access_key_path: Path | None = None
+    """A file with the access key; without it as Amazon's tools find credentials (role of the machine, profile)."""
+    s3_secret_key_path: Path | None = None
+    """A file with the secret key that goes with it."""
     address: str = "127.0.0.1:8443"
     """Where to listen; loopback until TLS and a wider address are set on purpose."""
     tls_certificate_path: Path | None = None
@@ -58,6 +58,6 @@ def settings_from(environment: Mapping[str, str]) -> Settings:
         raise Permanent("setting_missing", f"{_PREFIX}TLS_CERTIFICATE_PATH and {_PREFIX}TLS_KEY_PATH go together")
     if (settings.folder is None) == (not settings.s3_bucket):
         raise Permanent("setting_missing", f"set either {_PREFIX}FOLDER or {_PREFIX}S3_BUCKET")
-    if bool(settings.s3_access_key) != bool(settings.s3_secret_key):
-        raise Permanent("setting_missing", f"{_PREFIX}S3_ACCESS_KEY and {_PREFIX}S3_SECRET_KEY_FILE go together")
+    if (settings.s3_access_key_path is None) != (settings.s3_secret_key_path is None):
+        raise Permanent("setting_missing", f"{_PREFIX}S3_ACCESS_KEY_PATH and {_PREFIX}S3_SECRET_KEY_PATH go together")
     return settings

@@ -44,7 +44,7 @@ def test_a_missing_setting_is_named(name: str) -> None:
         ("SWEEP_SECONDS", "1h"),
         ("TLS_KEY_PATH", "/only/the/key"),
         ("S3_BUCKET", "too"),
-        ("S3_ACCESS_KEY", "alone"),
+        ("S3_ACCESS_KEY_PATH", "/alone"),
     ],
 )
 def test_a_malformed_setting_is_named(name: str, value: str) -> None:
