@@ -13,6 +13,7 @@ from kernel.domain.ids import JobId, OrganizationId, ProviderSlug, RequestId, Us
 from kernel.domain.job import JobChangeRequested, JobCreateRequested, JobDeleteRequested
 from kernel.domain.plan import WorkflowType
 from kernel.domain.provider import ProviderDeleteRequested, ProviderRegisterRequested, RegisterMode
+from kernel.domain.provider_health import ProviderHealthObserved
 from kernel.domain.values import Document
 from kernel.domain.workflow import WorkflowChangeRequested, WorkflowCreateRequested, WorkflowDeleteRequested
 from kernel.ids import derived_id
@@ -34,7 +35,7 @@ class Registry:
         self.ledger: list[Decision] = []
         self.now_ms = 1_000
 
-    def when(self, cause: Request | LoginObserved | Wake) -> Sequence[Decision]:
+    def when(self, cause: Request | LoginObserved | ProviderHealthObserved | Wake) -> Sequence[Decision]:
         """Decide, fold, and hand back what was decided."""
         event: Any = cause
         heard = cause if isinstance(cause, Wake) else Input("registry_requests", ACME, event, "", "", self.now_ms)
@@ -44,7 +45,7 @@ class Registry:
         self.ledger.extend(decisions)
         return decisions
 
-    def facts(self, request: Request | LoginObserved | Wake) -> list[Any]:
+    def facts(self, request: Request | LoginObserved | ProviderHealthObserved | Wake) -> list[Any]:
         """The public facts that follow from `request`."""
         return [derived.event for decision in self.when(request) for derived in self.decider.derive(decision)]
 

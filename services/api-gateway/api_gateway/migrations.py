@@ -11,6 +11,7 @@ from itertools import chain
 from typing import Literal
 
 from api_gateway.counting import COUNTED, statements
+from kernel import health_rows
 from kernel.sql.port import Migration
 
 _READ_MODELS = """
@@ -170,7 +171,7 @@ CREATE TABLE provider_health (
 
 
 def migrations(dialect: Literal["sqlite", "postgres"]) -> tuple[Migration, ...]:
-    """The numbered migrations of component `api_gateway`, for `kernel.sql.port.migrate`."""
+    """What the gateway reads, for `kernel.sql.port.migrate`: its own component, and `health`."""
     texts = (
         ("read_models", _READ_MODELS),
         ("own_records", _OWN_RECORDS),
@@ -182,7 +183,8 @@ def migrations(dialect: Literal["sqlite", "postgres"]) -> tuple[Migration, ...]:
         ("provider_health", _PROVIDER_HEALTH),
     )
     words = {"blob": "BLOB", "keyed": "WITHOUT ROWID"} if dialect == "sqlite" else {"blob": "BYTEA", "keyed": ""}
-    return tuple(
+    own = tuple(
         Migration("api_gateway", number, name, tuple(part.strip() for part in text.format(**words).split(";\n")))
         for number, (name, text) in enumerate(texts, start=1)
     )
+    return (*own, *health_rows.migrations(dialect))
