@@ -2,8 +2,7 @@
 
 from __future__ import annotations
 
-import os
-import secrets
+import asyncio
 from collections.abc import AsyncIterator, Callable
 from contextlib import AbstractAsyncContextManager, asynccontextmanager
 from pathlib import Path
@@ -15,6 +14,7 @@ from kernel.sql.port import Database
 from kernel.sql.postgres import PostgresDatabase
 from kernel.sql.sqlite import SqliteDatabase
 from kernel.sqlite_file import SqliteFile
+from tests.support.components import has_postgres, postgres_url, unique_name
 
 
 @asynccontextmanager
@@ -36,18 +36,12 @@ async def postgres(_: Path) -> AsyncIterator[Database]:
             await database.close()
 
 
-def postgres_url() -> str:
-    """The server of this test run."""
-    url = os.environ.get("TOWPATH_TEST_POSTGRES_URL", "")
-    if not url:
-        pytest.skip("needs PostgreSQL: set TOWPATH_TEST_POSTGRES_URL")
-    return url
-
-
 @asynccontextmanager
 async def schema_of_its_own() -> AsyncIterator[tuple[str, str]]:
     """The server's URL, and the name of an empty schema that is gone afterwards, with everything in it."""
-    url, schema = postgres_url(), f"t_{secrets.token_hex(6)}"
+    if not has_postgres():
+        pytest.skip("needs PostgreSQL: apt-get install postgresql")
+    url, schema = await asyncio.to_thread(postgres_url), unique_name()
     connection = await asyncpg.connect(url)
     try:
         await connection.execute(f"CREATE SCHEMA {schema}")

@@ -15,26 +15,19 @@ from collections.abc import AsyncIterator, Awaitable, Callable, Iterable, Sequen
 from contextlib import asynccontextmanager, suppress
 from dataclasses import dataclass
 from decimal import Decimal
-from typing import TYPE_CHECKING, Any, Literal, TypeAlias, TypeVar
+from typing import Any, Literal, TypeVar, cast
 
 import asyncpg
 
-from kernel.errors import LogRefused, LogUnavailable
+from kernel.errors import LogRefused
 from kernel.sql.port import Params, Row, Statement
-from kernel.sql.postgres.failing import DRIVER_ERRORS, Failure, failure_of, translated
+from kernel.sql.postgres.failing import DRIVER_ERRORS, Broken, Failure, failure_of, translated
 from kernel.sql.postgres.wording import changed, deleted_from, numbered
-
-if TYPE_CHECKING:
-    from asyncpg.pool import PoolConnectionProxy
-
-    Connection: TypeAlias = "asyncpg.Connection[asyncpg.Record] | PoolConnectionProxy[asyncpg.Record]"
-    Pool: TypeAlias = "asyncpg.Pool[asyncpg.Record]"
 
 T = TypeVar("T")
 
 STATEMENTS_KEPT = 512
 """Prepared statements per connection."""
-_READ_TRIES = 2
 _LOCK_CLASS = 0x746F77
 """First half of the key of each advisory lock of Towpath."""
 
@@ -58,11 +51,28 @@ class _Connection(asyncpg.Connection):
     def get_reset_query(self) -> str:
         return ""
 
+    async def get_ready(self, statements: Iterable[Statement]) -> None:
+        """Prepare what is not prepared yet.
+
+        Between preparing and carrying out the driver leaves the server in the middle of a message, where none of its
+        time-outs holds: a client that is paused there, in a transaction, would keep its locks for ever.
+        """
+        for sql in dict.fromkeys(numbered(sql) for sql, params in statements if params):
+            # A statement may need a table that an earlier one makes; whatever else is wrong with it, it tells itself.
+            with suppress(asyncpg.SyntaxOrAccessError):
+                await self._get_statement(sql, None)  # type: ignore[attr-defined]  # protected, so not in the stubs
+
 
 class PostgresDatabase:
     """`Database` on PostgreSQL. Made by `open`, for the event loop that it is opened on."""
 
-    def __init__(self, pool: Pool, connect: Callable[[], Awaitable[Connection]], name: str, timeouts: Timeouts) -> None:
+    def __init__(
+        self,
+        pool: asyncpg.Pool[asyncpg.Record],
+        connect: Callable[[], Awaitable[_Connection]],
+        name: str,
+        timeouts: Timeouts,
+    ) -> None:
         """Use `open`."""
         self._pool = pool
         self._connect = connect
@@ -84,40 +94,46 @@ class PostgresDatabase:
         timeouts = timeouts or Timeouts()
         options = _options(schema, timeouts)
 
-        async def connect() -> Connection:
+        async def connect() -> _Connection:
             unhurried = {**options, "command_timeout": None}
-            connection: Connection = await asyncpg.connect(dsn, timeout=timeouts.acquire, **unhurried)
+            connection: _Connection = await asyncpg.connect(dsn, timeout=timeouts.acquire, **unhurried)
             return connection
 
         name = "PostgreSQL"
         try:
+            # Nothing is kept open for nobody: the driver would try that for ever while the server is away.
             pool = await asyncpg.create_pool(
-                dsn, min_size=1, max_size=pool_max, init=_prepare, timeout=timeouts.acquire, **options
+                dsn, min_size=0, max_size=pool_max, init=_prepare, timeout=timeouts.acquire, **options
             )
         except DRIVER_ERRORS as error:
             raise translated(error, name) from error
-        return cls(pool, connect, name, timeouts)
+        database = cls(pool, connect, name, timeouts)
+        await database.fetch_one("SELECT 1")
+        return database
 
     @property
     def dialect(self) -> Literal["postgres"]:
         return "postgres"
 
     async def fetch_all(self, sql: str, params: Params = ()) -> list[Row]:
-        async def query(connection: Connection) -> list[asyncpg.Record]:
+        async def query(connection: _Connection) -> list[asyncpg.Record]:
             return await connection.fetch(numbered(sql), *params)
 
         return [tuple(record) for record in await self._read(query)]
 
     async def fetch_one(self, sql: str, params: Params = ()) -> Row | None:
-        async def query(connection: Connection) -> asyncpg.Record | None:
+        async def query(connection: _Connection) -> asyncpg.Record | None:
             return await connection.fetchrow(numbered(sql), *params)
 
         record = await self._read(query)
         return None if record is None else tuple(record)
 
     async def execute(self, sql: str, params: Params = ()) -> int:
-        async with self._borrowed() as connection, self._told(connection, committing=True):
-            done = await self._run(connection, sql, params)
+        async def write(connection: _Connection) -> int:
+            async with self._told(connection, committing=True):
+                return await _run(connection, sql, params)
+
+        done = await self._with_connection(write)
         self._remember([(sql, params)])
         return done
 
@@ -126,24 +142,33 @@ class PostgresDatabase:
             return 0
         # The server counts only what it returns, and sends nothing else back for a batch.
         counted = f"{numbered(sql)} RETURNING 1"
-        async with self._borrowed() as connection, self._told(connection, committing=True):
-            done = len(await connection.fetchmany(counted, rows))
+
+        async def write(connection: _Connection) -> int:
+            async with self._told(connection, committing=True):
+                return len(await connection.fetchmany(counted, rows))
+
+        done = await self._with_connection(write)
         self._remember([(sql, ())])
         return done
 
     async def transaction(self, statements: Sequence[Statement], *, guarded: bool = False) -> list[int]:
         if len(statements) < 2:
             return [await self.execute(*statement) for statement in statements]
-        done: list[int] = []
-        async with self._borrowed() as connection:
+
+        async def write(connection: _Connection) -> list[int]:
+            done: list[int] = []
             async with self._told(connection):
+                await connection.get_ready(statements)
                 await connection.execute("BEGIN")
                 for sql, params in statements:
-                    done.append(await self._run(connection, sql, params))
+                    done.append(await _run(connection, sql, params))
                     if guarded and done == [0]:
                         break
             async with self._told(connection, committing=True):
                 await connection.execute("COMMIT")
+            return done
+
+        done = await self._with_connection(write)
         self._remember(statements)
         return done
 
@@ -184,49 +209,54 @@ class PostgresDatabase:
         try:
             async with asyncio.timeout(self._timeouts.acquire):
                 await self._pool.close()
-        except (TimeoutError, *DRIVER_ERRORS):
+        except DRIVER_ERRORS:
             self._pool.terminate()
 
     # ---------------------------------------------------------------- connections
 
-    async def _read(self, query: Callable[[Connection], Awaitable[T]]) -> T:
-        """A query that writes nothing; a connection that was cut costs a second try, on a fresh one."""
-        for _ in range(_READ_TRIES - 1):
-            with suppress(LogUnavailable):
-                return await self._asked(query)
-        return await self._asked(query)
+    async def _read(self, query: Callable[[_Connection], Awaitable[T]]) -> T:
+        async def read(connection: _Connection) -> T:
+            async with self._told(connection):
+                return await query(connection)
 
-    async def _asked(self, query: Callable[[Connection], Awaitable[T]]) -> T:
-        async with self._borrowed() as connection, self._told(connection):
-            return await query(connection)
+        return await self._with_connection(read)
+
+    async def _with_connection(self, call: Callable[[_Connection], Awaitable[T]]) -> T:
+        """What `call` returns. When its connection breaks before anything is written, it has one more try."""
+        with suppress(Broken):
+            async with self._borrowed() as connection:
+                return await call(connection)
+        async with self._borrowed() as connection:
+            return await call(connection)
 
     @asynccontextmanager
-    async def _borrowed(self) -> AsyncIterator[Connection]:
+    async def _borrowed(self) -> AsyncIterator[_Connection]:
         if self._closed:
             raise LogRefused(f"{self._name} is closed")
         try:
-            connection = await self._pool.acquire(timeout=self._timeouts.acquire)
+            connection = cast("_Connection", await self._pool.acquire(timeout=self._timeouts.acquire))
         except DRIVER_ERRORS as error:
             raise translated(error, self._name) from error
         try:
             yield connection
         finally:
             with suppress(*DRIVER_ERRORS):  # it is closed by then, and the pool will make another
-                await self._pool.release(connection)
+                await self._pool.release(cast("Any", connection))
 
     @asynccontextmanager
-    async def _told(self, connection: Connection, *, committing: bool = False) -> AsyncIterator[None]:
+    async def _told(self, connection: _Connection, *, committing: bool = False) -> AsyncIterator[None]:
         """Errors as the port tells them. Connections that were cut are not used again, nor are their likes."""
         try:
             yield
         except DRIVER_ERRORS as error:
-            if failure_of(error) is Failure.CUT:
-                connection.terminate()
+            if failure_of(error) in {Failure.CUT, Failure.UNSENT}:
+                with suppress(asyncpg.InterfaceError):  # the driver may have let go of it already
+                    connection.terminate()
                 await self._pool.expire_connections()
             raise translated(error, self._name, committing=committing) from error
 
     @asynccontextmanager
-    async def _own_connection(self) -> AsyncIterator[Connection]:
+    async def _own_connection(self) -> AsyncIterator[_Connection]:
         """One outside of the pool, whose statements may take any time."""
         try:
             connection = await self._connect()
@@ -239,14 +269,15 @@ class PostgresDatabase:
         finally:
             connection.terminate()
 
-    async def _run(self, connection: Connection, sql: str, params: Params) -> int:
-        return changed(await connection.execute(numbered(sql), *params))
-
     def _remember(self, statements: Iterable[Statement]) -> None:
         self._deleted_from.update(table for sql, _ in statements if (table := deleted_from(sql)))
 
 
-async def _prepare(connection: Connection) -> None:
+async def _run(connection: _Connection, sql: str, params: Params) -> int:
+    return changed(await connection.execute(numbered(sql), *params))
+
+
+async def _prepare(connection: Any) -> None:
     """Sums of whole numbers come as whole numbers, as they do from SQLite."""
     await connection.set_type_codec("numeric", schema="pg_catalog", encoder=str, decoder=_number, format="text")
 
@@ -263,6 +294,9 @@ def _options(schema: str | None, timeouts: Timeouts) -> dict[str, Any]:
         "lock_timeout": _ms(timeouts.lock),
         "idle_in_transaction_session_timeout": _ms(timeouts.idle_in_transaction),
         "client_connection_check_interval": "5s",
+        "tcp_keepalives_idle": "10",
+        "tcp_keepalives_interval": "5",
+        "tcp_keepalives_count": "3",
         "default_transaction_isolation": "read committed",
         "jit": "off",
     }

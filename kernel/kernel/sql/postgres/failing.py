@@ -2,6 +2,7 @@
 
     cut         the connection broke, or the server did not answer in time: whatever was under way may have been done,
                 if it was about to commit
+    unsent      the connection was broken already: the server has not heard of this call
     busy        the server is there and says no for now: too many connections, locked, took too long, a deadlock
     refused     it can never serve this: wrong password, no such database, damaged, full
     constraint  a unique, check or reference constraint
@@ -21,6 +22,7 @@ from kernel.errors import ConstraintViolated, LogRefused, LogUnavailable, Unknow
 
 class Failure(Enum):
     CUT = auto()
+    UNSENT = auto()
     BUSY = auto()
     REFUSED = auto()
     CONSTRAINT = auto()
@@ -50,8 +52,12 @@ _BY_CLASS = {
     "58": Failure.REFUSED,  # the server's disk
     "XX": Failure.REFUSED,  # damaged
 }
-DRIVER_ERRORS = (asyncpg.PostgresError, asyncpg.InterfaceError, OSError, TimeoutError)
+DRIVER_ERRORS = (asyncpg.PostgresError, asyncpg.InterfaceError, asyncpg.InternalClientError, OSError)
 """Everything that a call of the driver raises for reasons outside of this program, and its mistakes."""
+
+
+class Broken(LogUnavailable):
+    """The connection is of no more use, and nothing was written: another one may be tried at once."""
 
 
 def failure_of(error: BaseException) -> Failure:
@@ -61,8 +67,10 @@ def failure_of(error: BaseException) -> Failure:
         return _BY_CODE.get(code) or _BY_CLASS.get(code[:2]) or Failure.MISTAKE
     if isinstance(error, OSError):  # `TimeoutError` is one
         return Failure.CUT
+    if isinstance(error, asyncpg.InternalClientError):  # the server has said good-bye, and its end is not read yet
+        return Failure.UNSENT
     # The driver has no class of its own for this; every other error of its interface is a misuse.
-    return Failure.CUT if "closed" in str(error) or "closing" in str(error) else Failure.MISTAKE
+    return Failure.UNSENT if "closed" in str(error) or "closing" in str(error) else Failure.MISTAKE
 
 
 def translated(error: BaseException, name: str, *, committing: bool = False) -> BaseException:
@@ -74,7 +82,9 @@ def translated(error: BaseException, name: str, *, committing: bool = False) -> 
     match failure_of(error):
         case Failure.CUT if committing:
             return UnknownOutcome(f"{text}; the transaction may have been committed")
-        case Failure.CUT | Failure.BUSY:
+        case Failure.CUT | Failure.UNSENT:
+            return Broken(f"{text}; nothing was written")
+        case Failure.BUSY:
             return LogUnavailable(f"{text}; nothing was written")
         case Failure.REFUSED:
             return LogRefused(text)
