@@ -3,7 +3,7 @@
 PYTHON ?= python3
 BIN := .venv/bin
 WORKERS ?= 2
-PYTEST = TOWPATH_BROWSER="$$($(PYTHON) tools/browser.py || true)" $(BIN)/pytest -n $(WORKERS) $(ARGS)
+PYTEST = TOWPATH_BROWSER="$$($(PYTHON) -m tools.browser || true)" $(BIN)/pytest -n $(WORKERS) $(ARGS)
 SOURCES := kernel/kernel services/api-gateway/api_gateway services/scheduler/scheduler \
   services/browser-runner/browser_runner services/artifact-store/artifact_store deploy/embedded/embedded \
   deploy/embedded/demo_shop deploy/cluster/cluster clients/python/towpath tools tests docs/conf.py
@@ -24,15 +24,16 @@ setup: ## install everything that the other verbs need into .venv (at once when 
 
 # What tests of the cluster form start for themselves. What is not to be had is told, and its tests say so, too.
 components:
-	@$(PYTHON) tools/kafka.py >/dev/null || true
-	@$(PYTHON) tools/versitygw.py >/dev/null || true
+	@$(PYTHON) -m tools.kafka >/dev/null || true
+	@$(PYTHON) -m tools.postgres >/dev/null || true
+	@$(PYTHON) -m tools.versitygw >/dev/null || true
 
 setup-run:
 	@command -v $(PYTHON) >/dev/null || { echo "Python 3.11 or newer is missing: apt-get install python3 python3-venv"; exit 1; }
 	@$(PYTHON) tools/setup.py run
 
 run: setup-run ## start Towpath here, all in one process, and print its addresses (ARGS="--help" for options)
-	@browser="$$($(PYTHON) tools/browser.py)" || exit 1; \
+	@browser="$$($(PYTHON) -m tools.browser)" || exit 1; \
 	case "$${TOWPATH_DEMO-1}" in 0|no|false) ;; *) export TOWPATH_EGRESS_ALLOW="$${TOWPATH_EGRESS_ALLOW-127.0.0.0/8}";; esac; \
 	TOWPATH_BROWSER="$$browser" exec $(BIN)/python -m embedded $(ARGS)
 
@@ -77,7 +78,7 @@ walk: setup ## the exhaustive walks over larger instances; many minutes and giga
 	$(BIN)/pytest -n $(WORKERS) -m large tests/chaos/small_scope
 
 bench: setup components ## measure, beside a raw baseline of the same run
-	TOWPATH_BROWSER="$$($(PYTHON) tools/browser.py || true)" $(BIN)/python -m tests.bench $(ARGS)
+	TOWPATH_BROWSER="$$($(PYTHON) -m tools.browser || true)" $(BIN)/python -m tests.bench $(ARGS)
 
 protos: setup ## generate Python from protos/contracts, and the event contract that the gateway serves
 	$(BIN)/python tools/protos.py

@@ -1,7 +1,7 @@
 """Finds a browser for the runner, or brings one; prints its path. Only the standard library.
 
-    python3 tools/browser.py          find, else install
-    python3 tools/browser.py --find   find, else exit 1
+    python3 -m tools.browser          find, else install
+    python3 -m tools.browser --find   find, else exit 1
 
 What is already on the machine wins, to be quick: `TOWPATH_BROWSER`, then the one found last time, then Playwright's
 headless shell, then Debian's. Otherwise Playwright's download is tried, then, as root, Debian's package. Playwright
@@ -16,6 +16,8 @@ import subprocess
 import sys
 from collections.abc import Iterator
 from pathlib import Path
+
+from tools.packages import install_package
 
 ROOT = Path(__file__).resolve().parent.parent
 KEPT = ROOT / ".venv" / "towpath-browser"
@@ -93,18 +95,6 @@ def download() -> bool:
         return False
 
 
-def install_package(name: str) -> bool:
-    """Install one of Debian's packages, as root only; whether it worked."""
-    if os.geteuid() != 0 or not shutil.which("apt-get"):
-        return False
-    say(f"installing {name} by apt-get (up to a minute)")
-    environment = {**os.environ, "DEBIAN_FRONTEND": "noninteractive"}
-    steps = (["apt-get", "update", "-qq"], ["apt-get", "install", "-qq", "-y", name])
-    return all(
-        subprocess.run(step, env=environment, stdout=subprocess.DEVNULL, check=False).returncode == 0 for step in steps
-    )
-
-
 def driver_starts() -> bool:
     """Whether Playwright runs here; true where it is not installed, which is not for this tool to mend."""
     if not PLAYWRIGHT.exists():
@@ -114,12 +104,12 @@ def driver_starts() -> bool:
 
 def obtain() -> Path | None:
     """A browser that starts, brought here if need be; None when there is no way. Ends the program without a driver."""
-    if not driver_starts() and not (install_package("libatomic1") and driver_starts()):
+    if not driver_starts() and not (install_package("libatomic1", "browser") and driver_starts()):
         sys.exit(NO_DRIVER)
     found = find()
     if found is None and download():
         found = find()
-    if found is None and install_package("chromium-headless-shell"):
+    if found is None and install_package("chromium-headless-shell", "browser"):
         found = find()
     return found
 

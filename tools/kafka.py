@@ -1,13 +1,13 @@
 """Brings Apache Kafka's jars for `make up` and tests into `.tools/kafka`; prints the folder. Standard library only.
 
-    python3 tools/kafka.py          bring what is missing
-    python3 tools/kafka.py --find   exit 1 when something is missing
+    python3 -m tools.kafka          bring what is missing
+    python3 -m tools.kafka --find   exit 1 when something is missing
 
 `requirements/kafka.lock` names each jar as `group:artifact:version sha256`, and each is checked on every call. Maven
 fetches them where it is installed, as it knows how this machine reaches a repository. Otherwise they are fetched from
 `TOWPATH_MAVEN_REPOSITORY`, or the mirror that Maven's settings name, or Maven Central.
 
-A new version: change `requirements/kafka.lock` by `python3 tools/kafka.py --lock VERSION`, which needs Maven.
+A new version: change `requirements/kafka.lock` by `python3 -m tools.kafka --lock VERSION`, which needs Maven.
 """
 
 from __future__ import annotations
@@ -26,6 +26,8 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from xml.etree import ElementTree as ET
+
+from tools.packages import install_package
 
 ROOT = Path(__file__).resolve().parent.parent
 LOCK = ROOT / "requirements" / "kafka.lock"
@@ -192,7 +194,7 @@ def main() -> int:
             pass
         case _:
             sys.exit("usage: kafka.py [--find | --lock VERSION]")
-    if not shutil.which("java"):
+    if not shutil.which("java") and not install_package("default-jre-headless", "kafka"):
         sys.exit(NO_JAVA)
     jars = locked()
     folder = HOME / version(jars)

@@ -24,7 +24,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from tests.support.requires import requires
-from tools import kafka, versitygw
+from tools import kafka, postgres, versitygw
 
 _ROOT = Path(__file__).resolve().parents[2]
 _RETRY_SECONDS = 0.05
@@ -75,8 +75,7 @@ def has_kafka() -> bool:
 
 def has_postgres() -> bool:
     """Whether PostgreSQL can be started or is given."""
-    installed = shutil.which("initdb") or list(Path("/usr/lib/postgresql").glob("*/bin/initdb"))
-    return "TOWPATH_TEST_POSTGRES_URL" in os.environ or bool(installed)
+    return "TOWPATH_TEST_POSTGRES_URL" in os.environ or postgres.find() is not None
 
 
 def has_s3() -> bool:
@@ -84,9 +83,9 @@ def has_s3() -> bool:
     return "TOWPATH_TEST_S3" in os.environ or versitygw.find() is not None
 
 
-needs_kafka = requires("Apache Kafka", available=has_kafka(), reason="install Java 17, then python3 tools/kafka.py")
+needs_kafka = requires("Apache Kafka", available=has_kafka(), reason="install Java 17, then python3 -m tools.kafka")
 needs_postgres = requires("PostgreSQL", available=has_postgres(), reason="apt-get install postgresql")
-needs_s3 = requires("an S3 server", available=has_s3(), reason="python3 tools/versitygw.py")
+needs_s3 = requires("an S3 server", available=has_s3(), reason="python3 -m tools.versitygw")
 
 
 def _shared(kind: str) -> dict[str, str]:

@@ -17,14 +17,13 @@ from types import TracebackType
 from typing import Self
 
 from cluster.components.process import Process, kept_port
+from cluster.components.tools import bring
 from kernel.errors import Permanent
 
 _START_SECONDS = 60.0
 _STOP_SECONDS = 20.0
 _USER = "towpath"
 _SYSTEM_USER = "postgres"
-_MISSING = """PostgreSQL is needed, and neither PATH nor /usr/lib/postgresql/*/bin has its `initdb`.
-  Debian, Ubuntu:  sudo apt-get install postgresql"""
 
 
 class LocalPostgres:
@@ -56,7 +55,7 @@ class LocalPostgres:
 
     def start(self) -> None:
         """Make the data folder at the first start, start the server, wait until it takes connections."""
-        binaries = _binaries()
+        binaries = bring("postgres")
         if not (self._data / "PG_VERSION").exists():
             self._make(binaries)
         (self._data / "postmaster.pid").unlink(missing_ok=True)  # of a killed one; nobody else has this folder
@@ -115,16 +114,6 @@ class LocalPostgres:
         _run([str(binaries / "initdb"), "-D", str(making), *how, *sync], self._password.read_text())
         _run([str(binaries / "postgres"), "--single", "-D", str(making), "postgres"], f"CREATE DATABASE {_USER}\n")
         making.rename(self._data)
-
-
-def _binaries() -> Path:
-    """The folder of `initdb` and `postgres`: of PATH, else the newest that Debian's packages installed."""
-    on_path = shutil.which("initdb")
-    installed = sorted(Path("/usr/lib/postgresql").glob("*/bin"), key=lambda path: float(path.parent.name))
-    for folder in [*([Path(on_path).resolve().parent] if on_path else []), *reversed(installed)]:
-        if (folder / "initdb").exists() and (folder / "postgres").exists():
-            return folder
-    raise Permanent("component_missing", _MISSING)
 
 
 def _as_server(command: list[str]) -> list[str]:

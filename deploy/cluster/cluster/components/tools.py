@@ -16,8 +16,8 @@ def bring(tool: str) -> Path:
 
     Raises `Permanent("component_missing")` with what the tool said about why it cannot be had.
     """
-    script = _ROOT / "tools" / f"{tool}.py"
-    done = subprocess.run([sys.executable, str(script)], capture_output=True, text=True, check=False)
+    command = [sys.executable, "-m", f"tools.{tool}"]
+    done = subprocess.run(command, cwd=_ROOT, capture_output=True, text=True, check=False)
     if done.returncode != 0:
-        raise Permanent("component_missing", done.stderr.strip() or f"{script} ended with code {done.returncode}")
+        raise Permanent("component_missing", done.stderr.strip() or f"tools.{tool} ended with code {done.returncode}")
     return Path(done.stdout.strip())
