@@ -12,12 +12,17 @@ from contextlib import AbstractAsyncContextManager, asynccontextmanager
 from pathlib import Path
 from typing import Protocol
 
+import pytest
+
 from kernel.ids import SystemEntropy
+from kernel.log.kafka.log import KafkaLog
 from kernel.log.memory import MemoryLog
 from kernel.log.port import EventLog, Record
 from kernel.log.sqlite import SqliteLog
 from kernel.sqlite_file import SqliteFile
+from tests.support.components import has_kafka, needs_kafka
 from tests.support.eventually import until
+from tests.support.kafka_topics import KafkaTopics, topics_of_a_test
 
 TOPICS: Mapping[str, int] = {"facts": 4, "ledger": 2}
 
@@ -100,6 +105,26 @@ class SqliteUnderTest:
             await self.file.close()
 
 
+class KafkaUnderTest:
+    def __init__(self, topics: KafkaTopics) -> None:
+        self.clock = StillClock()
+        self.topics = topics
+        self.log: KafkaLog | None = None
+
+    async def open(self) -> EventLog:
+        await self.close()
+        self.log = await KafkaLog.open(self.topics.settings, self.clock, topics=TOPICS)
+        return self.log
+
+    async def recreate(self, topic: str) -> None:
+        await self.topics.delete([topic])
+        await self.topics.create({topic: TOPICS[topic]})
+
+    async def close(self) -> None:
+        if self.log is not None:
+            await self.log.close()
+
+
 @asynccontextmanager
 async def memory(folder: Path) -> AsyncIterator[LogUnderTest]:
     yield MemoryUnderTest()
@@ -114,7 +139,20 @@ async def sqlite(folder: Path) -> AsyncIterator[LogUnderTest]:
         await under_test.close()
 
 
+@asynccontextmanager
+async def kafka(folder: Path) -> AsyncIterator[LogUnderTest]:
+    if not has_kafka():
+        pytest.skip(needs_kafka.kwargs["reason"])
+    async with topics_of_a_test(TOPICS) as topics:
+        under_test = KafkaUnderTest(topics)
+        try:
+            yield under_test
+        finally:
+            await under_test.close()
+
+
 IMPLEMENTATIONS: dict[str, Callable[[Path], AbstractAsyncContextManager[LogUnderTest]]] = {
+    "kafka": kafka,
     "memory": memory,
     "sqlite": sqlite,
 }

@@ -1,0 +1,84 @@
+"""Where the brokers are and how to reach them."""
+
+from __future__ import annotations
+
+import ssl
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from pathlib import Path
+
+from aiokafka.helpers import create_ssl_context
+
+from kernel.log.topics import GENERATION
+
+SECURITY_PROTOCOLS = ("PLAINTEXT", "SSL", "SASL_PLAINTEXT", "SASL_SSL")
+SASL_MECHANISMS = ("PLAIN", "SCRAM-SHA-256", "SCRAM-SHA-512")
+
+
+@dataclass(frozen=True, slots=True)
+class KafkaSettings:
+    """The cluster, who we are there, and for how long a call may try.
+
+    `bootstrap` is `host:port,host:port`. `append_seconds` bounds how long an append is repeated before its outcome is
+    given up; it outlasts the election of a leader and the restart of a broker. `request_seconds` bounds one answer, so
+    that a silent broker is left in time.
+    """
+
+    bootstrap: str
+    prefix: str = "towpath"
+    security_protocol: str = "PLAINTEXT"
+    sasl_mechanism: str = "PLAIN"
+    sasl_username: str = ""
+    sasl_password: str = field(default="", repr=False)
+    ssl_ca_file: str = ""
+    ssl_cert_file: str = ""
+    ssl_key_file: str = ""
+    request_seconds: float = 5.0
+    append_seconds: float = 10.0
+
+    def __post_init__(self) -> None:
+        if self.security_protocol not in SECURITY_PROTOCOLS:
+            raise ValueError(f"TOWPATH_KAFKA_SECURITY_PROTOCOL is {self.security_protocol}, not {SECURITY_PROTOCOLS}")
+        if self.security_protocol.startswith("SASL") and self.sasl_mechanism not in SASL_MECHANISMS:
+            raise ValueError(f"TOWPATH_KAFKA_SASL_MECHANISM is {self.sasl_mechanism}, not one of {SASL_MECHANISMS}")
+        if not self.addresses():
+            raise ValueError("TOWPATH_KAFKA names no broker")
+
+    def addresses(self) -> tuple[tuple[str, int], ...]:
+        """Hosts and ports of `bootstrap`. `ValueError` for one without a port."""
+        found = []
+        for address in filter(None, (part.strip() for part in self.bootstrap.split(","))):
+            host, _, port = address.rpartition(":")
+            if not host or not port.isdecimal():
+                raise ValueError(f"TOWPATH_KAFKA: {address} is not host:port")
+            found.append((host.strip("[]"), int(port)))
+        return tuple(found)
+
+    def broker_topic(self, topic: str) -> str:
+        """The name of `topic` at the broker; a later generation may have more partitions (design 3.5)."""
+        return f"{self.prefix}.{topic}.{GENERATION}"
+
+    def ssl_context(self) -> ssl.SSLContext | None:
+        """What TLS needs, None without TLS. Reads the files."""
+        if not self.security_protocol.endswith("SSL"):
+            return None
+        context: ssl.SSLContext = create_ssl_context(
+            cafile=self.ssl_ca_file or None, certfile=self.ssl_cert_file or None, keyfile=self.ssl_key_file or None
+        )
+        return context
+
+
+def kafka_settings(environ: Mapping[str, str]) -> KafkaSettings:
+    """Settings from TOWPATH_KAFKA and its companions; the password stands in a file. `ValueError` for wrong ones."""
+    password_file = environ.get("TOWPATH_KAFKA_SASL_PASSWORD_FILE", "")
+    return KafkaSettings(
+        bootstrap=environ.get("TOWPATH_KAFKA", ""),
+        prefix=environ.get("TOWPATH_TOPIC_PREFIX", "towpath"),
+        security_protocol=environ.get("TOWPATH_KAFKA_SECURITY_PROTOCOL", "PLAINTEXT"),
+        sasl_mechanism=environ.get("TOWPATH_KAFKA_SASL_MECHANISM", "PLAIN"),
+        sasl_username=environ.get("TOWPATH_KAFKA_SASL_USERNAME", ""),
+        sasl_password=Path(password_file).read_text().strip() if password_file else "",
+        ssl_ca_file=environ.get("TOWPATH_KAFKA_SSL_CA_FILE", ""),
+        ssl_cert_file=environ.get("TOWPATH_KAFKA_SSL_CERT_FILE", ""),
+        ssl_key_file=environ.get("TOWPATH_KAFKA_SSL_KEY_FILE", ""),
+    )

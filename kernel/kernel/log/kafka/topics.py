@@ -1,0 +1,111 @@
+"""The topics at the broker: created by name and with a stated configuration, never by accident.
+
+`create_topics` may be called as often as one likes; it changes nothing that is there.
+"""
+
+from __future__ import annotations
+
+from collections.abc import AsyncIterator, Iterable, Mapping
+from contextlib import asynccontextmanager
+
+from aiokafka.admin import AIOKafkaAdminClient, NewTopic
+from aiokafka.errors import KafkaError
+
+from kernel.errors import LogRefused, LogUnavailable
+from kernel.log.kafka.records import BATCH_ROOM_BYTES
+from kernel.log.kafka.settings import KafkaSettings
+from kernel.log.kafka.wire import name_of
+from kernel.log.topics import TOPICS, Topic
+
+PARTITIONS = 12
+_EXISTS = 36
+_DAY_MS = 24 * 60 * 60 * 1000
+_MIB = 1024 * 1024
+
+COMMON: Mapping[str, str] = {
+    "cleanup.policy": "delete",
+    "compression.type": "producer",
+    "max.message.bytes": str(BATCH_ROOM_BYTES),
+    "message.timestamp.type": "LogAppendTime",
+    "retention.bytes": "-1",
+    "unclean.leader.election.enable": "false",
+}
+"""What every topic has. The broker's clock dates a record: retention must not depend on the clock of a writer, and the
+fence finds a time in a partition by bisection, which needs times in order."""
+
+
+def configuration(topic: Topic, replication: int) -> dict[str, str]:
+    """How `topic` is kept.
+
+    Public facts for ever, so that anybody can replay them from the start; ledgers until their owner has cut them behind
+    a snapshot, which frees whole segments, so theirs are small; what is asked and reported for seven days.
+    """
+    row = TOPICS[topic]
+    kept_ms = -1 if row.public or row.ledger else 7 * _DAY_MS
+    return {
+        **COMMON,
+        "retention.ms": str(kept_ms),
+        "segment.bytes": str((64 if row.ledger else 256) * _MIB),
+        "min.insync.replicas": str(2 if replication >= 3 else 1),
+    }
+
+
+async def create_topics(
+    settings: KafkaSettings,
+    partitions: int = PARTITIONS,
+    replication: int | None = None,
+    topics: Iterable[Topic] = tuple(Topic),
+) -> None:
+    """Create what is missing of `topics`, each with `partitions`; `replication` None: three, or fewer brokers.
+
+    `LogUnavailable` when the brokers do not answer, `LogRefused` when they refuse, or when a topic is there with
+    another number of partitions, which is fixed at creation.
+    """
+    async with admin(settings) as connection:
+        copies = replication or min(3, len((await connection.describe_cluster())["brokers"]))
+        wanted = {settings.broker_topic(topic): configuration(topic, copies) for topic in topics}
+        await create_named(connection, wanted, dict.fromkeys(wanted, partitions), copies)
+
+
+async def create_named(
+    connection: AIOKafkaAdminClient,
+    wanted: Mapping[str, Mapping[str, str]],
+    partitions: Mapping[str, int],
+    replication: int,
+) -> None:
+    """Create topics by the broker's names, `wanted` with their configuration."""
+    new = [NewTopic(name, partitions[name], replication, topic_configs=dict(wanted[name])) for name in wanted]
+    answer = await connection.create_topics(new, timeout_ms=10_000)
+    existing = []
+    for name, code, *text in answer.topic_errors:
+        if code == _EXISTS:
+            existing.append(name)
+        elif code != 0:
+            raise LogRefused(f"topic {name} is not created: {name_of(code)} {' '.join(filter(None, text))}")
+    for found in await connection.describe_topics(existing) if existing else []:
+        if len(found["partitions"]) != partitions[found["topic"]]:
+            raise LogRefused(
+                f"topic {found['topic']} has {len(found['partitions'])} partitions, not {partitions[found['topic']]}; "
+                "their number is fixed at creation"
+            )
+
+
+@asynccontextmanager
+async def admin(settings: KafkaSettings) -> AsyncIterator[AIOKafkaAdminClient]:
+    """What an operator may do. `LogUnavailable` when the brokers do not answer."""
+    client = AIOKafkaAdminClient(
+        bootstrap_servers=settings.bootstrap,
+        request_timeout_ms=15_000,
+        security_protocol=settings.security_protocol,
+        ssl_context=settings.ssl_context(),
+        sasl_mechanism=settings.sasl_mechanism,
+        sasl_plain_username=settings.sasl_username,
+        sasl_plain_password=settings.sasl_password,
+    )
+    try:
+        await client.start()
+        yield client
+    except (KafkaError, OSError, TimeoutError) as error:
+        raise LogUnavailable(f"the brokers at {settings.bootstrap}: {error}") from error
+    finally:
+        await client.close()

@@ -1,0 +1,40 @@
+"""Topics for one test on the broker that all tests share: a prefix of its own, deleted afterwards."""
+
+from __future__ import annotations
+
+from collections.abc import AsyncIterator, Iterable, Mapping
+from contextlib import asynccontextmanager
+from dataclasses import dataclass
+
+from kernel.log.kafka.settings import KafkaSettings
+from kernel.log.kafka.topics import COMMON, admin, create_named
+from tests.support.components import kafka_bootstrap, unique_name
+
+
+@dataclass(frozen=True, slots=True)
+class KafkaTopics:
+    """Where a test's topics are."""
+
+    settings: KafkaSettings
+
+    async def create(self, partitions: Mapping[str, int]) -> None:
+        """Make topics of ours, each with so many partitions and one replica."""
+        named = {self.settings.broker_topic(topic): count for topic, count in partitions.items()}
+        async with admin(self.settings) as connection:
+            await create_named(connection, dict.fromkeys(named, COMMON), named, 1)
+
+    async def delete(self, topics: Iterable[str]) -> None:
+        """Delete topics of ours, and what stands in them."""
+        async with admin(self.settings) as connection:
+            await connection.delete_topics([self.settings.broker_topic(topic) for topic in topics], timeout_ms=10_000)
+
+
+@asynccontextmanager
+async def topics_of_a_test(partitions: Mapping[str, int], bootstrap: str = "") -> AsyncIterator[KafkaTopics]:
+    """Topics on the shared broker, or on the one at `bootstrap`."""
+    topics = KafkaTopics(KafkaSettings(bootstrap or kafka_bootstrap(), unique_name()))
+    await topics.create(partitions)
+    try:
+        yield topics
+    finally:
+        await topics.delete(partitions)
