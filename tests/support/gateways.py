@@ -26,7 +26,7 @@ from api_gateway.registry.decider import RegistryDecider
 from api_gateway.settings import Settings
 from api_gateway.signed_url import SigningKeys
 from api_gateway.waiting import Waiters
-from artifact_store.inprocess import open_store
+from artifact_store.inprocess import open_local, open_store
 from kernel.clock import SystemClock
 from kernel.domain.ids import OrganizationId
 from kernel.ids import SystemEntropy
@@ -99,7 +99,9 @@ async def gateway_in(folder: Path, *, real_scheduler: bool = False, **settings: 
     db = SqliteDatabase(file)
     await migrate(db, migrations(db.dialect))
     log = await SqliteLog.open(file, {topic.value: 2 for topic in TOPICS}, clock, entropy)
-    store = await open_store(folder / "bytes", folder / "keyring.json", db, Tokens(), clock=clock, entropy=entropy)
+    store = await open_store(
+        await open_local(folder / "bytes"), folder / "keyring.json", db, Tokens(), clock=clock, entropy=entropy
+    )
     services = Services(
         db=db, log=log, clock=clock, entropy=entropy, keys=SubjectKeys(store.vault, clock), store=store.bytes,
         vault=store.vault, waiters=Waiters(), drain=Drain(), settings=Settings(PEPPER, KEYS, **settings),

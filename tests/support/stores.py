@@ -7,7 +7,7 @@ from contextlib import asynccontextmanager
 from dataclasses import dataclass
 from pathlib import Path
 
-from artifact_store.inprocess import Store, open_store
+from artifact_store.inprocess import Store, open_local, open_store
 from artifact_store.server import ServiceKeys, StoreServer
 from kernel.domain.ids import OrganizationId, RootRunId, TaskId, WorkflowRunId
 from kernel.domain.values import Token
@@ -69,7 +69,7 @@ async def store_in(
     db = SqliteDatabase(file)
     try:
         inside = await open_store(
-            folder / "bytes",
+            await open_local(folder / "bytes"),
             folder / "keyring.json",
             db,
             tokens,

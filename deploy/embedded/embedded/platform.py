@@ -26,7 +26,7 @@ from api_gateway.runner_slots import follow_runners
 from api_gateway.settings import Settings as GatewaySettings
 from api_gateway.signed_url import SigningKeys
 from api_gateway.waiting import Waiters
-from artifact_store.inprocess import Store, open_store
+from artifact_store.inprocess import Store, open_local, open_store
 from browser_runner.egress_proxy import EgressProxy
 from browser_runner.runner import Runner
 from browser_runner.services import Services as RunnerServices
@@ -99,7 +99,9 @@ async def open_ground(settings: Settings, stack: AsyncExitStack, live: LiveSecre
     fence = Fence(log, codec.decode, clock)
     stack.push_async_callback(fence.close)
     await migrate(db, [*gateway_migrations(db.dialect), *MIGRATIONS])
-    store = await open_store(settings.blobs, settings.keyring, db, fence, clock=clock, entropy=entropy)
+    store = await open_store(
+        await open_local(settings.blobs), settings.keyring, db, fence, clock=clock, entropy=entropy
+    )
     host_id = kept_uuid(settings.data / "host-id", entropy)
     return Ground(settings, clock, entropy, db, log, fence, store, live, host_id, Incarnation(entropy.uuid()))
 

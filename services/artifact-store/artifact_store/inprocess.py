@@ -8,6 +8,7 @@ from pathlib import Path
 
 from artifact_store.admission import Admission
 from artifact_store.blobs.local import LocalBlobs
+from artifact_store.blobs.port import BlobStore
 from artifact_store.owned_bytes import OwnedBytes
 from artifact_store.tables import migrations
 from artifact_store.vault.keyring import Keyring, open_keyring
@@ -30,13 +31,24 @@ class Store:
     vault: SqlVault
     keyring: Keyring
 
-    async def sweep(self, now_ms: int) -> int:
-        """Delete what has expired or was never named; returns how many things went. Call it once an hour."""
-        return await self.bytes.sweep(now_ms) + await self.vault.sweep(now_ms)
+    async def sweep(self, now_ms: int, *, orphans: bool = True) -> int:
+        """Delete what has expired or was never named; returns how many things went. Call it once an hour.
+
+        With `orphans` all names of blobs are read.
+        """
+        swept = await self.bytes.sweep(now_ms) + await self.vault.sweep(now_ms)
+        return swept + (await self.bytes.sweep_orphans(now_ms) if orphans else 0)
+
+
+async def open_local(folder: Path) -> LocalBlobs:
+    """Blobs in a folder, which is made; no second process may use it."""
+    blobs = LocalBlobs(folder)
+    await asyncio.to_thread(blobs.open)
+    return blobs
 
 
 async def open_store(
-    folder: Path,
+    blobs: BlobStore,
     keyring_path: Path,
     db: Database,
     token_check: TokenCheck,
@@ -45,7 +57,7 @@ async def open_store(
     entropy: Entropy,
     blob_bytes_max: int = BLOB_BYTES_MAX,
 ) -> Store:
-    """Migrate the tables, make the folders and, at the very first start, the keyring.
+    """Migrate the tables and, at the very first start, make the keyring. `blobs` are open; their opener closes them.
 
     `Permanent` when the keyring is missing beside existing rows, exposed, damaged, or lacks a key that some row needs.
     """
@@ -54,8 +66,6 @@ async def open_store(
     keyring = await asyncio.to_thread(open_keyring, keyring_path, entropy, create=not in_use)
     if missing := sorted(in_use - keyring.kek_ids):
         raise Permanent("keyring_incomplete", f"rows need keys that the keyring lacks: {', '.join(missing)}")
-    blobs = LocalBlobs(folder)
-    await asyncio.to_thread(blobs.open)
     admission = Admission(token_check, db, clock, entropy)
     owned = OwnedBytes(blobs, db, admission, clock=clock, entropy=entropy, bytes_max=blob_bytes_max)
     return Store(owned, SqlVault(db, keyring, admission, owned, clock=clock, entropy=entropy), keyring)

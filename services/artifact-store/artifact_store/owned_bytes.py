@@ -1,21 +1,23 @@
 """`ByteStore` over blobs and a table of owners: who staged what, and whether a fact has named it since.
 
-A blob lives as long as it has an owner. Publishing with its owner row, and dropping a row with its blob, happen under
-one lock per digest, so that a put and an erasure of equal bytes never take each other's blob. The file comes before its
-row: a crash between the two leaves an orphan, which the sweep finds by its age.
+A blob lives as long as it has an owner. The owner's row comes before the blob, and goes before it (`removals` tells why
+a put and a removal of equal bytes never take each other's blob, at however many processes). A crash in between leaves a
+row without bytes, which nobody was told of, or bytes without a row, which the sweep finds.
 """
 
 from __future__ import annotations
 
-import asyncio
 import hashlib
 import re
-from collections.abc import AsyncIterator, Iterator, Sequence
+from collections.abc import AsyncIterator, Sequence
 from dataclasses import replace
 
 from artifact_store.admission import Admission
+from artifact_store.batches import batches, marks
 from artifact_store.blobs.port import BlobStore, Uploaded
 from artifact_store.blobs.sniff import sniff
+from artifact_store.removals import Removals
+from artifact_store.tables import HELD
 from kernel.clock import Clock
 from kernel.domain.ids import SubjectId
 from kernel.errors import Rejected, SecretUnavailable
@@ -27,13 +29,11 @@ STAGED_MS_MAX = 24 * 3600 * 1000
 """How long bytes wait for a fact that names them."""
 
 _UPLOAD_ID = re.compile(r"[A-Za-z0-9_-]{1,64}")
-_LOCKS = 64
-_BATCH = 200
 
 _IS_SUBJECT = "SELECT 1 FROM subjects WHERE subject_id = ? AND organization_id = ?"
 _OWN = """
 INSERT INTO blob_owners (sha256, subject_id, organization_id, created_ms, named)
-SELECT ?, subject_id, organization_id, ?, 0 FROM subjects WHERE subject_id = ? AND organization_id = ?
+SELECT ?, subject_id, organization_id, ?, 0 FROM subjects WHERE subject_id = ? AND organization_id = ? {held}
 ON CONFLICT (sha256, subject_id) DO UPDATE SET created_ms = excluded.created_ms
 """
 _OVERDUE = "((named = 0 AND created_ms < ?) OR subject_id NOT IN (SELECT subject_id FROM subjects))"
@@ -51,7 +51,8 @@ class OwnedBytes:
         self._clock = clock
         self._entropy = entropy
         self._bytes_max = bytes_max
-        self._locks = [asyncio.Lock() for _ in range(_LOCKS)]
+        self._own_sql = _OWN.replace("{held}", HELD[db.dialect])
+        self._removals = Removals(blobs, db, clock, entropy)
 
     async def put(self, chunks: AsyncIterator[bytes], header: PutHeader) -> Staged:
         if header.upload_id and not _UPLOAD_ID.fullmatch(header.upload_id):
@@ -60,11 +61,11 @@ class OwnedBytes:
         upload_id = f"{header.subject_id}.{header.upload_id or self._entropy.nonce()}"
         try:
             uploaded = await self._blobs.upload(upload_id, header.offset, chunks, self._bytes_max, self._clock.now_ms())
+            return await self._stage(uploaded, header)
         except BaseException:
             if not header.upload_id:
                 await self._blobs.discard(upload_id)
             raise
-        return await self._stage(uploaded, header)
 
     async def _admit(self, header: PutHeader) -> None:
         await self._admission.admit(header.opener)
@@ -76,17 +77,18 @@ class OwnedBytes:
         try:
             _check_declared(uploaded, header)
             await self._admission.admit(header.opener)
-        except BaseException:
+            await self._own(uploaded, header)
+        except (Rejected, SecretUnavailable):
             await self._blobs.discard(uploaded.upload_id)
             raise
-        async with self._lock(uploaded.sha256):
-            await self._blobs.publish(uploaded)
-            owner = (uploaded.sha256, self._clock.now_ms(), header.subject_id, header.opener.organization_id)
-            if await self._db.execute(_OWN, owner) == 0:
-                await self._delete_unowned(uploaded.sha256)
-                raise SecretUnavailable("the subject was erased meanwhile")
+        await self._blobs.publish(uploaded, await self._removals.mark_of(uploaded.sha256))
         mime_type = sniff(uploaded.head, name=header.name, hint=header.mime_hint)
         return Staged(uploaded.sha256, uploaded.size, mime_type)
+
+    async def _own(self, uploaded: Uploaded, header: PutHeader) -> None:
+        owner = (uploaded.sha256, self._clock.now_ms(), header.subject_id, header.opener.organization_id)
+        if await self._db.execute(self._own_sql, owner) == 0:
+            raise SecretUnavailable("the subject was erased meanwhile")
 
     def get(self, sha256: str, *, offset: int = 0, length: int | None = None) -> AsyncIterator[bytes]:
         return self._blobs.read(sha256, offset, length)
@@ -108,9 +110,9 @@ class OwnedBytes:
         return b"".join([chunk async for chunk in self.get(sha256)])
 
     async def mark_named(self, sha256s: Sequence[str]) -> None:
-        for batch in _batches(sha256s):
+        for batch in batches(sha256s):
             await self._db.execute(
-                f"UPDATE blob_owners SET named = 1 WHERE sha256 IN ({_marks(batch)})",  # noqa: S608 (marks only)
+                f"UPDATE blob_owners SET named = 1 WHERE sha256 IN ({marks(batch)})",  # noqa: S608 (marks only)
                 tuple(batch),
             )
 
@@ -119,63 +121,62 @@ class OwnedBytes:
 
         The day is for who has read of them just before, and is about to name them anew.
         """
-        for batch in _batches(sha256s):
+        for batch in batches(sha256s):
             await self._db.execute(
-                f"UPDATE blob_owners SET named = 0, created_ms = ? WHERE sha256 IN ({_marks(batch)})",  # noqa: S608 (marks only)
+                f"UPDATE blob_owners SET named = 0, created_ms = ? WHERE sha256 IN ({marks(batch)})",  # noqa: S608 (marks only)
                 (self._clock.now_ms(), *batch),
             )
 
     async def sweep(self, now_ms: int) -> int:
-        """Delete what was staged 24 h before `now_ms` or earlier and never named; returns how many blobs went."""
+        """Delete what was staged 24 h before `now_ms` or earlier and never named; returns how many blobs went.
+
+        Facts that were appended before the call must have been read by whoever calls `mark_named`.
+        """
         before_ms = now_ms - STAGED_MS_MAX
         rows = await self._db.fetch_all(
             f"SELECT DISTINCT sha256 FROM blob_owners WHERE {_OVERDUE}",  # noqa: S608 (a constant)
             (before_ms,),
         )
         swept = 0
-        for row in rows:
-            swept += await self._disown(row[0], _OVERDUE, before_ms)
-        for batch in _batches(await self._blobs.older_than(before_ms)):
-            swept += await self._sweep_orphans(batch)
+        for batch in batches([row[0] for row in rows]):
+            await self._disown(batch, _OVERDUE, before_ms)
+            swept += await self._removals.remove(batch)
+        swept += await self._removals.finish_stale()
         await self._blobs.discard_older_than(before_ms)
         return swept
+
+    async def sweep_orphans(self, now_ms: int) -> int:
+        """Delete the blobs without any owner that were put 24 h before `now_ms` or earlier; how many. Reads all names.
+
+        There are some after a crash in the middle of a removal, and after a restore of the database alone.
+        """
+        before_ms = now_ms - STAGED_MS_MAX
+        swept = 0
+        async for page in self._blobs.digests():
+            for batch in batches(sorted(set(page))):
+                old = [at for at in await self._removals.unowned(batch) if await self._began_before(at, before_ms)]
+                swept += await self._removals.remove(old)
+        return swept
+
+    async def _began_before(self, sha256: str, before_ms: int) -> bool:
+        began_ms = await self._blobs.began_ms(sha256)
+        return began_ms is not None and began_ms < before_ms
 
     async def disown_subject(self, subject_id: SubjectId) -> None:
         """Drop everything the subject owns or was uploading; its row in `subjects` is gone already. Repeatable."""
         rows = await self._db.fetch_all("SELECT sha256 FROM blob_owners WHERE subject_id = ?", (subject_id,))
-        for row in rows:
-            await self._disown(row[0], "subject_id = ?", subject_id)
+        for batch in batches([row[0] for row in rows]):
+            await self._disown(batch, "subject_id = ?", subject_id)
+            await self._removals.remove_all(batch)
         for upload_id in await self._blobs.uploads():
             if upload_id.startswith(f"{subject_id}."):
                 await self._blobs.discard(upload_id)
 
-    async def _disown(self, sha256: str, condition: str, value: str | int) -> int:
-        async with self._lock(sha256):
-            await self._db.execute(
-                f"DELETE FROM blob_owners WHERE sha256 = ? AND {condition}",  # noqa: S608 (constants of this module)
-                (sha256, value),
-            )
-            return await self._delete_unowned(sha256)
-
-    async def _sweep_orphans(self, sha256s: Sequence[str]) -> int:
-        rows = await self._db.fetch_all(
-            f"SELECT DISTINCT sha256 FROM blob_owners WHERE sha256 IN ({_marks(sha256s)})",  # noqa: S608 (marks only)
-            tuple(sha256s),
+    async def _disown(self, sha256s: Sequence[str], condition: str, value: str | int) -> None:
+        await self._db.execute(
+            f"DELETE FROM blob_owners WHERE sha256 IN ({marks(sha256s)}) AND {condition}",  # noqa: S608 (constants of this module)
+            (*sha256s, value),
         )
-        swept = 0
-        for sha256 in set(sha256s) - {row[0] for row in rows}:
-            async with self._lock(sha256):
-                swept += await self._delete_unowned(sha256)
-        return swept
-
-    async def _delete_unowned(self, sha256: str) -> int:
-        if await self._db.fetch_one("SELECT 1 FROM blob_owners WHERE sha256 = ?", (sha256,)) is not None:
-            return 0
-        await self._blobs.delete(sha256)
-        return 1
-
-    def _lock(self, sha256: str) -> asyncio.Lock:
-        return self._locks[int(sha256[:2], 16) % _LOCKS]
 
 
 def _check_declared(uploaded: Uploaded, header: PutHeader) -> None:
@@ -188,12 +189,3 @@ def _check_declared(uploaded: Uploaded, header: PutHeader) -> None:
 async def _chunks(value: bytes) -> AsyncIterator[bytes]:
     for start in range(0, len(value), CHUNK_BYTES):
         yield value[start : start + CHUNK_BYTES]
-
-
-def _batches(values: Sequence[str]) -> Iterator[Sequence[str]]:
-    for start in range(0, len(values), _BATCH):
-        yield values[start : start + _BATCH]
-
-
-def _marks(values: Sequence[str]) -> str:
-    return ",".join("?" * len(values))

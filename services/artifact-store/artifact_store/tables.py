@@ -1,10 +1,14 @@
-"""The tables of the artifact store. None can be rebuilt from the log: they belong into the backup."""
+"""The tables of the artifact store. They belong into the backup: little in them can be rebuilt from the log."""
 
 from __future__ import annotations
 
-from typing import Literal
+from collections.abc import Mapping
+from typing import Final, Literal
 
 from kernel.sql.port import Migration
+
+HELD: Final[Mapping[str, str]] = {"sqlite": "", "postgres": "FOR SHARE OF subjects"}
+"""Behind a SELECT from `subjects` that something is inserted from: until the insert is durable no erasure passes it."""
 
 _FIRST = (
     """
@@ -100,11 +104,49 @@ _CODE_WINDOWS = (
     "CREATE INDEX code_windows_by_time ON code_windows (used_ms)",
 )
 
+_SHARED = (
+    """
+    CREATE TABLE blob_removals (
+        sha256 TEXT PRIMARY KEY,
+        mark TEXT NOT NULL,
+        begun_ms BIGINT NOT NULL,
+        done BIGINT NOT NULL
+    )
+    """,
+    "CREATE INDEX blob_removals_by_mark ON blob_removals (mark)",
+    """
+    CREATE TABLE named_blobs (
+        sha256 TEXT NOT NULL,
+        name TEXT NOT NULL,
+        PRIMARY KEY (sha256, name)
+    )
+    """,
+    "CREATE INDEX named_blobs_by_name ON named_blobs (name)",
+    """
+    CREATE TABLE naming_offsets (
+        topic TEXT NOT NULL,
+        partition BIGINT NOT NULL,
+        topic_id TEXT NOT NULL,
+        next_offset BIGINT NOT NULL,
+        PRIMARY KEY (topic, partition)
+    )
+    """,
+    "CREATE TABLE names_to_forget (name TEXT PRIMARY KEY)",
+    """
+    CREATE TABLE store_turns (
+        name TEXT PRIMARY KEY,
+        holder TEXT NOT NULL,
+        until_ms BIGINT NOT NULL
+    )
+    """,
+)
+"""What processes over one store tell each other: removals, names of blobs, how far they were read, whose turn it is."""
+
 
 def migrations(dialect: Literal["sqlite", "postgres"]) -> tuple[Migration, ...]:
     """All migrations of this component, for `kernel.sql.port.migrate`."""
     binary = {"sqlite": "BLOB", "postgres": "BYTEA"}[dialect]
-    named = (("vault_and_owners", _FIRST), ("code_windows", _CODE_WINDOWS))
+    named = (("vault_and_owners", _FIRST), ("code_windows", _CODE_WINDOWS), ("shared_store", _SHARED))
     return tuple(
         Migration("artifact_store", number, name, tuple(_typed(sql, binary) for sql in statements))
         for number, (name, statements) in enumerate(named, 1)

@@ -4,10 +4,6 @@ from __future__ import annotations
 
 import asyncio
 import hashlib
-import os
-import signal
-import subprocess
-import sys
 from collections.abc import AsyncIterator
 from pathlib import Path
 
@@ -17,34 +13,22 @@ from artifact_store.blobs.local import LocalBlobs
 from artifact_store.blobs.port import BlobStore
 from kernel.errors import Permanent, Rejected, Temporary
 from kernel.store.port import CHUNK_BYTES
+from tests.support.buckets import s3_blobs
+from tests.support.components import needs_s3
 from tests.support.stores import BrokenLineError, broken_after, stream
 
 MIB = 1024 * 1024
-WRITER = """
-import asyncio, sys
-from pathlib import Path
-from artifact_store.blobs.local import LocalBlobs
-
-async def endless():
-    chunk = bytes(range(256)) * 256
-    while True:
-        yield chunk
-        print("chunk", flush=True)
-
-async def main():
-    blobs = LocalBlobs(Path(sys.argv[1]))
-    blobs.open()
-    await blobs.upload("upload-1", 0, endless(), 1 << 40, 1_800_000_000_000)
-
-asyncio.run(main())
-"""
 
 
-@pytest.fixture(params=["local"])
-def blobs(request: pytest.FixtureRequest, tmp_path: Path) -> BlobStore:
+@pytest.fixture(params=["local", pytest.param("s3", marks=needs_s3)])
+async def blobs(request: pytest.FixtureRequest, tmp_path: Path) -> AsyncIterator[BlobStore]:
+    if request.param == "s3":
+        async with s3_blobs() as in_bucket:
+            yield in_bucket
+        return
     local = LocalBlobs(tmp_path)
     local.open()
-    return local
+    yield local
 
 
 async def put(blobs: BlobStore, value: bytes, upload_id: str = "upload-1", now_ms: int = 1000) -> str:
@@ -116,18 +100,45 @@ async def test_a_cancelled_upload_keeps_what_came(blobs: BlobStore) -> None:
     assert (await blobs.upload("upload-1", 4, stream(b" more"), MIB, 1000)).size == 9
 
 
-async def test_an_equal_blob_stays_and_is_young_again(blobs: BlobStore) -> None:
+async def all_digests(blobs: BlobStore) -> list[str]:
+    return sorted([sha256 async for page in blobs.digests() for sha256 in page])
+
+
+async def test_an_equal_blob_stays(blobs: BlobStore) -> None:
     sha256 = await put(blobs, b"same", now_ms=1000)
-    assert await blobs.older_than(1001) == [sha256]
-    await put(blobs, b"same", "upload-2", now_ms=5000)
-    assert await blobs.older_than(5000) == []
+    assert await blobs.began_ms(sha256) == 1000
+    assert await put(blobs, b"same", "upload-2", now_ms=5000) == sha256
+    assert await all_digests(blobs) == [sha256]
     assert await blobs.uploads() == []
+
+
+async def test_every_blob_is_listed_with_its_time(blobs: BlobStore) -> None:
+    kept = sorted([await put(blobs, word, now_ms=3000 + at) for at, word in enumerate((b"one", b"two", b"three"))])
+    assert await all_digests(blobs) == kept
+    assert sorted([await blobs.began_ms(sha256) or 0 for sha256 in kept]) == [3000, 3001, 3002]
+    assert await blobs.began_ms("0" * 64) is None
+
+
+async def test_a_blob_put_during_a_removal_outlives_it_however_late_it_ends(blobs: BlobStore) -> None:
+    sha256 = await put(blobs, b"the same bytes")
+    before = await blobs.names([sha256, "0" * 64])
+    assert before == [sha256]
+    again = await blobs.upload("upload-2", 0, stream(b"the same bytes"), MIB, 2000)
+    await blobs.publish(again, mark="a" * 32)
+    await blobs.remove(before)
+    assert await whole(blobs, sha256) == b"the same bytes"
+    assert await blobs.size(sha256) == 14
+    assert await blobs.began_ms(sha256) == 2000
+    assert await blobs.names([sha256]) == [f"{sha256}.{'a' * 32}"]
+    assert await all_digests(blobs) == [sha256]
+    await blobs.remove(await blobs.names([sha256]))
+    assert await blobs.size(sha256) is None
 
 
 async def test_a_deleted_blob_is_missing(blobs: BlobStore) -> None:
     sha256 = await put(blobs, b"gone")
-    await blobs.delete(sha256)
-    await blobs.delete(sha256)
+    await blobs.remove([sha256])
+    await blobs.remove([sha256])
     assert await blobs.size(sha256) is None
     with pytest.raises(Permanent, match="blob_missing"):
         await whole(blobs, sha256)
@@ -144,24 +155,24 @@ async def test_old_uploads_go_and_young_ones_stay(blobs: BlobStore) -> None:
     assert await blobs.uploads() == []
 
 
-async def test_a_process_killed_in_the_middle_leaves_nothing_visible_and_can_go_on(tmp_path: Path) -> None:
-    command = [sys.executable, "-c", WRITER, str(tmp_path)]
-    with subprocess.Popen(command, stdout=subprocess.PIPE, env=dict(os.environ)) as writer:  # noqa: ASYNC220 (its output is read at once)
-        assert writer.stdout is not None
-        for _ in range(20):
-            assert writer.stdout.readline() == b"chunk\n"
-        writer.send_signal(signal.SIGKILL)
-    blobs = LocalBlobs(tmp_path)
-    blobs.open()
-    assert not [path for path in (tmp_path / "blobs").rglob("*") if path.is_file()]
-    committed = await blobs.committed("upload-1")
-    assert committed >= 20 * 65536
-    uploaded = await blobs.upload("upload-1", committed, stream(b"the end"), 1 << 40, 1000)
-    await blobs.publish(uploaded)
-    content = await whole(blobs, uploaded.sha256)
-    pattern = bytes(range(256)) * (committed // 256 + 1)
-    assert content == pattern[:committed] + b"the end"
-    assert hashlib.sha256(content).hexdigest() == uploaded.sha256
+@pytest.mark.parametrize(("offset", "length"), [(0, 0), (0, 5), (7, None), (3, 300_000), (MIB - 1, 4), (MIB + 5, 4)])
+async def test_a_range_is_read_from_any_place(blobs: BlobStore, offset: int, length: int | None) -> None:
+    value = bytes(range(256)) * (MIB // 256)
+    sha256 = await put(blobs, value)
+    end = None if length is None else offset + length
+    assert b"".join([chunk async for chunk in blobs.read(sha256, offset, length)]) == value[offset:end]
+
+
+async def test_nothing_is_a_blob(blobs: BlobStore) -> None:
+    sha256 = await put(blobs, b"")
+    assert await whole(blobs, sha256) == b""
+    assert await blobs.size(sha256) == 0
+
+
+async def test_a_blob_is_as_long_as_it_may_be_and_no_longer(blobs: BlobStore) -> None:
+    await blobs.upload("upload-1", 0, stream(bytes(MIB)), MIB, 1000)
+    with pytest.raises(Rejected, match="blob_too_large"):
+        await blobs.upload("upload-2", 0, stream(bytes(MIB), b"x"), MIB, 1000)
 
 
 async def test_chunks_are_of_the_agreed_size(blobs: BlobStore) -> None:

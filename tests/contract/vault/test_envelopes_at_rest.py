@@ -8,7 +8,7 @@ from pathlib import Path
 import pytest
 from cryptography.exceptions import InvalidTag
 
-from artifact_store.inprocess import Store, open_store
+from artifact_store.inprocess import Store, open_local, open_store
 from artifact_store.vault.envelope import Place
 from artifact_store.vault.keyring import Keyring, add_kek, drop_kek, open_keyring
 from artifact_store.vault.rotation import kek_ids_in_use, rewrap
@@ -41,8 +41,9 @@ async def put(store: OpenedStore, subject: SubjectId, value: bytes = VALUE) -> S
 
 async def reopened(store: OpenedStore) -> Store:
     """The store of a new process over the same folder."""
+    blobs = await open_local(store.folder / "bytes")
     return await open_store(
-        store.folder / "bytes", store.folder / "keyring.json", store.db, store.tokens, clock=store.clock, entropy=CHANCE
+        blobs, store.folder / "keyring.json", store.db, store.tokens, clock=store.clock, entropy=CHANCE
     )
 
 

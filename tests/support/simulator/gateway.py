@@ -25,7 +25,7 @@ from api_gateway.settings import Settings
 from api_gateway.signed_url import SigningKeys
 from api_gateway.subjects import Subjects
 from api_gateway.waiting import Waiters
-from artifact_store.inprocess import open_store
+from artifact_store.inprocess import open_local, open_store
 from kernel.domain.ids import OrganizationId, RequestId, UserId
 from kernel.domain.plan import WorkflowType
 from kernel.errors import Rejected, TowpathError
@@ -92,8 +92,9 @@ class GatewaySimulation(Simulation):
             clock = WorldClock(self.world)
             await migrate(db, migrations(db.dialect))
             store = await open_store(
-                folder / "bytes", folder / "keyring.json", db, Tokens(), clock=clock, entropy=self.entropy
-            )
+                await open_local(folder / "bytes"), folder / "keyring.json", db, Tokens(), clock=clock,
+                entropy=self.entropy,
+            )  # fmt: skip
             waiters = Waiters()
             self.projector = Projector(self.log, db, waiters, clock)
             asker = Asker(db, Link(self.log), clock, self.entropy, waiters, Settings(b"p" * 32, SIGNING))

@@ -1,7 +1,7 @@
 """Blobs in a local folder, owned by one process.
 
     <root>/staging/<upload id>      what came so far; appended, hashed, synced
-    <root>/blobs/<2 hex>/<sha256>   whole blobs: renamed into place, folder synced
+    <root>/blobs/<2 hex>/<name>     whole blobs: renamed into place, folder synced
 
 A file appears under `blobs` by one rename after its bytes are on disk, so a crash at any point leaves either the whole
 blob or an upload that may go on. All disk work runs in threads.
@@ -14,12 +14,12 @@ import contextlib
 import errno
 import hashlib
 import os
-from collections.abc import AsyncIterator, Callable, Iterator
+from collections.abc import AsyncIterator, Callable, Iterator, Sequence
 from io import FileIO
 from pathlib import Path
 from typing import BinaryIO, ParamSpec, TypeVar
 
-from artifact_store.blobs.port import Uploaded
+from artifact_store.blobs.port import Uploaded, digest_of, is_digest, name_of
 from artifact_store.blobs.sniff import HEAD_BYTES
 from kernel.errors import Permanent, Rejected, Temporary
 from kernel.store.port import CHUNK_BYTES
@@ -67,13 +67,13 @@ class LocalBlobs:
             self._busy.discard(upload_id)
         return Uploaded(upload_id, part.digest.hexdigest(), part.size, part.head)
 
-    async def publish(self, uploaded: Uploaded) -> None:
-        await _in_thread(self._publish, uploaded)
+    async def publish(self, uploaded: Uploaded, mark: str = "") -> None:
+        await _in_thread(self._publish, uploaded, mark)
 
-    def _publish(self, uploaded: Uploaded) -> None:
-        source, target = self._staging / uploaded.upload_id, self._path(uploaded.sha256)
+    def _publish(self, uploaded: Uploaded, mark: str) -> None:
+        source, target = self._staging / uploaded.upload_id, self._path(name_of(uploaded.sha256, mark))
         if target.exists():
-            # The sweep goes by age: bytes that were put again are young again.
+            # Blobs without owner go by age: bytes that were put again are young again.
             status = source.stat()
             os.utime(target, ns=(status.st_mtime_ns, status.st_mtime_ns))
             source.unlink()
@@ -85,7 +85,7 @@ class LocalBlobs:
         await _in_thread((self._staging / upload_id).unlink, missing_ok=True)
 
     async def read(self, sha256: str, offset: int, length: int | None) -> AsyncIterator[bytes]:
-        file = await _in_thread(_open_at, self._path(sha256), offset)
+        file = await _in_thread(self._open, sha256, offset)
         try:
             left = length
             while left is None or left > 0:
@@ -97,23 +97,46 @@ class LocalBlobs:
         finally:
             file.close()
 
+    def _open(self, sha256: str, offset: int) -> BinaryIO:
+        for path in self._paths(sha256):
+            with contextlib.suppress(FileNotFoundError):
+                file = path.open("rb")
+                file.seek(offset)
+                return file
+        raise Permanent("blob_missing", "there is no such blob")
+
     async def size(self, sha256: str) -> int | None:
-        return await _in_thread(_size_of, self._path(sha256))
+        status = await _in_thread(self._status, sha256)
+        return None if status is None else status.st_size
 
-    async def delete(self, sha256: str) -> None:
-        await _in_thread(self._delete, sha256)
+    async def began_ms(self, sha256: str) -> int | None:
+        status = await _in_thread(self._status, sha256)
+        return None if status is None else status.st_mtime_ns // 1_000_000
 
-    def _delete(self, sha256: str) -> None:
-        path = self._path(sha256)
-        path.unlink(missing_ok=True)
-        _sync_folder(path.parent)
+    def _status(self, sha256: str) -> os.stat_result | None:
+        for path in self._paths(sha256):
+            with contextlib.suppress(FileNotFoundError):
+                return path.stat()
+        return None
 
-    async def older_than(self, before_ms: int) -> list[str]:
-        shards = await _in_thread(lambda: sorted(self._blobs.iterdir()))
-        found: list[str] = []
-        for shard in shards:
-            found.extend(path.name for path in await _in_thread(lambda at: list(_old_files(at, before_ms)), shard))
-        return found
+    async def names(self, sha256s: Sequence[str]) -> list[str]:
+        return await _in_thread(
+            lambda: [path.name for sha256 in sha256s for path in self._paths(sha256) if path.exists()]
+        )
+
+    async def remove(self, names: Sequence[str]) -> None:
+        await _in_thread(self._remove, names)
+
+    def _remove(self, names: Sequence[str]) -> None:
+        paths = [self._path(name) for name in names]
+        for path in paths:
+            path.unlink(missing_ok=True)
+        for folder in {path.parent for path in paths}:
+            _sync_folder(folder)
+
+    async def digests(self) -> AsyncIterator[list[str]]:
+        for shard in await _in_thread(lambda: sorted(self._blobs.iterdir())):
+            yield await _in_thread(lambda at: [digest_of(path.name) for path in at.iterdir()], shard)
 
     async def uploads(self) -> list[str]:
         return await _in_thread(lambda: sorted(path.name for path in self._staging.iterdir()))
@@ -123,10 +146,16 @@ class LocalBlobs:
             if path.name not in self._busy:
                 await _in_thread(path.unlink, missing_ok=True)
 
-    def _path(self, sha256: str) -> Path:
-        if len(sha256) != 64 or not set(sha256) <= set("0123456789abcdef"):
-            raise Permanent("blob_missing", "a blob is named by 64 hex digits")
-        return self._blobs / sha256[:2] / sha256
+    def _paths(self, sha256: str) -> Iterator[Path]:
+        """Where a blob may lie: nearly always under its digest alone."""
+        if not is_digest(sha256):
+            return
+        path = self._path(sha256)
+        yield path
+        yield from path.parent.glob(f"{sha256}.*")
+
+    def _path(self, name: str) -> Path:
+        return self._blobs / name[:2] / name
 
 
 class _Part:
@@ -210,15 +239,6 @@ def _size_of(path: Path) -> int | None:
         return path.stat().st_size
     except FileNotFoundError:
         return None
-
-
-def _open_at(path: Path, offset: int) -> BinaryIO:
-    try:
-        file = path.open("rb")
-    except FileNotFoundError:
-        raise Permanent("blob_missing", "there is no such blob") from None
-    file.seek(offset)
-    return file
 
 
 def _sync_folder(folder: Path) -> None:
