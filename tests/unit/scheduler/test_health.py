@@ -19,8 +19,7 @@ from kernel.domain.health_windows import (
     step_bucket,
     windows_of,
 )
-from kernel.domain.ids import OrganizationId, ProviderSlug, WorkflowRunId
-from kernel.domain.plan import WorkflowType
+from kernel.domain.ids import ProviderSlug
 from kernel.domain.provider_health import (
     OTHER_CODES,
     PROVIDERS_CODES,
@@ -30,46 +29,14 @@ from kernel.domain.provider_health import (
     outcome_of,
     verdict_of,
 )
-from kernel.domain.values import Effect, Failure, SealedBody
 from kernel.domain.workflow_run import (
     StepStatus,
-    WorkflowRunCompleted,
     WorkflowRunCreated,
-    WorkflowRunFailed,
     WorkflowRunStatus,
-    WorkflowRunStepFinished,
 )
 from scheduler.health import REPEAT_MS, Place, Said, Told, count, is_worth_telling, observe, said_by
 from tests.support.events import sample
-
-ACME = OrganizationId("acme")
-GUSTO = ProviderSlug("gusto")
-NOON = 1_750_000_000_000 // MINUTE_MS * MINUTE_MS
-
-
-def completed(
-    *, provider: ProviderSlug = GUSTO, login: bool = False, test_mode: bool = False, nothing_to_do: bool = False
-) -> WorkflowRunCompleted:
-    words = WorkflowRunStatus
-    status = words.COMPLETED_WITH_NO_ACTION_TAKEN if nothing_to_do else words.COMPLETED
-    type_ = WorkflowType.LOGIN if login else WorkflowType.USER_DEFINED
-    return WorkflowRunCompleted(WorkflowRunId("w"), status, SealedBody(), provider, type_, test_mode)
-
-
-def failed(
-    code: str, status: WorkflowRunStatus = WorkflowRunStatus.FAILED, *, login: bool = False
-) -> WorkflowRunFailed:
-    type_ = WorkflowType.LOGIN if login else WorkflowType.USER_DEFINED
-    return WorkflowRunFailed(WorkflowRunId("w"), status, Failure(code=code), GUSTO, type_)
-
-
-def step(
-    milliseconds: int, *, kind: str = "click", status: StepStatus = StepStatus.COMPLETED
-) -> WorkflowRunStepFinished:
-    return WorkflowRunStepFinished(
-        WorkflowRunId("w"), 1, "a", "a", "A", kind, Effect.READ, status, 1, NOON, NOON + milliseconds, SealedBody(),
-        Failure(), "", "", provider=GUSTO,
-    )  # fmt: skip
+from tests.support.health_facts import ACME, GUSTO, NOON, RIVAL, TOAST, completed, failed, step
 
 
 def tally_of(event: object) -> Tally | None:
@@ -142,7 +109,7 @@ def test_nothing_but_a_failure_for_the_sites_reasons_is_held_against_a_provider(
 @st.composite
 def histories(draw: st.DrawFn) -> list[list[Said]]:
     """What the facts of each partition say, in the order of their offsets; their times need not be in order."""
-    places: list[Place] = [(ACME, GUSTO), (ACME, ProviderSlug("toast")), (OrganizationId("rival"), GUSTO)]
+    places: list[Place] = [(ACME, GUSTO), (ACME, TOAST), (RIVAL, GUSTO)]
     events = [completed(), completed(login=True), failed("target_missing"), failed("cancelled"), step(40), step(9_000)]
     tallies = [tally for event in events if (tally := tally_of(event)) is not None]
     said = st.builds(

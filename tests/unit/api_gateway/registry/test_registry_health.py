@@ -1,4 +1,4 @@
-"""The registry says once that a provider is degraded and once that it has recovered, whatever it hears again or late."""
+"""The registry says once that a provider is degraded and once that it has recovered, whatever it hears again."""
 
 from __future__ import annotations
 
