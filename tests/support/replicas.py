@@ -27,7 +27,7 @@ from api_gateway.principal import Level
 from api_gateway.projecting import Projector
 from api_gateway.registry.decider import RegistryDecider
 from api_gateway.settings import Settings
-from artifact_store.inprocess import Store, open_store
+from artifact_store.inprocess import Store, open_local, open_store
 from kernel.clock import SystemClock
 from kernel.ids import SystemEntropy
 from kernel.log import codec
@@ -126,7 +126,12 @@ async def cluster_over(open_log: OpenLog, folder: Path, *, real_scheduler: bool 
         file = await SqliteFile.open(folder / "store.db")
         stack.push_async_callback(file.close)
         store = await open_store(
-            folder / "bytes", folder / "keyring.json", SqliteDatabase(file), Tokens(), clock=clock, entropy=entropy
+            await open_local(folder / "bytes"),
+            folder / "keyring.json",
+            SqliteDatabase(file),
+            Tokens(),
+            clock=clock,
+            entropy=entropy,
         )
         log = await open_log()
         stack.push_async_callback(log.close)
