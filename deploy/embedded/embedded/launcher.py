@@ -18,17 +18,16 @@ import sys
 import time
 import urllib.error
 import urllib.request
-from pathlib import Path
 
 from embedded.ports import check_free
 from embedded.settings import Settings, read_settings
+from embedded.shop import shop_arguments
 from embedded.watching import sweep_leftovers
 from kernel.errors import Permanent, Rejected
 from kernel.refusing import REFUSED_EXIT_CODE
 
 _PR_SET_PDEATHSIG = 1
 _START_SECONDS = 60.0
-_DEMO_LOGIN = ("demo", "corner-goods")
 
 
 def launch() -> int:
@@ -124,21 +123,7 @@ class _Launch:
 
     def _start_shop(self) -> None:
         """Before the platform: a run that was interrupted goes on at once, and wants its shop."""
-        user, password = _DEMO_LOGIN
-        address = self.settings.shop_address
-        port = self._shop_port(address)
-        address.parent.mkdir(parents=True, exist_ok=True)
-        address.write_text(f"http://127.0.0.1:{port}\n")
-        log = str(self.settings.shop_log)
-        shop = ["-m", "demo_shop", "--port", str(port), "--log", log, "--quiet", "--user", user, "--password", password]
-        self._start(shop, signal.SIGTERM)
-
-    def _shop_port(self, address: Path) -> int:
-        """The same port as last time, so that an interrupted run finds the shop again."""
-        try:
-            return int(address.read_text().rsplit(":", 1)[1])
-        except (OSError, ValueError, IndexError):
-            return self.settings.port + 1
+        self._start(shop_arguments(self.settings, self.settings.port + 1), signal.SIGTERM)
 
     def _wait(self, demo: subprocess.Popen[bytes] | None) -> int:
         assert self.watchdog is not None

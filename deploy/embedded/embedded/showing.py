@@ -10,6 +10,7 @@ from rich.console import Console
 
 from embedded.demo import run_demo
 from embedded.settings import read_settings
+from embedded.shop import PASSWORD, USERNAME
 from towpath.client import Client
 from towpath.errors import TowpathError
 from towpath.settings import Settings
@@ -31,8 +32,8 @@ def show_demo() -> int:
             result = run_demo(
                 client,
                 shop_url=shop_url,
-                username="demo",
-                password="corner-goods",  # noqa: S106 (the demo shop's own, and no secret)
+                username=USERNAME,
+                password=PASSWORD,
                 console=console,
             )
         except TowpathError as error:

@@ -83,6 +83,11 @@ class LocalKafka:
         """Processes of the running nodes."""
         return {node: process.pid for node, process in self._processes.items() if process.pid is not None}
 
+    @property
+    def is_running(self) -> bool:
+        """Whether every node exists, be it paused."""
+        return len(self.pids) == len(self.nodes)
+
     def start(self, node: int | None = None) -> None:
         """Start what does not run, or one node, and wait until clients are answered by all that run."""
         prepared = _prepared()

@@ -53,6 +53,11 @@ class LocalPostgres:
         """The process of the running server."""
         return self._process.pid
 
+    @property
+    def is_running(self) -> bool:
+        """Whether the server exists, be it paused."""
+        return self._process.is_running
+
     def start(self) -> None:
         """Make the data folder at the first start, start the server, wait until it takes connections."""
         binaries = bring("postgres")

@@ -16,6 +16,7 @@ from contextlib import suppress
 from pathlib import Path
 from typing import IO
 
+from browser_runner.process_tree import descendants, state_of
 from kernel.errors import Permanent
 
 _PR_SET_PDEATHSIG = 1
@@ -82,12 +83,12 @@ class Process:
         if self._child is None or not self.is_running:
             return
         self.pause()
-        below = _below(self._child.pid)
+        below = descendants(self._child.pid)
         for pid in [self._child.pid, *below]:
             with suppress(ProcessLookupError):
                 os.kill(pid, signal.SIGKILL)
         self._child.wait()
-        while any(_exists(pid) for pid in below):
+        while any(state_of(pid) not in {"", "Z"} for pid in below):
             time.sleep(_POLL_SECONDS)
 
     def pause(self) -> None:
@@ -103,7 +104,7 @@ class Process:
         if self._child is None or not self.is_running:
             return
         self._child.send_signal(number)
-        for pid in _below(self._child.pid):
+        for pid in descendants(self._child.pid):
             with suppress(ProcessLookupError):
                 os.kill(pid, number)
 
@@ -137,30 +138,6 @@ def answers(port: int) -> bool:
     """Whether somebody listens on 127.0.0.1:`port`."""
     with suppress(OSError), socket.create_connection(("127.0.0.1", port), timeout=1):
         return True
-    return False
-
-
-def _below(pid: int) -> list[int]:
-    """The descendants of `pid` as they are now."""
-    children: dict[int, list[int]] = {}
-    for entry in Path("/proc").iterdir():
-        if entry.name.isdigit():
-            with suppress(OSError):
-                fields = (entry / "stat").read_text().rpartition(")")[2].split()
-                children.setdefault(int(fields[1]), []).append(int(entry.name))
-    found: list[int] = []
-    waiting = [pid]
-    while waiting:
-        below = children.get(waiting.pop(), [])
-        found += below
-        waiting += below
-    return found
-
-
-def _exists(pid: int) -> bool:
-    """Whether the process has not ended; one that nobody has asked about since has."""
-    with suppress(OSError):
-        return (Path("/proc") / str(pid) / "stat").read_text().rpartition(")")[2].split()[0] != "Z"
     return False
 
 

@@ -41,6 +41,11 @@ class LocalS3:
         """The process of the running server."""
         return self._process.pid
 
+    @property
+    def is_running(self) -> bool:
+        """Whether the server exists, be it paused."""
+        return self._process.is_running
+
     def start(self) -> None:
         """Start the server, wait until it takes connections."""
         program = bring("versitygw")
