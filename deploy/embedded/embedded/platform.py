@@ -68,6 +68,7 @@ from kernel.sqlite_file import SqliteFile
 from scheduler.advance import Advance
 from scheduler.advance.derive import pool_key
 from scheduler.dispatch import Dispatch
+from scheduler.health_loop import HealthLoop
 
 _log = structlog.get_logger("embedded.platform")
 
@@ -165,6 +166,7 @@ async def run_platform(settings: Settings, live: LiveSecrets, stop: asyncio.Even
             owners = [group.create_task(run_decider(decider, ports, deciders_stop)) for decider in deciders]
             projecting = group.create_task(Projector(ground.log, ground.db, gateway.waiters, ground.clock).run())
             following = group.create_task(follow_runners(gateway.slots, ground.log, ground.clock))
+            watching = group.create_task(HealthLoop(ground.log, ground.db, ground.clock).run())
             upkeep = group.create_task(_upkeep(ground, trimming).run())
             running = group.create_task(runner.run())
             serving = group.create_task(_serve(gateway, settings.port))
@@ -178,7 +180,7 @@ async def run_platform(settings: Settings, live: LiveSecrets, stop: asyncio.Even
             await asyncio.wait([serving])
             deciders_stop.set()
             await asyncio.wait(owners)
-            for task in (projecting, following, upkeep):
+            for task in (projecting, following, watching, upkeep):
                 task.cancel()
 
 
