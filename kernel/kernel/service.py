@@ -10,6 +10,7 @@ stops nobody: everything waits for it.
 from __future__ import annotations
 
 import asyncio
+import gc
 import importlib.metadata
 import logging
 import os
@@ -17,10 +18,10 @@ import resource
 import signal
 import socket
 import sys
-from collections.abc import Awaitable, Callable, Mapping
+from collections.abc import Awaitable, Callable, Coroutine, Mapping
 from contextlib import AsyncExitStack
 from dataclasses import dataclass, field
-from typing import Annotated, TypeVar
+from typing import Annotated, Any, TypeVar
 
 import structlog
 from prometheus_client import CollectorRegistry, Gauge, ProcessCollector
@@ -39,6 +40,8 @@ T = TypeVar("T")
 _TRY_SECONDS = 0.5
 _TELL_SECONDS = 5.0
 _BEAT_SECONDS = 1.0
+_WATCH_SECONDS = 2.0
+_ANSWER_SECONDS = 5.0
 _log = structlog.get_logger("kernel.service")
 
 
@@ -106,10 +109,51 @@ class Service:
             return
         raise _ToldToEnd
 
+    def watch(self, name: str, ask: Callable[[], Awaitable[object]]) -> None:
+        """From now on `ask` is awaited every other second, and the process is not ready while it fails or hangs."""
+        watched = _Watched(name, ask, self.clock)
+        self.health.conditions[name] = lambda: watched.answers
+        task = asyncio.create_task(watched.run(), name=f"watch of {name}")
+
+        async def end() -> None:
+            task.cancel()
+            await asyncio.wait([task])
+
+        self.parts.push_async_callback(end)
+
     def started(self) -> None:
-        """Everything is there: from now on the process is as ready as its conditions say."""
+        """Everything is there: from now on the process is as ready as its conditions say.
+
+        What was loaded by now stays: the collector of cycles need not look at it again, and seldom at the rest.
+        """
+        gc.collect()
+        gc.freeze()
+        gc.set_threshold(50_000, 20, 100)
         self.health.is_started = True
         _log.info("service.started")
+
+
+class _Watched:
+    """One part that is asked again and again whether it answers."""
+
+    def __init__(self, name: str, ask: Callable[[], Awaitable[object]], clock: Clock) -> None:
+        self._name = name
+        self._ask = ask
+        self._clock = clock
+        self.answers = True
+
+    async def run(self) -> None:
+        while True:
+            try:
+                async with asyncio.timeout(_ANSWER_SECONDS):
+                    await self._ask()
+                answers = True
+            except (TowpathError, OSError, TimeoutError):
+                answers = False
+            if answers is not self.answers:
+                self.answers = answers
+                _log.warning("service.part_is_back" if answers else "service.part_is_away", part=self._name)
+            await self._clock.sleep(_WATCH_SECONDS)
 
 
 Serve = Callable[[Service], Awaitable[None]]
@@ -121,8 +165,18 @@ def run_service(name: str, serve: Serve, *, environ: Mapping[str, str] | None = 
 
     # A core file would hold every secret that was open; whatever starts below inherits this.
     resource.setrlimit(resource.RLIMIT_CORE, (0, 0))
+    return _refused_or(name, lambda: uvloop.run(_run(name, serve, os.environ if environ is None else environ)))
+
+
+def run_command(name: str, command: Callable[[], Coroutine[Any, Any, int]]) -> int:
+    """Run what an operator asks for once; its exit code, or that of its refusal."""
+    return _refused_or(name, lambda: asyncio.run(command()))
+
+
+def _refused_or(name: str, run: Callable[[], int | None]) -> int:
+    """What `run` gives, or the lines and the code of a refusal."""
     try:
-        uvloop.run(_run(name, serve, os.environ if environ is None else environ))
+        return run() or 0
     except Exception as error:  # the edge of the process: what is no refusal goes on to the interpreter
         lines = refusals(error)
         if not lines:
@@ -130,7 +184,6 @@ def run_service(name: str, serve: Serve, *, environ: Mapping[str, str] | None = 
         for line in lines:
             print(f"towpath {name}: {line}", file=sys.stderr, flush=True)  # noqa: T201 (its last word)
         return exit_code(error)
-    return 0
 
 
 async def _run(name: str, serve: Serve, environ: Mapping[str, str]) -> None:

@@ -1,32 +1,72 @@
 """The process of the artifact store: opens the store, listens, sweeps once an hour, and drains at SIGTERM.
 
-The database and the fence are handed in by whoever starts the process: they are shared with nobody here, and which
-ones they are depends on the way of running.
+The composition root of the service: the only file of it that names an adapter. With blobs in a bucket any number of
+them may run; with blobs in a folder, one.
 """
 
 from __future__ import annotations
 
 import asyncio
 import contextlib
-import signal
-from collections.abc import Callable
+import os
+from collections.abc import Callable, Sequence
 
 import structlog
 
+from artifact_store.blobs.opening import open_blobs
+from artifact_store.blobs.port import BlobStore
 from artifact_store.inprocess import Store, open_store
 from artifact_store.server import ServiceKeys, StoreServer, tls_credentials
-from artifact_store.settings import Settings
+from artifact_store.settings import Settings, settings_from
+from artifact_store.tables import migrations
 from kernel.clock import Clock
 from kernel.errors import Permanent, TowpathError
+from kernel.fence import Fence
 from kernel.ids import Entropy
+from kernel.log import codec
+from kernel.log.kafka.log import KafkaLog
+from kernel.log.kafka.settings import kafka_settings
+from kernel.log.topics import Topic
+from kernel.service import Service, run_command, run_service
+from kernel.sql.migrating import run_migrate
 from kernel.sql.port import Database
+from kernel.sql.postgres.settings import postgres_settings
 from kernel.store.port import TokenCheck
 
-_LOG = structlog.get_logger()
+_USAGE = "usage: python -m artifact_store [migrate [--check]]"
+_log = structlog.get_logger("artifact_store")
+
+
+async def run(service: Service) -> None:
+    """Put the store together and serve until told to end."""
+    settings = settings_from(service.environ)
+    kafka, postgres = kafka_settings(service.environ), postgres_settings(service.environ)
+    log = await service.reach(f"Kafka at {kafka.bootstrap}", lambda: KafkaLog.open(kafka, service.clock))
+    service.parts.push_async_callback(log.close)
+    fence = Fence(log, codec.decode, service.clock)
+    service.parts.push_async_callback(fence.close)
+    db = await service.reach(f"PostgreSQL at {postgres.place}", postgres.open)
+    service.parts.push_async_callback(db.close)
+    blobs = await service.reach(
+        "the store of blobs", lambda: open_blobs(settings, service.parts, service.clock, service.entropy)
+    )
+    service.watch("postgres", lambda: db.fetch_one("SELECT 1"))
+    service.watch("kafka", lambda: log.end_offset(Topic.TASK_REPORTS, 0))
+    await serve(
+        settings,
+        blobs,
+        db,
+        fence,
+        clock=service.clock,
+        entropy=service.entropy,
+        stop=service.stop,
+        listening=lambda _: service.started(),
+    )
 
 
 async def serve(
     settings: Settings,
+    blobs: BlobStore,
     db: Database,
     token_check: TokenCheck,
     *,
@@ -38,7 +78,7 @@ async def serve(
     """Serve until `stop` is set, then drain. `listening` is told the port once health says SERVING."""
     keys = _service_keys(settings)
     store = await open_store(
-        settings.folder,
+        blobs,
         settings.keyring_path,
         db,
         token_check,
@@ -61,15 +101,11 @@ async def serve(
             await sweeping
 
 
-def stop_at_sigterm(stop: asyncio.Event) -> None:
-    """Set `stop` at SIGTERM or SIGINT; called once, on the running loop of the main thread."""
-    loop = asyncio.get_running_loop()
-    for number in (signal.SIGTERM, signal.SIGINT):
-        loop.add_signal_handler(number, stop.set)
-
-
 def _service_keys(settings: Settings) -> ServiceKeys:
-    gateway, runner = (path.read_text().strip() for path in (settings.gateway_key_path, settings.runner_key_path))
+    try:
+        gateway, runner = (path.read_text().strip() for path in (settings.gateway_key_path, settings.runner_key_path))
+    except OSError as error:
+        raise Permanent("setting_malformed", f"{error.filename} cannot be read: {error.strerror}") from None
     if not gateway or not runner or gateway == runner:
         raise Permanent("setting_malformed", "the service keys of gateway and runner must differ and not be empty")
     return ServiceKeys(gateway, runner)
@@ -79,7 +115,24 @@ async def _sweep_for_ever(store: Store, clock: Clock, pause_seconds: float) -> N
     while True:
         try:
             swept = await store.sweep(clock.now_ms())
-            _LOG.info("swept", things=swept)
+            _log.info("store.swept", things=swept)
         except TowpathError as error:
-            _LOG.warning("sweep_failed", error=str(error))
+            _log.warning("store.sweep_failed", error=str(error))
         await clock.sleep(pause_seconds)
+
+
+def main(arguments: Sequence[str]) -> int:
+    """Run the process, or a command of it; the exit code."""
+    match arguments:
+        case []:
+            return run_service("artifact-store", run)
+        case ["migrate"] | ["migrate", "--check"]:
+            return run_command("artifact-store", lambda: _migrate(check="--check" in arguments))
+        case _:
+            print(_USAGE)  # noqa: T201 (a command)
+            return 2
+
+
+async def _migrate(*, check: bool) -> int:
+    settings = postgres_settings(os.environ)
+    return await run_migrate(settings.open, migrations("postgres"), check=check)

@@ -22,6 +22,7 @@ from cryptography.hazmat.primitives.asymmetric import ec
 from cryptography.x509.oid import NameOID
 from grpc_health.v1 import health_pb2, health_pb2_grpc
 
+from artifact_store.inprocess import open_local
 from artifact_store.main import serve
 from artifact_store.server import StoreServer, tls_credentials
 from artifact_store.settings import Settings
@@ -37,9 +38,10 @@ from tests.support.stores import ACME, GATEWAY, KEYS, OpenedStore, run_opener, s
 CHANCE = SystemEntropy()
 BIG = bytes(range(256)) * 8000
 PROCESS = """
-import asyncio, os, sys
+import asyncio, os, signal, sys
 from pathlib import Path
-from artifact_store.main import serve, stop_at_sigterm
+from artifact_store.inprocess import open_local
+from artifact_store.main import serve
 from artifact_store.settings import settings_from
 from kernel.clock import SystemClock
 from kernel.ids import SystemEntropy
@@ -50,11 +52,13 @@ from tests.support.stores import Tokens
 async def main():
     file = await SqliteFile.open(Path(sys.argv[1]) / "platform.db")
     stop = asyncio.Event()
-    stop_at_sigterm(stop)
+    asyncio.get_running_loop().add_signal_handler(signal.SIGTERM, stop.set)
+    settings = settings_from(os.environ)
     try:
         await serve(
-            settings_from(os.environ), SqliteDatabase(file), Tokens(), clock=SystemClock(), entropy=SystemEntropy(),
-            stop=stop, listening=lambda port: print("listening", port, flush=True),
+            settings, await open_local(settings.folder), SqliteDatabase(file), Tokens(),
+            clock=SystemClock(), entropy=SystemEntropy(), stop=stop,
+            listening=lambda port: print("listening", port, flush=True),
         )
     finally:
         await file.close()
@@ -203,13 +207,13 @@ async def test_the_process_serves_says_that_it_is_healthy_and_drains(store: Open
     for name, path in keys.items():
         path.write_text(f"{name}-key\n")
     settings = Settings(
-        tmp_path / "bytes", tmp_path / "keyring.json", keys["gateway"], keys["runner"],
-        address="127.0.0.1:0", drain_seconds=5.0,
-    )  # fmt: skip
+        tmp_path / "keyring.json", keys["gateway"], keys["runner"], address="127.0.0.1:0", drain_seconds=5.0
+    )
+    blobs = await open_local(tmp_path / "bytes")
     stop, port = asyncio.Event(), asyncio.get_running_loop().create_future()
     serving = asyncio.create_task(
         serve(
-            settings, store.db, store.tokens,
+            settings, blobs, store.db, store.tokens,
             clock=SystemClock(), entropy=CHANCE, stop=stop, listening=port.set_result,
         )
     )  # fmt: skip
@@ -300,6 +304,7 @@ def test_sigterm_drains_the_process(tmp_path: Path) -> None:
 async def test_equal_service_keys_are_refused(store: OpenedStore, tmp_path: Path) -> None:
     key = tmp_path / "key"
     key.write_text("the same")
-    settings = Settings(tmp_path / "bytes", tmp_path / "keyring.json", key, key)
+    settings, stop = Settings(tmp_path / "keyring.json", key, key), asyncio.Event()
+    blobs = await open_local(tmp_path / "bytes")
     with pytest.raises(Permanent, match="differ"):
-        await serve(settings, store.db, store.tokens, clock=SystemClock(), entropy=CHANCE, stop=asyncio.Event())
+        await serve(settings, blobs, store.db, store.tokens, clock=SystemClock(), entropy=CHANCE, stop=stop)

@@ -5,11 +5,12 @@ from __future__ import annotations
 import ssl
 from collections.abc import Mapping
 from dataclasses import dataclass, field
-from pathlib import Path
 
 from aiokafka.helpers import create_ssl_context
 
+from kernel.errors import Permanent
 from kernel.log.topics import GENERATION
+from kernel.settings import text_or_file
 
 SECURITY_PROTOCOLS = ("PLAINTEXT", "SSL", "SASL_PLAINTEXT", "SASL_SSL")
 SASL_MECHANISMS = ("PLAIN", "SCRAM-SHA-256", "SCRAM-SHA-512")
@@ -69,15 +70,24 @@ class KafkaSettings:
 
 
 def kafka_settings(environ: Mapping[str, str]) -> KafkaSettings:
-    """Settings from TOWPATH_KAFKA and its companions; the password stands in a file. `ValueError` for wrong ones."""
-    password_file = environ.get("TOWPATH_KAFKA_SASL_PASSWORD_FILE", "")
+    """Settings from TOWPATH_KAFKA and its companions; the password stands in a file.
+
+    `Permanent("setting_malformed")` says what is wrong.
+    """
+    try:
+        return _settings(environ)
+    except ValueError as error:
+        raise Permanent("setting_malformed", str(error)) from None
+
+
+def _settings(environ: Mapping[str, str]) -> KafkaSettings:
     return KafkaSettings(
         bootstrap=environ.get("TOWPATH_KAFKA", ""),
         prefix=environ.get("TOWPATH_TOPIC_PREFIX", "towpath"),
         security_protocol=environ.get("TOWPATH_KAFKA_SECURITY_PROTOCOL", "PLAINTEXT"),
         sasl_mechanism=environ.get("TOWPATH_KAFKA_SASL_MECHANISM", "PLAIN"),
         sasl_username=environ.get("TOWPATH_KAFKA_SASL_USERNAME", ""),
-        sasl_password=Path(password_file).read_text().strip() if password_file else "",
+        sasl_password=text_or_file("TOWPATH_KAFKA_SASL_PASSWORD", environ),
         ssl_ca_file=environ.get("TOWPATH_KAFKA_SSL_CA_FILE", ""),
         ssl_cert_file=environ.get("TOWPATH_KAFKA_SSL_CERT_FILE", ""),
         ssl_key_file=environ.get("TOWPATH_KAFKA_SSL_KEY_FILE", ""),
