@@ -26,7 +26,7 @@ _log = structlog.get_logger("api_gateway.app")
 
 def create_app(services: Services, *, drains_on_sigterm: bool = False) -> Litestar:
     """The ASGI application of the gateway. `drains_on_sigterm` when it runs in the main thread of its own process."""
-    telemetry = Telemetry()
+    telemetry = Telemetry(services.metrics)
 
     @asynccontextmanager
     async def lifespan(_app: Litestar) -> AsyncIterator[None]:

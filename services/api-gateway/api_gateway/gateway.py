@@ -15,6 +15,7 @@ from api_gateway.draining import Drain
 from api_gateway.idempotency import IdempotencyStore
 from api_gateway.key_store import KeyStore
 from api_gateway.limits import Limits, limits_of
+from api_gateway.provider_healths import ProviderHealths
 from api_gateway.queries import Queries
 from api_gateway.readings import Readings
 from api_gateway.retrying import Retries
@@ -27,6 +28,7 @@ from api_gateway.waiting import Waiters
 from kernel.clock import Clock
 from kernel.ids import Entropy
 from kernel.log.port import EventLog
+from kernel.metrics import Metrics
 from kernel.sealing import SubjectKeys
 from kernel.sql.port import Database
 from kernel.store.port import ByteStore, Vault
@@ -58,6 +60,8 @@ class Services:
     """What `doctor` asks beside its own questions, each with the name of its finding."""
     slots: RunnerSlots = field(default_factory=RunnerSlots)
     """What `follow_runners` hears, for explanations."""
+    metrics: Metrics = field(default_factory=Metrics)
+    """What this process measures, shown at `/metrics`."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -71,6 +75,7 @@ class Gateway:
     log: RunLog
     definition_commands: DefinitionCommands
     definition_queries: DefinitionQueries
+    healths: ProviderHealths
     queries: Queries
     authenticator: Authenticator
     idempotency: IdempotencyStore
@@ -106,6 +111,7 @@ def assemble(services: Services) -> Gateway:
         ),
         definition_commands=DefinitionCommands(asker, services.store, subjects),
         definition_queries=DefinitionQueries(services.db, services.store),
+        healths=ProviderHealths(services.db, services.clock),
         queries=queries,
         history=RunHistory(services.db, services.store, services.clock, services.slots),
         log=RunLog(queries),
