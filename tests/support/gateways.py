@@ -1,4 +1,4 @@
-"""A whole gateway for tests: real file, log, store, vault, registry and projector, and HTTP without a net.
+"""A whole gateway for tests: real database, log, store, vault, registry and projector, and HTTP without a net.
 
 Only the scheduler is scripted.
 """
@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import AsyncIterator
-from contextlib import asynccontextmanager
+from contextlib import AsyncExitStack, asynccontextmanager
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -31,15 +31,12 @@ from kernel.clock import SystemClock
 from kernel.domain.ids import OrganizationId
 from kernel.ids import SystemEntropy
 from kernel.log import codec
-from kernel.log.sqlite import SqliteLog
-from kernel.log.topics import TOPICS
 from kernel.processor.loop import run_decider
 from kernel.processor.ports import Ports
 from kernel.sealing import SubjectKeys
 from kernel.sql.port import migrate
-from kernel.sql.sqlite import SqliteDatabase
-from kernel.sqlite_file import SqliteFile
 from scheduler.advance import Advance
+from tests.support.grounds import ground_in
 from tests.support.scripted_scheduler import ScriptedScheduler
 from tests.support.stores import Tokens
 
@@ -95,10 +92,9 @@ async def gateway_in(folder: Path, *, real_scheduler: bool = False, **settings: 
     """
     settings = {"rate_per_minute": 0, "address_rate_per_minute": 0, **settings}
     clock, entropy = MovableClock(), SystemEntropy()
-    file = await SqliteFile.open(folder / "towpath.db")
-    db = SqliteDatabase(file)
+    stack = AsyncExitStack()
+    db, log = await stack.enter_async_context(ground_in(folder, clock))
     await migrate(db, migrations(db.dialect))
-    log = await SqliteLog.open(file, {topic.value: 2 for topic in TOPICS}, clock, entropy)
     store = await open_store(
         await open_local(folder / "bytes"), folder / "keyring.json", db, Tokens(), clock=clock, entropy=entropy
     )
@@ -136,8 +132,7 @@ async def gateway_in(folder: Path, *, real_scheduler: bool = False, **settings: 
         for task in tasks:
             task.cancel()
         await asyncio.gather(*tasks, return_exceptions=True)
-        await log.close()
-        await file.close()
+        await stack.aclose()
 
 
 def client_of(app: Litestar, key: str = "") -> httpx.AsyncClient:

@@ -1,4 +1,4 @@
-"""Artifact stores for tests: a real SQLite file and a real folder, in process or behind gRPC on loopback."""
+"""Artifact stores for tests: a real database and a real folder, in process or behind gRPC on loopback."""
 
 from __future__ import annotations
 
@@ -13,15 +13,16 @@ from kernel.domain.ids import OrganizationId, RootRunId, TaskId, WorkflowRunId
 from kernel.domain.values import Token
 from kernel.ids import SystemEntropy
 from kernel.sql.port import Database
-from kernel.sql.sqlite import SqliteDatabase
-from kernel.sqlite_file import SqliteFile
 from kernel.store.port import ByteStore, GatewayOpener, RunOpener, Vault
 from kernel.store.remote import RemoteStore
+from tests.support.databases import IMPLEMENTATIONS
 from tests.support.reports import TestClock
 
 ACME = OrganizationId("org-acme")
 OTHER = OrganizationId("org-other")
 GATEWAY = GatewayOpener(ACME)
+WAYS = ("in process", "grpc", "on postgres")
+"""Over SQLite in process or behind gRPC, or over PostgreSQL in process."""
 KEYS = ServiceKeys(gateway="gateway-service-key", runner="runner-service-key")
 
 
@@ -52,7 +53,6 @@ class OpenedStore:
     runner_vault: Vault
     inside: Store
     db: Database
-    file: SqliteFile
     tokens: Tokens
     clock: TestClock
     folder: Path
@@ -62,12 +62,11 @@ class OpenedStore:
 async def store_in(
     folder: Path, how: str = "in process", blob_bytes_max: int = 8 * 1024**2
 ) -> AsyncIterator[OpenedStore]:
-    """Open a store below `folder`; `how` is `in process` or `grpc`."""
+    """Open a store below `folder`; `how` is one of `WAYS`."""
     clock, tokens = TestClock(), Tokens()
     clock.ms = 1_800_000_000_000.0
-    file = await SqliteFile.open(folder / "platform.db")
-    db = SqliteDatabase(file)
-    try:
+    database = "postgres" if how == "on postgres" else "sqlite"
+    async with IMPLEMENTATIONS[database](folder) as db:
         inside = await open_store(
             await open_local(folder / "bytes"),
             folder / "keyring.json",
@@ -77,15 +76,13 @@ async def store_in(
             entropy=SystemEntropy(),
             blob_bytes_max=blob_bytes_max,
         )
-        if how == "in process":
+        if how != "grpc":
             seen = (inside.bytes, inside.vault, inside.bytes, inside.vault)
-            yield OpenedStore(*seen, inside, db, file, tokens, clock, folder)
+            yield OpenedStore(*seen, inside, db, tokens, clock, folder)
             return
         async with _served(inside, clock) as (gateway, runner):
             seen_remotely = (gateway.bytes, gateway.vault, runner.bytes, runner.vault)
-            yield OpenedStore(*seen_remotely, inside, db, file, tokens, clock, folder)
-    finally:
-        await file.close()
+            yield OpenedStore(*seen_remotely, inside, db, tokens, clock, folder)
 
 
 @asynccontextmanager

@@ -16,6 +16,7 @@ from tests.support.stores import (
     ACME,
     GATEWAY,
     OTHER,
+    WAYS,
     BrokenLineError,
     OpenedStore,
     broken_after,
@@ -27,7 +28,7 @@ from tests.support.stores import (
 BIG = bytes(range(256)) * 2500 + b"tail"
 
 
-@pytest.fixture(params=["in process", "grpc"])
+@pytest.fixture(params=WAYS)
 async def store(request: pytest.FixtureRequest, tmp_path: Path) -> AsyncIterator[OpenedStore]:
     async with store_in(tmp_path, request.param) as opened:
         yield opened

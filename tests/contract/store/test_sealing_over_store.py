@@ -10,12 +10,12 @@ import pytest
 from kernel.errors import SecretUnavailable
 from kernel.ids import SystemEntropy
 from kernel.sealing import Sealer, SubjectKeys
-from tests.support.stores import ACME, GATEWAY, OpenedStore, run_opener, store_in
+from tests.support.stores import ACME, GATEWAY, WAYS, OpenedStore, run_opener, store_in
 
 LONG = {"rows": [{"iban": f"DE{n:020}"} for n in range(2000)]}
 
 
-@pytest.fixture(params=["in process", "grpc"])
+@pytest.fixture(params=WAYS)
 async def store(request: pytest.FixtureRequest, tmp_path: Path) -> AsyncIterator[OpenedStore]:
     async with store_in(tmp_path, request.param) as opened:
         yield opened

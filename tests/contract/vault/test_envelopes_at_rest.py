@@ -24,9 +24,9 @@ VALUE = b"correct horse battery staple"
 NONCE_BYTES, KEY_BYTES, TAG_BYTES = 12, 32, 16
 
 
-@pytest.fixture
-async def store(tmp_path: Path) -> AsyncIterator[OpenedStore]:
-    async with store_in(tmp_path) as opened:
+@pytest.fixture(params=["in process", "on postgres"])
+async def store(request: pytest.FixtureRequest, tmp_path: Path) -> AsyncIterator[OpenedStore]:
+    async with store_in(tmp_path, request.param) as opened:
         yield opened
 
 
@@ -117,6 +117,7 @@ async def test_a_key_that_rows_need_may_not_be_missing(store: OpenedStore, subje
     assert not path.exists(), "no fresh keyring beside rows that it cannot open"
 
 
+@pytest.mark.parametrize("store", ["in process"], indirect=True)
 async def test_nothing_of_an_erased_subject_can_be_had_from_the_folder(store: OpenedStore) -> None:
     alice = await store.vault.subject_for(ACME, "alice@customers.example")
     bob = await store.vault.subject_for(ACME, "bob@customers.example")

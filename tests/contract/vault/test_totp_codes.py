@@ -13,14 +13,14 @@ from kernel.domain.ids import ConnectionId
 from kernel.errors import Rejected, SecretUnavailable, Temporary
 from kernel.store.port import SecretKind, SecretRef
 from kernel.store.secret import Secret
-from tests.support.stores import ACME, OpenedStore, run_opener, store_in
+from tests.support.stores import ACME, WAYS, OpenedStore, run_opener, store_in
 
 BANK = ConnectionId("connection-bank")
 SEED = b"JBSWY3DPEHPK3PXP"
 WINDOW_MS = 30_000
 
 
-@pytest.fixture(params=["in process", "grpc"])
+@pytest.fixture(params=WAYS)
 async def store(request: pytest.FixtureRequest, tmp_path: Path) -> AsyncIterator[OpenedStore]:
     async with store_in(tmp_path, request.param) as opened:
         yield opened

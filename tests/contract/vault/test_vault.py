@@ -12,13 +12,13 @@ from kernel.domain.ids import ConnectionId, SubjectId
 from kernel.errors import ConnectionLocked, Rejected, SecretUnavailable
 from kernel.store.port import GatewayOpener, PutHeader, SecretKind, SecretRef, Session
 from kernel.store.secret import Secret
-from tests.support.stores import ACME, GATEWAY, OTHER, OpenedStore, run_opener, store_in
+from tests.support.stores import ACME, GATEWAY, OTHER, WAYS, OpenedStore, run_opener, store_in
 
 BANK = ConnectionId("connection-bank")
 PASSWORD = b"correct horse battery staple"
 
 
-@pytest.fixture(params=["in process", "grpc"])
+@pytest.fixture(params=WAYS)
 async def store(request: pytest.FixtureRequest, tmp_path: Path) -> AsyncIterator[OpenedStore]:
     async with store_in(tmp_path, request.param) as opened:
         yield opened
