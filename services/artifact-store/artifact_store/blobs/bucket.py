@@ -36,19 +36,13 @@ CALLS_MAX = 32
 _COPIES_MAX = 8
 """Of them for one blob that is put together from segments."""
 _CONNECT_SECONDS = 5.0
-_ANSWER_SECONDS = 20.0
-_CALL_SECONDS = 60.0
-"""All tries of one call together."""
+_KEYS_MAX = 1000
+"""Of one page of a listing, and of one deletion."""
 _TRIES = 4
 _DELAY_SECONDS = 1.0
-_DELETED_AT_ONCE = 1000
 _MISSING = frozenset({"NoSuchKey", "NotFound", "404", "NoSuchUpload"})
-_REFUSED = frozenset(
-    {
-        "403", "AccessDenied", "AllAccessDisabled", "AuthorizationHeaderMalformed", "InvalidAccessKeyId",
-        "InvalidBucketName", "NoSuchBucket", "PermanentRedirect", "SignatureDoesNotMatch",
-    }
-)  # fmt: skip
+_REFUSED = frozenset({301, 400, 401, 403, 404})
+"""Statuses that no waiting turns into others: keys, bucket, region."""
 _CODE = re.compile(r"[A-Za-z0-9.]{1,64}")
 
 
@@ -65,6 +59,8 @@ class BucketSettings:
     access_key: str | None = None
     """None, with the secret key: as Amazon's tools find credentials (role of the machine, profile)."""
     secret_key: str | None = field(default=None, repr=False)
+    answer_seconds: float = 20.0
+    """How long one try of a call may hear nothing; all tries together may take three times as long."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -98,6 +94,7 @@ class Bucket:
         self._client = client
         self._bucket = settings.bucket
         self._prefix = settings.prefix
+        self._call_seconds = 3 * settings.answer_seconds
         self._room = asyncio.Semaphore(CALLS_MAX)
 
     async def put(self, key: str, data: bytes, sha256: bytes, *, began_ms: int, fresh: bool = False) -> None:
@@ -158,6 +155,7 @@ class Bucket:
         return found
 
     async def _answers(self, request: ListObjectsV2RequestTypeDef) -> AsyncIterator[ListObjectsV2OutputTypeDef]:
+        request["MaxKeys"] = _KEYS_MAX
         while True:
             async with self._calling("list"):
                 answer = await self._client.list_objects_v2(**request)
@@ -168,9 +166,9 @@ class Bucket:
 
     async def remove(self, keys: Sequence[str]) -> None:
         """Delete objects. Repeatable."""
-        for begin in range(0, len(keys), _DELETED_AT_ONCE):
+        for begin in range(0, len(keys), _KEYS_MAX):
             objects: list[ObjectIdentifierTypeDef] = [
-                {"Key": self._prefix + key} for key in keys[begin : begin + _DELETED_AT_ONCE]
+                {"Key": self._prefix + key} for key in keys[begin : begin + _KEYS_MAX]
             ]
             async with self._calling("delete"):
                 answer = await self._client.delete_objects(
@@ -254,7 +252,7 @@ class Bucket:
     @asynccontextmanager
     async def _calling(self, what: str) -> AsyncIterator[None]:
         try:
-            async with self._room, asyncio.timeout(_CALL_SECONDS):
+            async with self._room, asyncio.timeout(self._call_seconds):
                 yield
         except ClientError as error:
             code = _code(error)
@@ -278,8 +276,8 @@ async def open_bucket(settings: BucketSettings, stack: AsyncExitStack) -> Bucket
     """
     config = AioConfig(
         s3={"addressing_style": "path"},
-        connect_timeout=_CONNECT_SECONDS,
-        read_timeout=_ANSWER_SECONDS,
+        connect_timeout=min(_CONNECT_SECONDS, settings.answer_seconds),
+        read_timeout=settings.answer_seconds,
         max_pool_connections=CALLS_MAX,
         retries={"mode": "standard", "total_max_attempts": _TRIES},
         # Not every compatible store knows the newer default; what is written carries a SHA-256 of its own.
@@ -306,11 +304,11 @@ async def open_bucket(settings: BucketSettings, stack: AsyncExitStack) -> Bucket
 async def _look(client: S3Client, settings: BucketSettings) -> None:
     where = f"bucket {settings.bucket!r} at {settings.endpoint or 'Amazon S3'}"
     try:
-        async with asyncio.timeout(_CALL_SECONDS):
+        async with asyncio.timeout(3 * settings.answer_seconds):
             await client.list_objects_v2(Bucket=settings.bucket, Prefix=settings.prefix, MaxKeys=1)
     except ClientError as error:
         code = _code(error)
-        if code in _REFUSED:
+        if error.response["ResponseMetadata"]["HTTPStatusCode"] in _REFUSED:
             raise Permanent("store_refused", f"{where} cannot be used: {code}") from None
         raise Temporary("store_unavailable", f"{where} does not serve: {code}", _DELAY_SECONDS) from None
     except (BotoCoreError, HTTPClientError, OSError, TimeoutError) as error:
