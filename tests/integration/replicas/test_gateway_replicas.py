@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager
 from pathlib import Path
 from typing import Any
 
@@ -15,30 +16,46 @@ from kernel.clock import SystemClock
 from kernel.domain.ids import WorkflowRunId
 from kernel.domain.values import SealedBody
 from kernel.domain.workflow_run import WorkflowRunCompleted, WorkflowRunStarted, WorkflowRunStatus
+from kernel.log.kafka.log import KafkaLog
 from kernel.log.memory import MemoryLog
 from kernel.log.topics import TOPICS
 from tests.support.asgi import live_get
+from tests.support.components import needs_kafka
 from tests.support.eventually import until
 from tests.support.gateways import a_job, a_run, a_workflow
+from tests.support.kafka_topics import topics_of_a_test
 from tests.support.replicas import Cluster, OpenLog, Replica, cluster_over
 
 PARTITIONS = 4
+TOPIC_PARTITIONS = {topic.value: PARTITIONS for topic in TOPICS}
 EVERYTHING = range(PARTITIONS)
 
 
-def memory() -> OpenLog:
-    """One log for all; it is never closed."""
-    log = MemoryLog({topic.value: PARTITIONS for topic in TOPICS}, SystemClock())
+@asynccontextmanager
+async def memory() -> AsyncIterator[OpenLog]:
+    """One log for all, whose `close` changes nothing."""
+    log = MemoryLog(TOPIC_PARTITIONS, SystemClock())
 
     async def open_log() -> MemoryLog:
         return log
 
-    return open_log
+    yield open_log
 
 
-@pytest.fixture
-async def cluster(tmp_path: Path) -> AsyncIterator[Cluster]:
-    async with cluster_over(memory(), tmp_path) as one:
+@asynccontextmanager
+async def kafka() -> AsyncIterator[OpenLog]:
+    """Topics on a broker; each process has a client of its own."""
+    async with topics_of_a_test(TOPIC_PARTITIONS) as topics:
+
+        async def open_log() -> KafkaLog:
+            return await KafkaLog.open(topics.settings, SystemClock(), topics=TOPIC_PARTITIONS)
+
+        yield open_log
+
+
+@pytest.fixture(params=[memory, pytest.param(kafka, marks=needs_kafka)])
+async def cluster(request: pytest.FixtureRequest, tmp_path: Path) -> AsyncIterator[Cluster]:
+    async with request.param() as open_log, cluster_over(open_log, tmp_path) as one:
         yield one
 
 
