@@ -1,4 +1,4 @@
-"""Writes what the gateway serves below `/events`, from the topic table and the proto files.
+"""Writes what the gateway serves below `/events` and what the client decodes by, from topic table and proto files.
 
 python -m tools.events            write
 python -m tools.events --check    compare, change nothing; exit 1 with the names of what differs
@@ -14,19 +14,35 @@ from typing import Any
 
 import yaml
 
+from kernel.log.messages import message_of
+from kernel.log.topics import TYPES
 from tools.events.asyncapi import document
-from tools.events.public import Contracts, PublicEvent, descriptor_set, public_contracts, public_events
+from tools.events.public import (
+    Contracts,
+    PublicEvent,
+    all_contracts,
+    descriptor_set,
+    public_contracts,
+    public_events,
+)
 from tools.events.released import RELEASED, Kept, breaks, found
 from tools.events.schemas import event_schema
 
 ROOT = Path(__file__).resolve().parents[2]
 DOCUMENTS = ROOT / "services/api-gateway/api_gateway/surfaces/events/documents"
+CLIENT = ROOT / "clients/python/towpath/event_log"
 
 
 def made() -> dict[str, bytes]:
     """Every document by its path below `/events`."""
     contracts, events = public_contracts(), public_events()
     return _documents(contracts, events, document(contracts, events))
+
+
+def made_for_client() -> dict[str, bytes]:
+    """What the client decodes every topic by, those of our own services included, by its name in the package."""
+    types = {f"towpath.{row.wire}.v1": message_of(cls).DESCRIPTOR.full_name for cls, row in TYPES.items()}
+    return {"descriptors.pb": descriptor_set(all_contracts()), "types.json": _json(types)}
 
 
 def _documents(contracts: Contracts, events: list[PublicEvent], asyncapi: dict[str, Any]) -> dict[str, bytes]:
@@ -80,18 +96,19 @@ def main() -> int:
     if broken:
         print("Contracts may only grow:", *broken, sep="\n  ")
         return 1
-    fresh, old = _documents(contracts, events, asyncapi), committed()
-    differing = sorted(name for name in fresh.keys() | old.keys() if fresh.get(name) != old.get(name))
+    fresh = {DOCUMENTS / name: content for name, content in _documents(contracts, events, asyncapi).items()}
+    fresh |= {CLIENT / name: content for name, content in made_for_client().items()}
+    old = {path: path.read_bytes() for path in (*DOCUMENTS.rglob("*"), *fresh) if path.is_file()}
+    differing = sorted(path for path in fresh.keys() | old.keys() if fresh.get(path) != old.get(path))
     if check:
-        differing += [RELEASED.name] if kept != now else []
+        differing += [RELEASED] if kept != now else []
         if differing:
-            print("`make protos` would change:", *differing, sep="\n  ")
+            print("`make protos` would change:", *(path.relative_to(ROOT) for path in differing), sep="\n  ")
         return 1 if differing else 0
-    for name in differing:
-        path = DOCUMENTS / name
-        if name in fresh:
+    for path in differing:
+        if path in fresh:
             path.parent.mkdir(parents=True, exist_ok=True)
-            path.write_bytes(fresh[name])
+            path.write_bytes(fresh[path])
         else:
             path.unlink()
     RELEASED.write_bytes(_json(now))

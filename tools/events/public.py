@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
 
 from google.protobuf.descriptor_pb2 import (
@@ -38,7 +38,7 @@ class PublicEvent:
 
 @dataclass(frozen=True, slots=True)
 class Contracts:
-    """The public proto files: messages and enums by full name, and the comment above each of their parts."""
+    """Proto files: messages and enums by full name, and the comment above each of their parts."""
 
     files: tuple[FileDescriptorProto, ...]
     messages: dict[str, DescriptorProto]
@@ -62,11 +62,19 @@ def public_events() -> list[PublicEvent]:
 
 def public_contracts() -> Contracts:
     """Everything of `contracts.v1`, read from the proto files."""
-    files = tuple(file for file in describe().file if file.package == PACKAGE)
-    contracts = Contracts(files, {}, {}, {})
-    for file in files:
-        contracts.messages.update({f"{PACKAGE}.{message.name}": message for message in file.message_type})
-        contracts.enums.update({f"{PACKAGE}.{enum.name}": enum for enum in file.enum_type})
+    return _contracts([file for file in describe().file if file.package == PACKAGE])
+
+
+def all_contracts() -> Contracts:
+    """Everything, what our services say to each other included."""
+    return _contracts(describe().file)
+
+
+def _contracts(files: Iterable[FileDescriptorProto]) -> Contracts:
+    contracts = Contracts(tuple(files), {}, {}, {})
+    for file in contracts.files:
+        contracts.messages.update({f"{file.package}.{message.name}": message for message in file.message_type})
+        contracts.enums.update({f"{file.package}.{enum.name}": enum for enum in file.enum_type})
         contracts.comments.update(_comments(file))
     return contracts
 

@@ -6,9 +6,12 @@ from towpath.errors import (
     BadAnswer,
     DamagedDownload,
     ErrorDetail,
+    LogUnreachable,
     MissingApiKey,
+    MissingExtra,
     TowpathError,
     Unreachable,
+    Unreadable,
 )
 from towpath.settings import Settings, from_environment
 from towpath.transport import Surroundings
@@ -20,12 +23,15 @@ __all__ = [
     "Client",
     "DamagedDownload",
     "ErrorDetail",
+    "LogUnreachable",
     "MissingApiKey",
+    "MissingExtra",
     "RunProgress",
     "Settings",
     "Surroundings",
     "TowpathError",
     "Unreachable",
+    "Unreadable",
     "WorkflowProgress",
     "each",
     "find_run",

@@ -45,6 +45,7 @@ from towpath.resources import (
     Provider,
     Schedule,
     Step,
+    SubjectKeys,
     Workflow,
     WorkflowRevision,
     WorkflowRun,
@@ -113,6 +114,15 @@ class Client:
     def doctor(self) -> Examination:
         """Examine the installation; needs a key of level admin and may take seconds."""
         return self._transport.call("GET", "/doctor", Examination)
+
+    def subject_keys(self, subject_ids: Sequence[str]) -> dict[str, str]:
+        """Keys of at most 100 subjects, in base64, for who may open sealed values; those without a key are left out.
+
+        Needs a key of level events. What the keys are for: `towpath.event_log.sealed`.
+        """
+        query = {"subjectId": tuple(subject_ids)}
+        found = self._transport.call("GET", "/subject-keys", SubjectKeys, query=query)
+        return {one.subject_id: one.key for one in found.data}
 
     def close(self) -> None:
         """Close the connections. May be called twice."""

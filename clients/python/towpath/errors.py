@@ -5,6 +5,9 @@ TowpathError
 ├── Unreachable       no answer, after every allowed retry; a POST may have been carried out
 ├── BadAnswer         an answer that the contract does not allow, often from something between us and the API
 ├── DamagedDownload   the bytes are not those that the artifact names; nothing was kept
+├── LogUnreachable    no broker of the event log answers, or it refuses
+├── Unreadable        a sealed value that does not open
+├── MissingExtra      the command needs a part of this package that is not installed
 └── MissingApiKey     no key in the environment nor in the data folder
 """
 
@@ -56,6 +59,27 @@ class BadAnswer(TowpathError):
 
 class DamagedDownload(TowpathError):
     """Size or SHA-256 of the downloaded bytes differ from those of the artifact."""
+
+
+class LogUnreachable(TowpathError):
+    """The brokers at `bootstrap` did not give what was asked; `reason` is their error in words."""
+
+    def __init__(self, bootstrap: str, reason: str) -> None:
+        super().__init__(f"the event log at {bootstrap} does not answer: {reason}")
+        self.bootstrap = bootstrap
+        self.reason = reason
+
+
+class Unreadable(TowpathError):
+    """A sealed value does not open: damaged, of another subject, or made for another purpose."""
+
+
+class MissingExtra(TowpathError):
+    """`extra` of this package is needed and not installed."""
+
+    def __init__(self, extra: str) -> None:
+        super().__init__(f"This needs a part that is not installed: pip install 'towpath[{extra}]'")
+        self.extra = extra
 
 
 class MissingApiKey(TowpathError):

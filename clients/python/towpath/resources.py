@@ -99,6 +99,41 @@ class Job(Resource, frozen=True):
     updated_by_user_id: str | None = None
 
 
+class LoginCounts(Resource, frozen=True):
+    """How LOGIN workflows ended; `rejected` are wrong credentials."""
+
+    succeeded: int = 0
+    rejected: int = 0
+    failed: int = 0
+
+
+class HealthWindow(Resource, frozen=True):
+    """Workflow runs of the last minutes that ended, without rehearsals."""
+
+    minutes: int
+    succeeded: int = 0
+    failed: int = 0
+    """For reasons of the provider: its site, its login, its time."""
+    other: int = 0
+    """Cancelled, wrong input, nobody who answered, or reasons of the platform."""
+    success_rate: float | None = None
+    """`succeeded` among `succeeded` and `failed`; None without any."""
+    logins: LoginCounts = LoginCounts()
+    steps: int = 0
+    step_p95_ms: int | None = None
+
+
+class ProviderHealth(Resource, frozen=True):
+    """How runs fare at a provider now."""
+
+    status: str
+    """`healthy`, `degraded`, or `unknown` while no run tells anything."""
+    since: datetime | None = None
+    """When the status was decided last; None when it never was."""
+    windows: tuple[HealthWindow, ...] = ()
+    """Of 1, 15 and 60 minutes."""
+
+
 class Provider(Resource, frozen=True):
     """A web application that workflows are written for."""
 
@@ -113,17 +148,20 @@ class Provider(Resource, frozen=True):
     """How many of its workflow runs may work at once; None: any number."""
     created_at: datetime | None = None
     updated_at: datetime | None = None
+    health: ProviderHealth | None = None
 
 
 # ---------------------------------------------------------------- access
 
 
 class KeyLevel(StrEnum):
-    """What a key may do; each level includes those before it."""
+    """What a key may do. `read`, `write` and `admin` each include those before; `events` stands apart."""
 
     READ = "read"
     WRITE = "write"
     ADMIN = "admin"
+    EVENTS = "events"
+    """For subscribers of the event log: fetches keys of subjects, and nothing else."""
 
 
 class ApiKey(Resource, frozen=True):
@@ -140,6 +178,20 @@ class ApiKey(Resource, frozen=True):
     """Coarse: written at most once an hour."""
     expires_at: datetime | None = None
     revoked_at: datetime | None = None
+
+
+class SubjectKey(Resource, frozen=True):
+    """The key of one subject, in base64."""
+
+    subject_id: str
+    key: str
+
+
+class SubjectKeys(Resource, frozen=True):
+    """Keys of subjects; `gone` names those that are erased, or never were of this organization."""
+
+    data: tuple[SubjectKey, ...]
+    gone: tuple[str, ...] = ()
 
 
 class CreatedApiKey(ApiKey, frozen=True):

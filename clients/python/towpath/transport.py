@@ -35,7 +35,8 @@ RETRIED = frozenset({429, 502, 503, 504})
 _IN_PROGRESS = "idempotency_in_progress"
 _USER_AGENT = f"towpath-python/{version('towpath')}"
 
-Query = Mapping[str, str | int | bool | None]
+Query = Mapping[str, str | int | bool | tuple[str, ...] | None]
+"""A tuple is a parameter that is repeated."""
 
 
 def fraction() -> float:
@@ -155,7 +156,7 @@ class Transport:
         return self._http.build_request(
             method,
             f"{self.url}{PREFIX}{path}",
-            params={name: _text(value) for name, value in (query or {}).items() if value is not None},
+            params=list(_params(query or {})),
             headers={"Authorization": self._authorization, **headers},
             content=content,
             timeout=httpx.Timeout(read_seconds, connect=_CONNECT_SECONDS),
@@ -225,6 +226,11 @@ class _Error(msgspec.Struct):
 
 class _Problem(msgspec.Struct):
     error: _Error
+
+
+def _params(query: Query) -> Iterator[tuple[str, str]]:
+    for name, value in query.items():
+        yield from ((name, _text(one)) for one in (value if isinstance(value, tuple) else (value,)) if one is not None)
 
 
 def _text(value: object) -> str:

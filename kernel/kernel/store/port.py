@@ -48,6 +48,8 @@ class GatewayOpener:
     """The gateway, on behalf of an organization whose principal it has checked."""
 
     organization_id: OrganizationId
+    handed_to: str = ""
+    """Public id of the API key whose holder gets what is opened, for the audit. Empty: it stays in the gateway."""
 
 
 Opener = RunOpener | GatewayOpener

@@ -36,7 +36,7 @@ SECRET_KINDS: Final = {
 def opener_to_wire(opener: Opener) -> pb.Opener:
     """The message of an opener."""
     if isinstance(opener, GatewayOpener):
-        return pb.Opener(organization_id=opener.organization_id)
+        return pb.Opener(organization_id=opener.organization_id, handed_to=opener.handed_to)
     claim = pb.RunClaim(
         root_run_id=opener.root_run_id,
         workflow_run_id=opener.workflow_run_id,
@@ -50,7 +50,7 @@ def opener_from_wire(message: pb.Opener) -> Opener:
     """The opener of a message; without a run it is the gateway."""
     organization_id = OrganizationId(message.organization_id)
     if not message.HasField("run"):
-        return GatewayOpener(organization_id)
+        return GatewayOpener(organization_id, message.handed_to)
     run = message.run
     token = Token(run.token.attempt, run.token.nonce)
     return RunOpener(

@@ -73,8 +73,9 @@ class Admission:
     def audit_row(self, opening: Opening, outcome: str = "granted") -> Statement:
         """The statement that writes the audit row; it is durable before the result of the act leaves."""
         by = opening.opener
-        run: tuple[str | int, ...] = ("gateway", "", "", "", 0)
         if isinstance(by, RunOpener):
-            run = ("run", by.root_run_id, by.workflow_run_id, by.task_id, by.token.attempt)
+            run: tuple[str | int, ...] = ("run", by.root_run_id, by.workflow_run_id, by.task_id, by.token.attempt)
+        else:
+            run = (f"key:{by.handed_to}" if by.handed_to else "gateway", "", "", "", 0)
         what = (opening.action, opening.kind, opening.ref, outcome)
         return _AUDIT, (self._entropy.uuid(), self._clock.now_ms(), by.organization_id, *run, *what)

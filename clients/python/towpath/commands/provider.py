@@ -7,7 +7,7 @@ import click
 from towpath.client import ProviderFields
 from towpath.commands.shared import App, json_option, pass_app, print_fields, print_json, print_rows, waiting
 from towpath.errors import ApiError
-from towpath.resources import Provider
+from towpath.resources import HealthWindow, Provider, ProviderHealth
 
 _CLEARABLE = {
     "logo-url": ProviderFields(logo_url=None),
@@ -35,8 +35,25 @@ def list_(app: App, *, page: int, page_size: int, as_json: bool) -> None:
     if as_json:
         print_json(found)
         return
-    rows = [(p.slug, p.display_name, " ".join(p.allowed_domains), p.concurrency) for p in found.data]
-    print_rows(("slug", "name", "domains", "concurrency"), rows, empty="No providers.")
+    rows = [
+        (p.slug, p.display_name, " ".join(p.allowed_domains), p.concurrency, p.health and p.health.status)
+        for p in found.data
+    ]
+    print_rows(("slug", "name", "domains", "concurrency", "health"), rows, empty="No providers.")
+
+
+@provider.command()
+@click.argument("slug")
+@json_option
+@pass_app
+def get(app: App, *, slug: str, as_json: bool) -> None:
+    """Show a provider, and how the runs of the last hour fared there."""
+    with waiting("Reading the provider"):
+        found = app.client.providers.get(slug)
+    if as_json:
+        print_json(found)
+        return
+    _print(found)
 
 
 @provider.command("set")
@@ -109,5 +126,28 @@ def _print(found: Provider) -> None:
             "domains": " ".join(found.allowed_domains) or None,
             "default job": found.default_job_id,
             "concurrency": found.concurrency,
+            **_health(found.health),
         }
     )
+
+
+def _health(health: ProviderHealth | None) -> dict[str, object]:
+    if health is None:
+        return {}
+    since = f" since {health.since:%Y-%m-%d %H:%M} UTC" if health.since else ""
+    return {"health": f"{health.status}{since}", **{f"{w.minutes} min": _window(w) for w in health.windows}}
+
+
+def _window(window: HealthWindow) -> str:
+    """`12 of 15 runs succeeded (80 %); 2 ended for other reasons; 4 of 5 logins; 95 % of 60 steps within 1.2 s`."""
+    told, logins = window.succeeded + window.failed, window.logins
+    parts = []
+    if window.success_rate is not None:
+        parts.append(f"{window.succeeded} of {told} runs succeeded ({window.success_rate * 100:.0f} %)")
+    if window.other:
+        parts.append(f"{window.other} ended for other reasons")
+    if tried := logins.succeeded + logins.rejected + logins.failed:
+        parts.append(f"{logins.succeeded} of {tried} logins")
+    if window.step_p95_ms is not None:
+        parts.append(f"95 % of {window.steps} steps within {window.step_p95_ms / 1000:g} s")
+    return "; ".join(parts) or "no runs"

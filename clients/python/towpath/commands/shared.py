@@ -23,7 +23,7 @@ from rich.text import Text
 
 from towpath import settings
 from towpath.client import Client
-from towpath.errors import ApiError, MissingApiKey, TowpathError, Unreachable
+from towpath.errors import ApiError, LogUnreachable, MissingApiKey, TowpathError, Unreachable
 from towpath.text import printable
 from towpath.transport import Surroundings
 
@@ -123,7 +123,7 @@ def _cell(value: object) -> str:
 
 _ADVICE = {
     "unauthenticated": "Set TOWPATH_API_KEY, or TOWPATH_DATA to the data folder of the platform.",
-    "forbidden": "This key may not do that; use one with the level write (or admin).",
+    "forbidden": "This key may not do that; use one with the level write (or admin; for sealed values: events).",
     "not_found": "Look the id up with `towpath workflow list`, `job list`, `run list`, `artifact list` or `key list`.",
     "inputs_missing": "Give them with --input name=value, --secret name or --inputs FILE.",
     "inputs_invalid": "Correct them with --input name=value, --secret name or --inputs FILE.",
@@ -152,6 +152,8 @@ def explain(error: TowpathError) -> tuple[str, tuple[str, ...], str]:
             return f"{error.message or error.code} ({error.code})", spots, advice
         case Unreachable():
             return str(error), (), "Is the platform running? Start it, or set TOWPATH_URL to where it is."
+        case LogUnreachable():
+            return str(error), (), "Are brokers and prefix the right ones, and may this user read the topic?"
         case MissingApiKey():
             advice = "Set TOWPATH_API_KEY, or TOWPATH_DATA to the platform's data folder, which holds the first key."
             return str(error), (), advice

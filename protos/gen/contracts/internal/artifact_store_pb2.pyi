@@ -96,8 +96,11 @@ class Opener(_message.Message):
 
     ORGANIZATION_ID_FIELD_NUMBER: _builtins.int
     RUN_FIELD_NUMBER: _builtins.int
+    HANDED_TO_FIELD_NUMBER: _builtins.int
     organization_id: _builtins.str
     """The organization it belongs to."""
+    handed_to: _builtins.str
+    """Public id of the API key whose holder gets what the gateway opens. Empty: it stays in the gateway."""
     @_builtins.property
     def run(self) -> Global___RunClaim:
         """The attempt. Absent: the gateway."""
@@ -107,10 +110,11 @@ class Opener(_message.Message):
         *,
         organization_id: _builtins.str = ...,
         run: Global___RunClaim | None = ...,
+        handed_to: _builtins.str = ...,
     ) -> None: ...
     _HasFieldArgType: _TypeAlias = _typing.Literal["run", b"run"]  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["organization_id", b"organization_id", "run", b"run"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["handed_to", b"handed_to", "organization_id", b"organization_id", "run", b"run"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 

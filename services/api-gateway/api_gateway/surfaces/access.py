@@ -47,6 +47,11 @@ async def needs_write(connection: Connection, _handler: BaseRouteHandler) -> Non
     await _admit(connection, Level.WRITE)
 
 
+async def needs_events(connection: Connection, _handler: BaseRouteHandler) -> None:
+    """A key that may open what travels sealed in the event log."""
+    await _admit(connection, Level.EVENTS)
+
+
 async def needs_admin(connection: Connection, _handler: BaseRouteHandler) -> None:
     """A key that may change who may do what."""
     await _admit(connection, Level.ADMIN)
@@ -97,5 +102,5 @@ def hold_stream(connection: Connection, organization: OrganizationId) -> None:
         before()
 
 
-LEVELS = {needs_read: Level.READ, needs_write: Level.WRITE, needs_admin: Level.ADMIN}
+LEVELS = {needs_read: Level.READ, needs_write: Level.WRITE, needs_admin: Level.ADMIN, needs_events: Level.EVENTS}
 """Every guard that asks for a key, with the level that it asks for."""

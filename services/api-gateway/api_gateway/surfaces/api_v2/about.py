@@ -13,6 +13,7 @@ class Param:
     name: str
     about: str
     schema: tuple[tuple[str, Any], ...] = (("type", "string"),)
+    required: bool = False
 
 
 @dataclass(frozen=True, slots=True)

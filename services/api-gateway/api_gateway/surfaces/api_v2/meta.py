@@ -22,6 +22,7 @@ from api_gateway.surfaces.api_v2 import (
     logs,
     openapi,
     providers,
+    subject_keys,
     workflow_runs,
     workflows,
 )
@@ -40,6 +41,7 @@ HANDLERS: tuple[HTTPRouteHandler, ...] = (
     *artifacts.HANDLERS,
     *input_requests.HANDLERS,
     *api_keys.HANDLERS,
+    *subject_keys.HANDLERS,
     *doctor.HANDLERS,
 )
 

@@ -102,7 +102,8 @@ def _camel(name: str) -> str:
 
 
 def _parameter(param: Param, place: str) -> dict[str, Any]:
-    described = {"name": param.name, "in": place, "required": place == "path", "schema": dict(param.schema)}
+    required = param.required or place == "path"
+    described = {"name": param.name, "in": place, "required": required, "schema": dict(param.schema)}
     return {**described, "description": param.about} if param.about else described
 
 

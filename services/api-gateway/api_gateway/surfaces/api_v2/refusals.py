@@ -51,9 +51,7 @@ def refusals(
 def _by_form(method: str, about: About, level: Level | None, *, has_path_names: bool) -> Iterable[str]:
     yield "rate_limited"
     if level is not None:
-        yield "unauthenticated"
-    if level not in {None, Level.READ}:
-        yield "forbidden"
+        yield from ("unauthenticated", "forbidden")
     if has_path_names:
         yield from ("not_found", "invalid_parameter")
     if about.params or about.paged:

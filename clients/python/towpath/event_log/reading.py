@@ -1,0 +1,131 @@
+"""Reads topics of a broker without a consumer group: nothing is committed, nobody else is disturbed."""
+
+from __future__ import annotations
+
+import logging
+import os
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import cast
+
+from confluent_kafka import OFFSET_BEGINNING, OFFSET_END, Consumer, KafkaError, KafkaException, Message, TopicPartition
+
+from towpath.errors import LogUnreachable
+from towpath.event_log.decoding import LogRecord
+
+GENERATION = "g1"
+_ANSWER_SECONDS = 10.0
+_POLL_SECONDS = 0.5
+_BATCH = 500
+_SECURITY = {
+    "TOWPATH_KAFKA_SECURITY_PROTOCOL": "security.protocol",
+    "TOWPATH_KAFKA_SASL_MECHANISM": "sasl.mechanism",
+    "TOWPATH_KAFKA_SASL_USERNAME": "sasl.username",
+    "TOWPATH_KAFKA_SSL_CA_FILE": "ssl.ca.location",
+    "TOWPATH_KAFKA_SSL_CERT_FILE": "ssl.certificate.location",
+    "TOWPATH_KAFKA_SSL_KEY_FILE": "ssl.key.location",
+}
+_silent = logging.getLogger("towpath.event_log.brokers")
+_silent.propagate = False
+_silent.addHandler(logging.NullHandler())
+_PASSWORD_FILE = "TOWPATH_KAFKA_SASL_PASSWORD_FILE"  # noqa: S105 (the name of a variable)
+
+
+@dataclass(frozen=True, slots=True)
+class Brokers:
+    """Where the log is. `configuration` is librdkafka's own and goes before what the environment says."""
+
+    bootstrap: str
+    prefix: str = "towpath"
+    configuration: Mapping[str, str] = field(default_factory=dict, repr=False)
+
+
+def brokers(bootstrap: str, prefix: str, environment: Mapping[str, str], more: Mapping[str, str]) -> Brokers:
+    """Security settings from the variables that the services use, `more` above them. OSError for a missing file."""
+    found = {option: environment[name] for name, option in _SECURITY.items() if environment.get(name)}
+    if environment.get(_PASSWORD_FILE):
+        found["sasl.password"] = Path(environment[_PASSWORD_FILE]).read_text(encoding="utf-8").strip()
+    return Brokers(bootstrap, prefix, {**found, **more})
+
+
+def records(at: Brokers, topics: list[str], *, since_ms: int | None, follow: bool) -> Iterator[LogRecord]:
+    """Records of `topics`, named without prefix and generation; each partition in order.
+
+    From the beginning with `since_ms` 0, from that time on, or with None what comes from now on. Blocks; without
+    `follow` it ends where the topics ended when it began. LogUnreachable when no broker answers or a topic is missing.
+    """
+    consumer = Consumer({
+        "bootstrap.servers": at.bootstrap,
+        "group.id": f"towpath-tail-{os.getpid()}",  # asked for by the library; nothing joins or commits
+        "enable.auto.commit": False,
+        "enable.partition.eof": True,
+        "isolation.level": "read_committed",
+        "logger": _silent,
+        **at.configuration,
+    })  # fmt: skip
+    try:
+        yield from _read(consumer, at, topics, since_ms, follow=follow)
+    except KafkaException as error:
+        raise _unreachable(at, error.args[0]) from error
+    finally:
+        consumer.close()
+
+
+def _read(
+    consumer: Consumer, at: Brokers, topics: list[str], since_ms: int | None, *, follow: bool
+) -> Iterator[LogRecord]:
+    places = [place for topic in topics for place in _partitions(consumer, at, topic)]
+    consumer.assign(_starts(consumer, places, since_ms))
+    unfinished = {(place.topic, place.partition) for place in places}
+    while follow or unfinished:
+        for message in consumer.consume(_BATCH, _POLL_SECONDS):
+            error = message.error()
+            if error is None:
+                yield _record(message, at.prefix)
+            elif error.code() == KafkaError._PARTITION_EOF:  # noqa: SLF001 (the library's public name of its own codes)
+                unfinished.discard((message.topic(), message.partition()))
+            elif not error.retriable():
+                raise _unreachable(at, error)
+
+
+def _partitions(consumer: Consumer, at: Brokers, topic: str) -> list[TopicPartition]:
+    name = f"{at.prefix}.{topic}.{GENERATION}"
+    found = consumer.list_topics(name, timeout=_ANSWER_SECONDS).topics[name]
+    if found.error is not None:
+        raise _unreachable(at, found.error, f"topic {name}: ")
+    return [TopicPartition(name, partition) for partition in found.partitions]
+
+
+def _starts(consumer: Consumer, places: list[TopicPartition], since_ms: int | None) -> list[TopicPartition]:
+    if not since_ms:
+        offset = OFFSET_END if since_ms is None else OFFSET_BEGINNING
+        return [TopicPartition(place.topic, place.partition, offset) for place in places]
+    timed = [TopicPartition(place.topic, place.partition, since_ms) for place in places]
+    return list(consumer.offsets_for_times(timed, timeout=_ANSWER_SECONDS))
+
+
+def _record(message: Message, prefix: str) -> LogRecord:
+    headers = {name: _text(value) for name, value in cast("list[tuple[str, bytes]]", message.headers() or [])}
+    topic = (message.topic() or "").removeprefix(f"{prefix}.").removesuffix(f".{GENERATION}")
+    return LogRecord(
+        topic,
+        message.partition() or 0,
+        message.offset() or 0,
+        _text(message.key()),
+        headers,
+        _bytes(message.value()),
+        message.timestamp()[1],
+    )
+
+
+def _text(value: str | bytes | None) -> str:
+    return value if isinstance(value, str) else (value or b"").decode(errors="replace")
+
+
+def _bytes(value: str | bytes | None) -> bytes:
+    return value.encode() if isinstance(value, str) else value or b""
+
+
+def _unreachable(at: Brokers, error: KafkaError, before: str = "") -> LogUnreachable:
+    return LogUnreachable(at.bootstrap, f"{before}{error.str()}")
