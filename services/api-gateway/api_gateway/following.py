@@ -11,8 +11,8 @@ from collections.abc import Callable
 from dataclasses import dataclass
 
 from api_gateway.announcing import Announcements
-from api_gateway.projecting import Projector, untold
-from api_gateway.waiting import Waiters
+from api_gateway.projecting import Projector, unmeasured
+from api_gateway.waiting import Projected, Waiters
 from kernel.clock import Clock
 from kernel.log.port import EventLog
 from kernel.log.topics import Topic, partition_of
@@ -36,12 +36,12 @@ class Following:
         signals: Signals,
         clock: Clock,
         *,
-        lagged: Callable[[Topic, float], None] = untold,
+        measured: Callable[[Projected], None] = unmeasured,
     ) -> Following:
-        """`lagged` as in `Projector`. Errors are those of the database."""
+        """`measured` as in `Projector`. Errors are those of the database."""
         waiters = Waiters(lambda root_run_id: partition_of(root_run_id, log.partitions(Topic.JOB_RUNS)))
         announcements = await Announcements.open(log, db, signals, waiters, clock)
-        return cls(waiters, announcements, Projector(log, db, announcements, clock, lagged=lagged))
+        return cls(waiters, announcements, Projector(log, db, announcements, clock, measured=measured))
 
     async def run(self, proposals: Proposals) -> None:
         """Project the proposed partitions of `job_runs`, and the same of `definitions`, and tell who waits; for ever.

@@ -25,6 +25,7 @@ from kernel.clock import Clock
 from kernel.errors import LogRefused, LogUnavailable, UnknownOutcome
 from kernel.log.port import EventLog, Stored
 from kernel.log.topics import Topic
+from kernel.metering import Standing
 from kernel.proposals import Proposals
 from kernel.sql.port import Database, Params, Statement
 
@@ -32,6 +33,8 @@ PUBLIC_TOPICS = (Topic.JOB_RUNS, Topic.DEFINITIONS)
 BATCH_RECORDS_MAX = 1000
 REMEMBERED_STREAMS_MAX = 20_000
 READ_WAIT_SECONDS = 30.0
+GROUP = "projector"
+"""As which it is told apart in `kafka_consumer_lag`."""
 RETRY_SECONDS = 0.2
 _IN_CLAUSE_MAX = 500
 _BUILD_TABLES = ("projected_streams", "projection_positions", *(counted.cells for counted in COUNTED))
@@ -58,9 +61,11 @@ class _Follower:
     partition: int
     next_offset: int = 0
     sequences: dict[str, int] = field(default_factory=dict)
+    is_live: bool = False
+    """It follows, and does not only catch up."""
 
 
-def untold(_topic: Topic, _seconds: float) -> None:
+def unmeasured(_batch: Projected) -> None:
     """Nobody measures."""
 
 
@@ -77,17 +82,18 @@ class Projector:
         audience: Audience,
         clock: Clock,
         *,
-        lagged: Callable[[Topic, float], None] = untold,
+        measured: Callable[[Projected], None] = unmeasured,
     ) -> None:
-        """`lagged` is told of each batch how many seconds lay between its oldest fact and the commit."""
+        """`measured` is called with each batch at its commit; not by `catch_up` and `rebuild`."""
         self._log = log
         self._db = db
         self._audience = audience
         self._clock = clock
-        self._lagged = lagged
+        self._measured = measured
         self._behind: dict[_Place, int] = {}
         """Partitions that were taken and not caught up yet, with the offset where that is done."""
         self._taken: frozenset[int] | None = None
+        self._followers: dict[_Place, _Follower] = {}
 
     @property
     def is_caught_up(self) -> bool:
@@ -97,6 +103,11 @@ class Projector:
         read the same rows.
         """
         return self._taken is not None and not self._behind
+
+    def standing(self) -> Iterator[Standing]:
+        """How far each partition is projected that is followed now."""
+        for (topic, partition), follower in self._followers.items():
+            yield Standing(GROUP, topic, partition, follower.next_offset)
 
     async def run(self, proposals: Proposals | None = None) -> None:
         """Follow all partitions, or those that are proposed, as that changes, for ever.
@@ -111,6 +122,7 @@ class Projector:
                 for place in following.keys() - places:
                     following.pop(place).cancel()
                     self._behind.pop(place, None)
+                    self._followers.pop(place, None)
                 for place in places - following.keys():
                     self._behind[place] = _NOT_ASKED
                     following[place] = group.create_task(self._follow(*place))
@@ -166,6 +178,8 @@ class Projector:
         while True:
             try:
                 follower = follower or await self._follower(topic, partition)
+                follower.is_live = True
+                self._followers[topic, partition] = follower
                 await self._note_caught_up(follower)
                 stored = await self._read(follower, READ_WAIT_SECONDS)
                 if stored and not await self._apply(follower, stored):
@@ -236,9 +250,8 @@ class Projector:
         if len(follower.sequences) > REMEMBERED_STREAMS_MAX:
             follower.sequences.clear()
         self._audience.committed(batch)
-        if batch.facts:
-            oldest_ms = min(fact.time_ms for fact in batch.facts)
-            self._lagged(batch.topic, max(0, self._clock.now_ms() - oldest_ms) / 1000)
+        if follower.is_live:
+            self._measured(batch)
         return True
 
     def _position_moved(self, batch: Projected) -> Statement:

@@ -32,6 +32,7 @@ from api_gateway.surfaces.api_v2.reading import (
 from api_gateway.surfaces.api_v2.views import Artifact, Page, artifact_view
 from kernel.domain.ids import ArtifactId
 from kernel.errors import Rejected
+from kernel.metrics import ARTIFACT_BYTES
 
 PREFIX = "/api/v2"
 INLINE_TYPES = frozenset({"image/png", "image/jpeg", "image/webp", "application/pdf"})
@@ -132,6 +133,7 @@ async def get_content(request: AnyRequest, artifact_id: FromPath[str]) -> Stream
         headers["Content-Range"] = f"bytes {first}-{first + length - 1}/{artifact.size}"
     is_wanted = length and not request.scope["state"].get("is_head")
     chunks = services.store.get(artifact.sha256, offset=first, length=length) if is_wanted else _nothing()
+    services.metrics.counter(ARTIFACT_BYTES).labels(artifact.type, "out").inc(length if is_wanted else 0)
     return Stream(chunks, status_code=status, headers=headers, media_type=_media_type(artifact))
 
 
