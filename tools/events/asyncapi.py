@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from typing import Any
 
+from kernel.log.kafka.topics import PARTITIONS, configuration
 from kernel.log.topics import GENERATION, TOPICS, Topic
 from tools.events.public import Contracts, PublicEvent
 from tools.events.schemas import about_of, all_schemas, component_name, example_id, example_of
@@ -14,7 +15,7 @@ _PREFIX = "towpath"
 _BASE = "#/components/schemas/"
 _HEADERS = "CloudEventsHeaders"
 _UUID = {"type": "string", "format": "uuid"}
-_CONFIGURATION = {"cleanup.policy": ["delete"], "retention.ms": -1}
+_REPLICAS = 3
 _INFO = """Facts of a Towpath platform as plain Kafka records: CloudEvents 1.0 in binary mode, the value a plain
 protobuf message. Payload schemas are those of its JSON mapping; the messages themselves are in `descriptors.pb` and
 `protos/` beside this document.
@@ -69,13 +70,20 @@ def _channel(topic: Topic, events: list[PublicEvent]) -> Document:
         "bindings": {
             "kafka": {
                 "topic": name,
-                "partitions": 12,
-                "replicas": 3,
-                "topicConfiguration": _CONFIGURATION,
+                "partitions": PARTITIONS,
+                "replicas": _REPLICAS,
+                "topicConfiguration": _configuration(topic),
                 "bindingVersion": _KAFKA,
             }
         },
     }
+
+
+def _configuration(topic: Topic) -> Document:
+    """As the broker has it; the binding wants numbers and lists where the broker has texts."""
+    found: Document = dict(configuration(topic, _REPLICAS))
+    numbers = {name: int(value) for name, value in found.items() if value.lstrip("-").isdecimal()}
+    return {**found, **numbers, "cleanup.policy": found["cleanup.policy"].split(",")}
 
 
 def _operation(topic: Topic, events: list[PublicEvent]) -> Document:

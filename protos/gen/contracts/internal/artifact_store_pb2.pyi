@@ -452,6 +452,47 @@ class MarkNamedResponse(_message.Message):
 Global___MarkNamedResponse: _TypeAlias = MarkNamedResponse  # noqa: Y015
 
 @_typing.final
+class UnnameRequest(_message.Message):
+    """Says which runs were forgotten."""
+
+    DESCRIPTOR: _descriptor.Descriptor
+
+    NAMES_FIELD_NUMBER: _builtins.int
+    @_builtins.property
+    def names(self) -> _containers.RepeatedScalarFieldContainer[_builtins.str]:
+        """Keys of their records: ids of root runs."""
+
+    def __init__(
+        self,
+        *,
+        names: _abc.Iterable[_builtins.str] | None = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["names", b"names"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+Global___UnnameRequest: _TypeAlias = UnnameRequest  # noqa: Y015
+
+@_typing.final
+class UnnameResponse(_message.Message):
+    """It is noted, and carried out by the next sweep."""
+
+    DESCRIPTOR: _descriptor.Descriptor
+
+    def __init__(
+        self,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _Never  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+Global___UnnameResponse: _TypeAlias = UnnameResponse  # noqa: Y015
+
+@_typing.final
 class FindSubjectRequest(_message.Message):
     """Asks for a subject."""
 

@@ -60,6 +60,11 @@ class ArtifactBytesStub:
                 request_serializer=contracts_dot_internal_dot_artifact__store__pb2.MarkNamedRequest.SerializeToString,
                 response_deserializer=contracts_dot_internal_dot_artifact__store__pb2.MarkNamedResponse.FromString,
                 _registered_method=True)
+        self.Unname = channel.unary_unary(
+                '/contracts.internal.ArtifactBytes/Unname',
+                request_serializer=contracts_dot_internal_dot_artifact__store__pb2.UnnameRequest.SerializeToString,
+                response_deserializer=contracts_dot_internal_dot_artifact__store__pb2.UnnameResponse.FromString,
+                _registered_method=True)
 
 
 class ArtifactBytesServicer:
@@ -101,6 +106,13 @@ class ArtifactBytesServicer:
         context.set_details('Method not implemented!')
         raise NotImplementedError('Method not implemented!')
 
+    def Unname(self, request, context):
+        """Runs were forgotten, and name no blob any more; the gateway only.
+        """
+        context.set_code(grpc.StatusCode.UNIMPLEMENTED)
+        context.set_details('Method not implemented!')
+        raise NotImplementedError('Method not implemented!')
+
 
 def add_ArtifactBytesServicer_to_server(servicer, server):
     rpc_method_handlers = {
@@ -128,6 +140,11 @@ def add_ArtifactBytesServicer_to_server(servicer, server):
                     servicer.MarkNamed,
                     request_deserializer=contracts_dot_internal_dot_artifact__store__pb2.MarkNamedRequest.FromString,
                     response_serializer=contracts_dot_internal_dot_artifact__store__pb2.MarkNamedResponse.SerializeToString,
+            ),
+            'Unname': grpc.unary_unary_rpc_method_handler(
+                    servicer.Unname,
+                    request_deserializer=contracts_dot_internal_dot_artifact__store__pb2.UnnameRequest.FromString,
+                    response_serializer=contracts_dot_internal_dot_artifact__store__pb2.UnnameResponse.SerializeToString,
             ),
     }
     generic_handler = grpc.method_handlers_generic_handler(
@@ -266,6 +283,33 @@ class ArtifactBytes:
             '/contracts.internal.ArtifactBytes/MarkNamed',
             contracts_dot_internal_dot_artifact__store__pb2.MarkNamedRequest.SerializeToString,
             contracts_dot_internal_dot_artifact__store__pb2.MarkNamedResponse.FromString,
+            options,
+            channel_credentials,
+            insecure,
+            call_credentials,
+            compression,
+            wait_for_ready,
+            timeout,
+            metadata,
+            _registered_method=True)
+
+    @staticmethod
+    def Unname(request,
+            target,
+            options=(),
+            channel_credentials=None,
+            call_credentials=None,
+            insecure=False,
+            compression=None,
+            wait_for_ready=None,
+            timeout=None,
+            metadata=None):
+        return grpc.experimental.unary_unary(
+            request,
+            target,
+            '/contracts.internal.ArtifactBytes/Unname',
+            contracts_dot_internal_dot_artifact__store__pb2.UnnameRequest.SerializeToString,
+            contracts_dot_internal_dot_artifact__store__pb2.UnnameResponse.FromString,
             options,
             channel_credentials,
             insecure,

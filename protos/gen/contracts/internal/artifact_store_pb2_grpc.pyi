@@ -43,6 +43,8 @@ class ArtifactBytesStub:
     """Whether a blob is there, and how long it is."""
     MarkNamed: _grpc.UnaryUnaryMultiCallable[_artifact_store_pb2.MarkNamedRequest, _artifact_store_pb2.MarkNamedResponse]
     """Facts name these blobs; the gateway only."""
+    Unname: _grpc.UnaryUnaryMultiCallable[_artifact_store_pb2.UnnameRequest, _artifact_store_pb2.UnnameResponse]
+    """Runs were forgotten, and name no blob any more; the gateway only."""
 
 @_typing.type_check_only
 class ArtifactBytesAsyncStub(ArtifactBytesStub):
@@ -59,6 +61,8 @@ class ArtifactBytesAsyncStub(ArtifactBytesStub):
     """Whether a blob is there, and how long it is."""
     MarkNamed: _aio.UnaryUnaryMultiCallable[_artifact_store_pb2.MarkNamedRequest, _artifact_store_pb2.MarkNamedResponse]  # type: ignore[assignment]
     """Facts name these blobs; the gateway only."""
+    Unname: _aio.UnaryUnaryMultiCallable[_artifact_store_pb2.UnnameRequest, _artifact_store_pb2.UnnameResponse]  # type: ignore[assignment]
+    """Runs were forgotten, and name no blob any more; the gateway only."""
 
 class ArtifactBytesServicer(metaclass=_abc_1.ABCMeta):
     """Content-addressed bytes."""
@@ -102,6 +106,14 @@ class ArtifactBytesServicer(metaclass=_abc_1.ABCMeta):
         context: _ServicerContext,
     ) -> _typing.Union[_artifact_store_pb2.MarkNamedResponse, _abc.Awaitable[_artifact_store_pb2.MarkNamedResponse]]:
         """Facts name these blobs; the gateway only."""
+
+    @_abc_1.abstractmethod
+    def Unname(
+        self,
+        request: _artifact_store_pb2.UnnameRequest,
+        context: _ServicerContext,
+    ) -> _typing.Union[_artifact_store_pb2.UnnameResponse, _abc.Awaitable[_artifact_store_pb2.UnnameResponse]]:
+        """Runs were forgotten, and name no blob any more; the gateway only."""
 
 def add_ArtifactBytesServicer_to_server(servicer: ArtifactBytesServicer, server: _typing.Union[_grpc.Server, _aio.Server]) -> None: ...
 

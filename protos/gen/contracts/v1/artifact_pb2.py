@@ -25,13 +25,14 @@ _sym_db = _symbol_database.Default()
 from contracts.v1 import values_pb2 as contracts_dot_v1_dot_values__pb2
 
 
-DESCRIPTOR = _descriptor_pool.Default().AddSerializedFile(b'\n\x1b\x63ontracts/v1/artifact.proto\x12\x0c\x63ontracts.v1\x1a\x19\x63ontracts/v1/values.proto\"\x91\x02\n\x0f\x41rtifactCreated\x12\x13\n\x0b\x61rtifact_id\x18\x01 \x01(\t\x12\x17\n\x0fworkflow_run_id\x18\x02 \x01(\t\x12\x12\n\njob_run_id\x18\x03 \x01(\t\x12\x13\n\x0bworkflow_id\x18\x04 \x01(\t\x12\x17\n\x0forganization_id\x18\x05 \x01(\t\x12\x12\n\nsubject_id\x18\x06 \x01(\t\x12\x0f\n\x07step_id\x18\x07 \x01(\t\x12\x0c\n\x04type\x18\x08 \x01(\t\x12*\n\x0c\x64isplay_name\x18\t \x01(\x0b\x32\x14.contracts.v1.Sealed\x12\x11\n\tmime_type\x18\n \x01(\t\x12\x0c\n\x04size\x18\x0b \x01(\x03\x12\x0e\n\x06sha256\x18\x0c \x01(\tb\x06proto3')
+DESCRIPTOR = _descriptor_pool.Default().AddSerializedFile(b'\n\x1b\x63ontracts/v1/artifact.proto\x12\x0c\x63ontracts.v1\x1a\x19\x63ontracts/v1/values.proto\"\x91\x02\n\x0f\x41rtifactCreated\x12\x13\n\x0b\x61rtifact_id\x18\x01 \x01(\t\x12\x17\n\x0fworkflow_run_id\x18\x02 \x01(\t\x12\x12\n\njob_run_id\x18\x03 \x01(\t\x12\x13\n\x0bworkflow_id\x18\x04 \x01(\t\x12\x17\n\x0forganization_id\x18\x05 \x01(\t\x12\x12\n\nsubject_id\x18\x06 \x01(\t\x12\x0f\n\x07step_id\x18\x07 \x01(\t\x12\x0c\n\x04type\x18\x08 \x01(\t\x12*\n\x0c\x64isplay_name\x18\t \x01(\x0b\x32\x14.contracts.v1.Sealed\x12\x11\n\tmime_type\x18\n \x01(\t\x12\x0c\n\x04size\x18\x0b \x01(\x03\x12\x0e\n\x06sha256\x18\x0c \x01(\tB:\n\x14towpath.contracts.v1P\x01Z towpath/contracts/v1;contractsv1b\x06proto3')
 
 _globals = globals()
 _builder.BuildMessageAndEnumDescriptors(DESCRIPTOR, _globals)
 _builder.BuildTopDescriptorsAndMessages(DESCRIPTOR, 'contracts.v1.artifact_pb2', _globals)
 if not _descriptor._USE_C_DESCRIPTORS:
-  DESCRIPTOR._loaded_options = None
+  _globals['DESCRIPTOR']._loaded_options = None
+  _globals['DESCRIPTOR']._serialized_options = b'\n\024towpath.contracts.v1P\001Z towpath/contracts/v1;contractsv1'
   _globals['_ARTIFACTCREATED']._serialized_start=73
   _globals['_ARTIFACTCREATED']._serialized_end=346
 # @@protoc_insertion_point(module_scope)

@@ -25,13 +25,14 @@ _sym_db = _symbol_database.Default()
 from contracts.v1 import values_pb2 as contracts_dot_v1_dot_values__pb2
 
 
-DESCRIPTOR = _descriptor_pool.Default().AddSerializedFile(b'\n contracts/v1/input_request.proto\x12\x0c\x63ontracts.v1\x1a\x19\x63ontracts/v1/values.proto\"i\n\nInputField\x12\x0c\n\x04name\x18\x01 \x01(\t\x12\r\n\x05label\x18\x02 \x01(\t\x12\x0c\n\x04kind\x18\x03 \x01(\t\x12\x0e\n\x06secret\x18\x04 \x01(\x08\x12\x0f\n\x07options\x18\x05 \x03(\t\x12\x0f\n\x07pattern\x18\x06 \x01(\t\"\xc7\x02\n\x12InputRequestOpened\x12\x18\n\x10input_request_id\x18\x01 \x01(\t\x12\x17\n\x0fworkflow_run_id\x18\x02 \x01(\t\x12\x12\n\njob_run_id\x18\x03 \x01(\t\x12\x17\n\x0forganization_id\x18\x04 \x01(\t\x12\x12\n\nsubject_id\x18\x05 \x01(\t\x12)\n\x0b\x65xternal_id\x18\x06 \x01(\x0b\x32\x14.contracts.v1.Sealed\x12\x0f\n\x07step_id\x18\x07 \x01(\t\x12\x0c\n\x04kind\x18\x08 \x01(\t\x12$\n\x06prompt\x18\t \x01(\x0b\x32\x14.contracts.v1.Sealed\x12(\n\x06\x66ields\x18\n \x03(\x0b\x32\x18.contracts.v1.InputField\x12\x0f\n\x07\x61ttempt\x18\x0b \x01(\x05\x12\x12\n\nexpires_ms\x18\x0c \x01(\x03\"Y\n\x14InputRequestAnswered\x12\x18\n\x10input_request_id\x18\x01 \x01(\t\x12\x13\n\x0b\x61nswered_by\x18\x02 \x01(\t\x12\x12\n\nrequest_id\x18\x03 \x01(\t\"/\n\x13InputRequestExpired\x12\x18\n\x10input_request_id\x18\x01 \x01(\t\"1\n\x15InputRequestCancelled\x12\x18\n\x10input_request_id\x18\x01 \x01(\tb\x06proto3')
+DESCRIPTOR = _descriptor_pool.Default().AddSerializedFile(b'\n contracts/v1/input_request.proto\x12\x0c\x63ontracts.v1\x1a\x19\x63ontracts/v1/values.proto\"i\n\nInputField\x12\x0c\n\x04name\x18\x01 \x01(\t\x12\r\n\x05label\x18\x02 \x01(\t\x12\x0c\n\x04kind\x18\x03 \x01(\t\x12\x0e\n\x06secret\x18\x04 \x01(\x08\x12\x0f\n\x07options\x18\x05 \x03(\t\x12\x0f\n\x07pattern\x18\x06 \x01(\t\"\xc7\x02\n\x12InputRequestOpened\x12\x18\n\x10input_request_id\x18\x01 \x01(\t\x12\x17\n\x0fworkflow_run_id\x18\x02 \x01(\t\x12\x12\n\njob_run_id\x18\x03 \x01(\t\x12\x17\n\x0forganization_id\x18\x04 \x01(\t\x12\x12\n\nsubject_id\x18\x05 \x01(\t\x12)\n\x0b\x65xternal_id\x18\x06 \x01(\x0b\x32\x14.contracts.v1.Sealed\x12\x0f\n\x07step_id\x18\x07 \x01(\t\x12\x0c\n\x04kind\x18\x08 \x01(\t\x12$\n\x06prompt\x18\t \x01(\x0b\x32\x14.contracts.v1.Sealed\x12(\n\x06\x66ields\x18\n \x03(\x0b\x32\x18.contracts.v1.InputField\x12\x0f\n\x07\x61ttempt\x18\x0b \x01(\x05\x12\x12\n\nexpires_ms\x18\x0c \x01(\x03\"Y\n\x14InputRequestAnswered\x12\x18\n\x10input_request_id\x18\x01 \x01(\t\x12\x13\n\x0b\x61nswered_by\x18\x02 \x01(\t\x12\x12\n\nrequest_id\x18\x03 \x01(\t\"/\n\x13InputRequestExpired\x12\x18\n\x10input_request_id\x18\x01 \x01(\t\"1\n\x15InputRequestCancelled\x12\x18\n\x10input_request_id\x18\x01 \x01(\tB:\n\x14towpath.contracts.v1P\x01Z towpath/contracts/v1;contractsv1b\x06proto3')
 
 _globals = globals()
 _builder.BuildMessageAndEnumDescriptors(DESCRIPTOR, _globals)
 _builder.BuildTopDescriptorsAndMessages(DESCRIPTOR, 'contracts.v1.input_request_pb2', _globals)
 if not _descriptor._USE_C_DESCRIPTORS:
-  DESCRIPTOR._loaded_options = None
+  _globals['DESCRIPTOR']._loaded_options = None
+  _globals['DESCRIPTOR']._serialized_options = b'\n\024towpath.contracts.v1P\001Z towpath/contracts/v1;contractsv1'
   _globals['_INPUTFIELD']._serialized_start=77
   _globals['_INPUTFIELD']._serialized_end=182
   _globals['_INPUTREQUESTOPENED']._serialized_start=185

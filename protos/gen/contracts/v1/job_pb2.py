@@ -24,13 +24,14 @@ _sym_db = _symbol_database.Default()
 
 
 
-DESCRIPTOR = _descriptor_pool.Default().AddSerializedFile(b'\n\x16\x63ontracts/v1/job.proto\x12\x0c\x63ontracts.v1\"\x93\x01\n\nJobCreated\x12\x0e\n\x06job_id\x18\x01 \x01(\t\x12\x17\n\x0forganization_id\x18\x02 \x01(\t\x12\x0c\n\x04name\x18\x03 \x01(\t\x12\x10\n\x08provider\x18\x04 \x01(\t\x12\x14\n\x0cworkflow_ids\x18\x05 \x03(\t\x12\x12\n\ncreated_by\x18\x06 \x01(\t\x12\x12\n\nrequest_id\x18\x07 \x01(\t\"h\n\nJobChanged\x12\x0e\n\x06job_id\x18\x01 \x01(\t\x12\x0c\n\x04name\x18\x02 \x01(\t\x12\x14\n\x0cworkflow_ids\x18\x03 \x03(\t\x12\x12\n\nchanged_by\x18\x04 \x01(\t\x12\x12\n\nrequest_id\x18\x05 \x01(\t\"D\n\nJobDeleted\x12\x0e\n\x06job_id\x18\x01 \x01(\t\x12\x12\n\ndeleted_by\x18\x02 \x01(\t\x12\x12\n\nrequest_id\x18\x03 \x01(\t\"\x86\x01\n\x17RegistryRequestRejected\x12\x12\n\nrequest_id\x18\x01 \x01(\t\x12\x17\n\x0forganization_id\x18\x02 \x01(\t\x12\x0c\n\x04\x63ode\x18\x03 \x01(\t\x12\x0f\n\x07message\x18\x04 \x01(\t\x12\x0c\n\x04path\x18\x05 \x01(\t\x12\x11\n\tin_use_by\x18\x06 \x03(\tb\x06proto3')
+DESCRIPTOR = _descriptor_pool.Default().AddSerializedFile(b'\n\x16\x63ontracts/v1/job.proto\x12\x0c\x63ontracts.v1\"\x93\x01\n\nJobCreated\x12\x0e\n\x06job_id\x18\x01 \x01(\t\x12\x17\n\x0forganization_id\x18\x02 \x01(\t\x12\x0c\n\x04name\x18\x03 \x01(\t\x12\x10\n\x08provider\x18\x04 \x01(\t\x12\x14\n\x0cworkflow_ids\x18\x05 \x03(\t\x12\x12\n\ncreated_by\x18\x06 \x01(\t\x12\x12\n\nrequest_id\x18\x07 \x01(\t\"h\n\nJobChanged\x12\x0e\n\x06job_id\x18\x01 \x01(\t\x12\x0c\n\x04name\x18\x02 \x01(\t\x12\x14\n\x0cworkflow_ids\x18\x03 \x03(\t\x12\x12\n\nchanged_by\x18\x04 \x01(\t\x12\x12\n\nrequest_id\x18\x05 \x01(\t\"D\n\nJobDeleted\x12\x0e\n\x06job_id\x18\x01 \x01(\t\x12\x12\n\ndeleted_by\x18\x02 \x01(\t\x12\x12\n\nrequest_id\x18\x03 \x01(\t\"\x86\x01\n\x17RegistryRequestRejected\x12\x12\n\nrequest_id\x18\x01 \x01(\t\x12\x17\n\x0forganization_id\x18\x02 \x01(\t\x12\x0c\n\x04\x63ode\x18\x03 \x01(\t\x12\x0f\n\x07message\x18\x04 \x01(\t\x12\x0c\n\x04path\x18\x05 \x01(\t\x12\x11\n\tin_use_by\x18\x06 \x03(\tB:\n\x14towpath.contracts.v1P\x01Z towpath/contracts/v1;contractsv1b\x06proto3')
 
 _globals = globals()
 _builder.BuildMessageAndEnumDescriptors(DESCRIPTOR, _globals)
 _builder.BuildTopDescriptorsAndMessages(DESCRIPTOR, 'contracts.v1.job_pb2', _globals)
 if not _descriptor._USE_C_DESCRIPTORS:
-  DESCRIPTOR._loaded_options = None
+  _globals['DESCRIPTOR']._loaded_options = None
+  _globals['DESCRIPTOR']._serialized_options = b'\n\024towpath.contracts.v1P\001Z towpath/contracts/v1;contractsv1'
   _globals['_JOBCREATED']._serialized_start=41
   _globals['_JOBCREATED']._serialized_end=188
   _globals['_JOBCHANGED']._serialized_start=190

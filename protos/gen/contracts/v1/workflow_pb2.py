@@ -25,13 +25,14 @@ _sym_db = _symbol_database.Default()
 from contracts.v1 import values_pb2 as contracts_dot_v1_dot_values__pb2
 
 
-DESCRIPTOR = _descriptor_pool.Default().AddSerializedFile(b'\n\x1b\x63ontracts/v1/workflow.proto\x12\x0c\x63ontracts.v1\x1a\x19\x63ontracts/v1/values.proto\"\xed\x01\n\x0fWorkflowCreated\x12\x13\n\x0bworkflow_id\x18\x01 \x01(\t\x12\x17\n\x0forganization_id\x18\x02 \x01(\t\x12\x0c\n\x04name\x18\x03 \x01(\t\x12\x10\n\x08provider\x18\x04 \x01(\t\x12(\n\x04type\x18\x05 \x01(\x0e\x32\x1a.contracts.v1.WorkflowType\x12(\n\x08\x64ocument\x18\x06 \x01(\x0b\x32\x16.contracts.v1.Document\x12\x10\n\x08revision\x18\x07 \x01(\x05\x12\x12\n\ncreated_by\x18\x08 \x01(\t\x12\x12\n\nrequest_id\x18\t \x01(\t\"\x98\x01\n\x0fWorkflowChanged\x12\x13\n\x0bworkflow_id\x18\x01 \x01(\t\x12\x0c\n\x04name\x18\x02 \x01(\t\x12(\n\x08\x64ocument\x18\x03 \x01(\x0b\x32\x16.contracts.v1.Document\x12\x10\n\x08revision\x18\x04 \x01(\x05\x12\x12\n\nchanged_by\x18\x05 \x01(\t\x12\x12\n\nrequest_id\x18\x06 \x01(\t\"P\n\x10WorkflowArchived\x12\x13\n\x0bworkflow_id\x18\x01 \x01(\t\x12\x13\n\x0b\x61rchived_by\x18\x02 \x01(\t\x12\x12\n\nrequest_id\x18\x03 \x01(\t*f\n\x0cWorkflowType\x12\x1d\n\x19WORKFLOW_TYPE_UNSPECIFIED\x10\x00\x12\x17\n\x13WORKFLOW_TYPE_LOGIN\x10\x01\x12\x1e\n\x1aWORKFLOW_TYPE_USER_DEFINED\x10\x02\x62\x06proto3')
+DESCRIPTOR = _descriptor_pool.Default().AddSerializedFile(b'\n\x1b\x63ontracts/v1/workflow.proto\x12\x0c\x63ontracts.v1\x1a\x19\x63ontracts/v1/values.proto\"\xed\x01\n\x0fWorkflowCreated\x12\x13\n\x0bworkflow_id\x18\x01 \x01(\t\x12\x17\n\x0forganization_id\x18\x02 \x01(\t\x12\x0c\n\x04name\x18\x03 \x01(\t\x12\x10\n\x08provider\x18\x04 \x01(\t\x12(\n\x04type\x18\x05 \x01(\x0e\x32\x1a.contracts.v1.WorkflowType\x12(\n\x08\x64ocument\x18\x06 \x01(\x0b\x32\x16.contracts.v1.Document\x12\x10\n\x08revision\x18\x07 \x01(\x05\x12\x12\n\ncreated_by\x18\x08 \x01(\t\x12\x12\n\nrequest_id\x18\t \x01(\t\"\x98\x01\n\x0fWorkflowChanged\x12\x13\n\x0bworkflow_id\x18\x01 \x01(\t\x12\x0c\n\x04name\x18\x02 \x01(\t\x12(\n\x08\x64ocument\x18\x03 \x01(\x0b\x32\x16.contracts.v1.Document\x12\x10\n\x08revision\x18\x04 \x01(\x05\x12\x12\n\nchanged_by\x18\x05 \x01(\t\x12\x12\n\nrequest_id\x18\x06 \x01(\t\"P\n\x10WorkflowArchived\x12\x13\n\x0bworkflow_id\x18\x01 \x01(\t\x12\x13\n\x0b\x61rchived_by\x18\x02 \x01(\t\x12\x12\n\nrequest_id\x18\x03 \x01(\t*f\n\x0cWorkflowType\x12\x1d\n\x19WORKFLOW_TYPE_UNSPECIFIED\x10\x00\x12\x17\n\x13WORKFLOW_TYPE_LOGIN\x10\x01\x12\x1e\n\x1aWORKFLOW_TYPE_USER_DEFINED\x10\x02\x42:\n\x14towpath.contracts.v1P\x01Z towpath/contracts/v1;contractsv1b\x06proto3')
 
 _globals = globals()
 _builder.BuildMessageAndEnumDescriptors(DESCRIPTOR, _globals)
 _builder.BuildTopDescriptorsAndMessages(DESCRIPTOR, 'contracts.v1.workflow_pb2', _globals)
 if not _descriptor._USE_C_DESCRIPTORS:
-  DESCRIPTOR._loaded_options = None
+  _globals['DESCRIPTOR']._loaded_options = None
+  _globals['DESCRIPTOR']._serialized_options = b'\n\024towpath.contracts.v1P\001Z towpath/contracts/v1;contractsv1'
   _globals['_WORKFLOWTYPE']._serialized_start=549
   _globals['_WORKFLOWTYPE']._serialized_end=651
   _globals['_WORKFLOWCREATED']._serialized_start=73
