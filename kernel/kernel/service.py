@@ -24,11 +24,12 @@ from dataclasses import dataclass, field
 from typing import Annotated, Any, TypeVar
 
 import structlog
-from prometheus_client import CollectorRegistry, Gauge, ProcessCollector
+from prometheus_client import ProcessCollector
 
 from kernel.clock import Clock, SystemClock
 from kernel.errors import Temporary, TowpathError
 from kernel.ids import Entropy, SystemEntropy
+from kernel.metrics import LOOP_LAG, Metrics
 from kernel.probes import Health, Probes
 from kernel.redaction import LiveSecrets
 from kernel.refusing import Unreached, exit_code, refusals
@@ -76,7 +77,7 @@ class Service:
     parts: AsyncExitStack
     """What is pushed here is closed at the end, last first."""
     health: Health = field(default_factory=Health)
-    registry: CollectorRegistry = field(default_factory=CollectorRegistry)
+    metrics: Metrics = field(default_factory=Metrics)
 
     @property
     def member(self) -> str:
@@ -113,7 +114,11 @@ class Service:
         """From now on `ask` is awaited every other second, and the process is not ready while it fails or hangs."""
         watched = _Watched(name, ask, self.clock)
         self.health.conditions[name] = lambda: watched.answers
-        task = asyncio.create_task(watched.run(), name=f"watch of {name}")
+        self.beside(watched.run(), name=f"watch of {name}")
+
+    def beside(self, work: Coroutine[Any, Any, None], *, name: str) -> None:
+        """Do `work` beside everything else, until the parts are closed."""
+        task = asyncio.create_task(work, name=name)
 
         async def end() -> None:
             task.cancel()
@@ -165,16 +170,16 @@ def run_service(name: str, serve: Serve, *, environ: Mapping[str, str] | None = 
 
     # A core file would hold every secret that was open; whatever starts below inherits this.
     resource.setrlimit(resource.RLIMIT_CORE, (0, 0))
-    return _refused_or(name, lambda: uvloop.run(_run(name, serve, os.environ if environ is None else environ)))
+    return run_plainly(name, lambda: uvloop.run(_run(name, serve, os.environ if environ is None else environ)))
 
 
 def run_command(name: str, command: Callable[[], Coroutine[Any, Any, int]]) -> int:
     """Run what an operator asks for once; its exit code, or that of its refusal."""
-    return _refused_or(name, lambda: asyncio.run(command()))
+    return run_plainly(name, lambda: asyncio.run(command()))
 
 
-def _refused_or(name: str, run: Callable[[], int | None]) -> int:
-    """What `run` gives, or the lines and the code of a refusal."""
+def run_plainly(name: str, run: Callable[[], int | None]) -> int:
+    """What `run` gives, or the lines and the code of a refusal: for processes that have no event loop."""
     try:
         return run() or 0
     except Exception as error:  # the edge of the process: what is no refusal goes on to the interpreter
@@ -194,9 +199,9 @@ async def _run(name: str, serve: Serve, environ: Mapping[str, str]) -> None:
     settings = read_settings(ServiceSettings, "TOWPATH_", environ)
     async with AsyncExitStack() as parts:
         service = Service(name, environ, settings, SystemClock(), SystemEntropy(), live, stop, parts)
-        ProcessCollector(registry=service.registry)
+        ProcessCollector(registry=service.metrics.registry)
         if settings.probes:
-            probes = Probes(settings.probes, service.health, service.registry, about(name))
+            probes = Probes(settings.probes, service.health, service.metrics.registry, about(name))
             await probes.start()
             parts.push_async_callback(probes.close)
         watching = asyncio.create_task(_watch(service))
@@ -211,7 +216,7 @@ async def _run(name: str, serve: Serve, environ: Mapping[str, str]) -> None:
 
 async def _watch(service: Service) -> None:
     """Say that it drains the moment it is told to, and measure how late the loop is meanwhile."""
-    lag = Gauge("loop_lag_seconds", "How late the event loop woke a sleeper of one second.", registry=service.registry)
+    lag = service.metrics.gauge(LOOP_LAG)
     while not service.stop.is_set():
         slept_ms = service.clock.boot_ms()
         try:

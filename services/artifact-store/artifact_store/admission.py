@@ -6,6 +6,7 @@ nobody if it could be read.
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from dataclasses import dataclass
 from typing import assert_never
 
@@ -20,6 +21,7 @@ INSERT INTO vault_audit (audit_id, at_ms, organization_id, opener, root_run_id, 
                          action, kind, ref, outcome)
 VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?)
 """
+GRANTED = "granted"
 
 
 @dataclass(frozen=True, slots=True)
@@ -37,11 +39,20 @@ class Opening:
 class Admission:
     """Checks openers against the fence and writes the audit."""
 
-    def __init__(self, token_check: TokenCheck, db: Database, clock: Clock, entropy: Entropy) -> None:
+    def __init__(
+        self,
+        token_check: TokenCheck,
+        db: Database,
+        clock: Clock,
+        entropy: Entropy,
+        used: Callable[[str], None] = lambda _: None,
+    ) -> None:
+        """`used` is told the kind of each secret that may be opened."""
         self._token_check = token_check
         self._db = db
         self._clock = clock
         self._entropy = entropy
+        self._used = used
 
     async def admit(self, opener: Opener) -> None:
         """Return when the opener may act now; `SecretUnavailable` for a run whose token is not current."""
@@ -70,12 +81,14 @@ class Admission:
         await self._db.execute(sql, values)
         return SecretUnavailable(reason)
 
-    def audit_row(self, opening: Opening, outcome: str = "granted") -> Statement:
+    def audit_row(self, opening: Opening, outcome: str = GRANTED) -> Statement:
         """The statement that writes the audit row; it is durable before the result of the act leaves."""
         by = opening.opener
         if isinstance(by, RunOpener):
             run: tuple[str | int, ...] = ("run", by.root_run_id, by.workflow_run_id, by.task_id, by.token.attempt)
         else:
             run = (f"key:{by.handed_to}" if by.handed_to else "gateway", "", "", "", 0)
+        if outcome == GRANTED:
+            self._used(opening.kind)
         what = (opening.action, opening.kind, opening.ref, outcome)
         return _AUDIT, (self._entropy.uuid(), self._clock.now_ms(), by.organization_id, *run, *what)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -56,9 +57,11 @@ async def open_store(
     clock: Clock,
     entropy: Entropy,
     blob_bytes_max: int = BLOB_BYTES_MAX,
+    used: Callable[[str], None] = lambda _: None,
 ) -> Store:
     """Migrate the tables and, at the very first start, make the keyring. `blobs` are open; their opener closes them.
 
+    `used` is told the kind of each secret that may be opened.
     `Permanent` when the keyring is missing beside existing rows, exposed, damaged, or lacks a key that some row needs.
     """
     await migrate(db, migrations(db.dialect))
@@ -66,6 +69,6 @@ async def open_store(
     keyring = await asyncio.to_thread(open_keyring, keyring_path, entropy, create=not in_use)
     if missing := sorted(in_use - keyring.kek_ids):
         raise Permanent("keyring_incomplete", f"rows need keys that the keyring lacks: {', '.join(missing)}")
-    admission = Admission(token_check, db, clock, entropy)
+    admission = Admission(token_check, db, clock, entropy, used)
     owned = OwnedBytes(blobs, db, admission, clock=clock, entropy=entropy, bytes_max=blob_bytes_max)
     return Store(owned, SqlVault(db, keyring, admission, owned, clock=clock, entropy=entropy), keyring)

@@ -16,6 +16,7 @@ import structlog
 from artifact_store.blobs.opening import open_blobs
 from artifact_store.blobs.port import BlobStore
 from artifact_store.inprocess import Store, open_store
+from artifact_store.measuring import StoreMeter
 from artifact_store.server import ServiceKeys, StoreServer, tls_credentials
 from artifact_store.settings import Settings, settings_from
 from artifact_store.tables import migrations
@@ -27,6 +28,7 @@ from kernel.log import codec
 from kernel.log.kafka.log import KafkaLog
 from kernel.log.kafka.settings import kafka_settings
 from kernel.log.topics import Topic
+from kernel.metrics import Metrics
 from kernel.service import Service, run_command, run_service
 from kernel.sql.migrating import run_migrate
 from kernel.sql.port import Database
@@ -61,6 +63,7 @@ async def run(service: Service) -> None:
         entropy=service.entropy,
         stop=service.stop,
         listening=lambda _: service.started(),
+        measures=service.metrics,
     )
 
 
@@ -74,9 +77,13 @@ async def serve(
     entropy: Entropy,
     stop: asyncio.Event,
     listening: Callable[[int], None] | None = None,
+    measures: Metrics | None = None,
 ) -> None:
     """Serve until `stop` is set, then drain. `listening` is told the port once health says SERVING."""
-    keys = _service_keys(settings)
+    keys, meter = _service_keys(settings), StoreMeter(measures or Metrics(), clock)
+    meter.show_keyring(settings.keyring_path)
+    if settings.folder is not None:
+        meter.show_disk(settings.folder)
     store = await open_store(
         blobs,
         settings.keyring_path,
@@ -85,6 +92,7 @@ async def serve(
         clock=clock,
         entropy=entropy,
         blob_bytes_max=settings.blob_bytes_max,
+        used=meter.used,
     )
     credentials = tls_credentials(settings.tls_certificate_path, settings.tls_key_path)
     server = StoreServer(store.bytes, store.vault, keys, address=settings.address, credentials=credentials)

@@ -11,12 +11,14 @@ from __future__ import annotations
 import asyncio
 from collections import OrderedDict
 from collections.abc import Mapping
+from functools import partial
 
 import structlog
 
 from browser_runner.attempt import Attempt
 from browser_runner.heartbeat import INTERVAL_SECONDS, Heartbeat, Load
 from browser_runner.kept_pages import KeptPages
+from browser_runner.measuring import RunnerMeter
 from browser_runner.services import Services
 from kernel.domain.task import (
     AnswerDelivered,
@@ -58,6 +60,11 @@ class Runner:
         self._kept = KeptPages(services.clock)
         self._heartbeats = {pool: Heartbeat(services, pool, lambda pool=pool: self._load(pool)) for pool in slots}  # type: ignore[misc]  # the default binds the loop variable
         self._draining = asyncio.Event()
+
+    def show_slots(self, meter: RunnerMeter) -> None:
+        """Let `meter` show the slots of each pool."""
+        for pool in self._slots:
+            meter.show_slots(pool, partial(self._load, pool))
 
     @property
     def held(self) -> int:

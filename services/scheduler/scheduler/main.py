@@ -6,10 +6,13 @@ others. The composition root of the service: the only file of it that names an a
 
 from __future__ import annotations
 
+from functools import partial
+
 from kernel.log import codec
 from kernel.log.kafka.log import KafkaLog
 from kernel.log.kafka.membership import Membership
 from kernel.log.kafka.settings import kafka_settings
+from kernel.metering import MeteringObserver, measure_lag
 from kernel.processor import Bounds, Ports, run_in_group
 from kernel.service import Service, run_service
 from kernel.settings import read_settings
@@ -39,15 +42,20 @@ async def serve(service: Service) -> None:
     )
     service.parts.push_async_callback(group.leave)
     service.health.conditions["group"] = lambda: group.is_member
+    observer = MeteringObserver(service.metrics, TellingObserver())
     ports = Ports(
         log,
         codec,
         service.clock,
         service.entropy,
         owner=service.member,
-        observer=TellingObserver(),
+        hint=log.snapshot_hint(),
+        observer=observer,
         bounds=BOUNDS,
     )
+    owned = {decider.name: group.proposals(decider.ledger) for decider in deciders}
+    standing = partial(observer.standing, lambda decider, partition: partition in owned[decider].now)
+    service.beside(measure_lag(service.metrics, log, service.clock, standing), name="lag")
     service.started()
     await run_in_group(deciders, ports, group, service.stop, drain_seconds=settings.drain_seconds)
 

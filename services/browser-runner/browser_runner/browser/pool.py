@@ -5,7 +5,7 @@ from __future__ import annotations
 import asyncio
 import os
 import tempfile
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from contextlib import suppress
 from functools import partial
 from pathlib import Path
@@ -40,7 +40,7 @@ _OPENINGS_MAX = 3
 class _Warm:
     """One browser process and whom it serves."""
 
-    __slots__ = ("browser", "downloads", "runs", "tenant")
+    __slots__ = ("browser", "downloads", "is_ending", "runs", "tenant")
 
     def __init__(self, browser: PlaywrightBrowser, downloads: tempfile.TemporaryDirectory[str]) -> None:
         self.browser = browser
@@ -48,6 +48,8 @@ class _Warm:
         """Where it writes files that pages hand out; Playwright empties it with each context."""
         self.tenant = ""
         self.runs = 0
+        self.is_ending = False
+        """It was told to."""
 
 
 class ChromiumPool:
@@ -61,13 +63,20 @@ class ChromiumPool:
         runs_per_browser: int = 100,
         headless: bool = True,
         arguments: Sequence[str] = (),
+        launched: Callable[[float], None] = lambda _: None,
+        crashed: Callable[[], None] = lambda: None,
     ) -> None:
-        """`executable`: path of headless shell or Chromium; empty: Playwright's own. `arguments` come last."""
+        """`executable`: path of headless shell or Chromium; empty: Playwright's own. `arguments` come last.
+
+        `launched` is told of each start how many seconds it took, `crashed` of each browser that ended by itself.
+        """
         self._executable = executable
         self._slots = slots
         self._runs_per_browser = runs_per_browser
         self._headless = headless
         self._arguments = [*_ARGUMENTS, *arguments]
+        self._launched = launched
+        self._crashed = crashed
         self._playwright: Playwright | None = None
         self._idle: list[_Warm] = []
         self._busy: set[_Warm] = set()
@@ -125,6 +134,7 @@ class ChromiumPool:
     async def _launch(self) -> _Warm:
         assert self._playwright is not None, "start comes first"
         downloads = tempfile.TemporaryDirectory(prefix="towpath-", ignore_cleanup_errors=True)
+        began = asyncio.get_running_loop().time()
         try:
             browser = await self._playwright.chromium.launch(
                 executable_path=self._executable or None,
@@ -139,7 +149,14 @@ class ChromiumPool:
         except PlaywrightError as error:
             downloads.cleanup()
             raise Temporary("browser_unavailable", first_line(error), 1.0) from None
-        return _Warm(browser, downloads)
+        self._launched(asyncio.get_running_loop().time() - began)
+        warm = _Warm(browser, downloads)
+        browser.on("disconnected", lambda _: self._gone(warm))
+        return warm
+
+    def _gone(self, warm: _Warm) -> None:
+        if not warm.is_ending:
+            self._crashed()
 
     async def _give_back(self, browser: _Warm) -> None:
         """A run is over: keep its browser warm, or end it when it is old, dead or one too many."""
@@ -152,6 +169,7 @@ class ChromiumPool:
 
     async def _drop(self, browser: _Warm) -> None:
         self._busy.discard(browser)
+        browser.is_ending = True
         with suppress(PlaywrightError, TimeoutError):
             async with asyncio.timeout(5):
                 await browser.browser.close()
