@@ -19,7 +19,7 @@ from enum import StrEnum
 
 from kernel.domain.decider import Decider, Event, TakenOver, Wake
 from kernel.domain.owner import OwnerCheckpointed, OwnerClaimed, OwnerSnapshotChunked, OwnerSnapshotCompleted
-from kernel.errors import NotOwner, UnknownOutcome
+from kernel.errors import LogRefused, NotOwner, UnknownOutcome
 from kernel.ids import derived_id
 from kernel.log.envelope import Envelope, Message
 from kernel.log.limits import RECORD_BYTES_MAX, record_bytes
@@ -375,13 +375,18 @@ class Owner:
         return Action.READ_BACK
 
     async def _read_foreign(self, sent: _Append) -> list[Message]:
-        """What others wrote between what we have read and our append; ours is known by its offsets."""
-        first, last = sent.offsets[0], sent.offsets[-1]
+        """What others wrote between what we have read and our append.
+
+        An append that was acknowledged where our reading ends needs no read: that it stands there is what would be
+        read, and nothing stands between. Raises `LogRefused` when it stands before what was read.
+        """
+        first, offset = sent.offsets[0], self._tail
+        if first < offset:
+            raise LogRefused(f"{self._ledger.topic}/{self.number} was read to {offset} and has ended before {first}")
         foreign: list[Message] = []
-        offset = self._tail
-        while offset <= last:
+        while offset < first:
             records = await self.ports.log.read(
-                self._ledger.topic, self.number, offset, max_records=min(last - offset + 1, 500), wait_seconds=1.0
+                self._ledger.topic, self.number, offset, max_records=min(first - offset, 500), wait_seconds=1.0
             )
             foreign += [self.ports.codec.decode(stored) for stored in records if stored.offset < first]
             if records:

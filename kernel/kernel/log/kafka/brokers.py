@@ -13,6 +13,7 @@ import asyncio
 from collections.abc import Callable, Iterable
 from contextlib import suppress
 from typing import Any, TypeVar
+from uuid import UUID
 
 from aiokafka.conn import AIOKafkaConnection, create_conn
 from aiokafka.errors import AuthenticationFailedError, KafkaError, SaslAuthenticationFailed
@@ -57,7 +58,8 @@ class Brokers:
         self._entropy = entropy
         self._ssl = settings.ssl_context()
         self._addresses: dict[int, tuple[str, int]] = {}
-        self._topics: dict[str, tuple[str, dict[int, int]]] = {}
+        self._topics: dict[str, tuple[UUID | None, dict[int, int]]] = {}
+        self._opened: dict[str, UUID] = {}
         self._connections: dict[tuple[int, str], AIOKafkaConnection] = {}
         self._connecting: dict[tuple[int, str], asyncio.Task[AIOKafkaConnection]] = {}
         self._refreshing: asyncio.Task[None] | None = None
@@ -75,6 +77,7 @@ class Brokers:
             missing = [name for name in self._names if name not in self._topics]
             leaderless = [name for name, (_, leaders) in self._topics.items() if -1 in leaders.values()]
             if not missing and not leaderless:
+                self._opened = {name: self.topic_id(name) for name in self._names}
                 return
             if missing and now() - began > _CREATED_SECONDS:
                 raise LogRefused(f"topics are missing; create them first: {', '.join(missing)}")
@@ -99,10 +102,30 @@ class Brokers:
         """`KeyError` for a topic that was not there at `open`."""
         return len(self._topics[topic][1])
 
-    def topic_id(self, topic: str) -> str:
-        """Cluster and topic, as known now; empty when the topic is gone."""
-        known, _ = self._topics[topic]
-        return f"{self.cluster_id}/{known}" if known else ""
+    def topic_id(self, topic: str) -> UUID:
+        """The id of `topic` as known now. `LogRefused` when it is gone."""
+        found, _ = self._topics[topic]
+        if found is None:
+            raise LogRefused(f"topic {topic} is gone")
+        return found
+
+    def opened_id(self, topic: str) -> UUID:
+        """The id that `topic` had at `open`."""
+        return self._opened[topic]
+
+    def is_gone(self, topic: str) -> bool:
+        """Whether no topic has the name, as far as the brokers know by now."""
+        return self._topics[topic][0] is None
+
+    def is_recreated(self, topic: str, topic_id: UUID) -> bool:
+        """Whether another topic has the name of the one with that id; one that is gone may still come back."""
+        found, _ = self._topics[topic]
+        return found is not None and found != topic_id
+
+    def refuse_recreated(self, topic: str) -> None:
+        """`LogRefused` when another topic has the name now: no position of the one that was opened means anything."""
+        if topic in self._opened and self.is_recreated(topic, self._opened[topic]):
+            raise LogRefused(f"topic {topic} was recreated since it was opened")
 
     def leader(self, stream: Stream) -> int | None:
         """The node that leads a partition; None when nobody is known to."""
@@ -146,10 +169,10 @@ class Brokers:
         self._addresses = metadata.nodes
         for name, (code, topic_id, leaders) in metadata.topics.items():
             if code in (Code.NONE, Code.LEADER_NOT_AVAILABLE):
-                self._topics[name] = (str(topic_id), leaders)
+                self._topics[name] = (topic_id, leaders)
             elif code == Code.UNKNOWN_TOPIC_OR_PARTITION:
                 if name in self._topics:
-                    self._topics[name] = ("", dict.fromkeys(self._topics[name][1], -1))
+                    self._topics[name] = (None, dict.fromkeys(self._topics[name][1], -1))
             else:
                 raise LogRefused(f"topic {name}: {name_of(code)}")
 
@@ -175,10 +198,12 @@ class Brokers:
             self.drop(node, lane)
             raise Lost(f"node {node}: {type(error).__name__}") from error
 
-    async def ask_leader(self, stream: Stream, request: Request[Any], code_of: Callable[[Any], int]) -> Any:
+    async def ask_leader(
+        self, stream: Stream, request: Callable[[], Request[Any]], code_of: Callable[[Any], int]
+    ) -> Any:
         """The answer of whoever leads `stream`; asked again while nobody does. For what may be asked twice.
 
-        `LogUnavailable` when that takes too long, `LogRefused` when the topic is gone.
+        `LogUnavailable` when that takes too long, `LogRefused` when the topic is gone; what `request` raises.
         """
         give_up = asyncio.get_running_loop().time() + self._settings.request_seconds
         while True:
@@ -186,7 +211,7 @@ class Brokers:
             node = self.leader(stream)
             if node is not None:
                 try:
-                    answer = await self.ask(node, request)
+                    answer = await self.ask(node, request())
                 except (Unreached, Lost) as error:
                     why = str(error)
                 else:
@@ -194,8 +219,7 @@ class Brokers:
                         return answer
                     why = name_of(code)
             if asyncio.get_running_loop().time() > give_up:
-                if not self.topic_id(stream[0]):
-                    raise LogRefused(f"topic {stream[0]} is gone")
+                self.topic_id(stream[0])
                 raise LogUnavailable(f"{stream[0]}/{stream[1]}: {why}", self.jitter(0.2))
             with suppress(LogUnavailable):
                 await self.refresh()

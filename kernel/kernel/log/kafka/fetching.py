@@ -42,7 +42,7 @@ class Fetcher:
         """The offset of the first record (`EARLIEST`), or behind the last one that all replicas have (`LATEST`)."""
         topic, partition = stream
         request = OffsetRequest(-1, _UNCOMMITTED, [(topic, [(partition, place)])])
-        answer = await self._brokers.ask_leader(stream, request, _offset_code)
+        answer = await self._brokers.ask_leader(stream, lambda: request, _offset_code)
         code = _offset_code(answer)
         if code != Code.NONE:
             raise LogRefused(f"{topic}/{partition}: {name_of(code)}")
@@ -52,7 +52,7 @@ class Fetcher:
         """Let go what stands below `offset`, which is not behind the end."""
         topic, partition = stream
         request = DeleteRecordsRequest([(topic, [(partition, offset)])], _DELETE_MS)
-        code = _delete_code(await self._brokers.ask_leader(stream, request, _delete_code))
+        code = _delete_code(await self._brokers.ask_leader(stream, lambda: request, _delete_code))
         if code not in (Code.NONE, Code.REQUEST_TIMED_OUT):
             raise LogRefused(f"{topic}/{partition}: {name_of(code)}")
 
@@ -78,7 +78,13 @@ class Fetcher:
 
     async def _fetch(self, stream: Stream, offset: int, most: int) -> Fetched:
         topic, partition = stream
-        request = FetchRequest({topic: [(partition, offset, most)]}, max_bytes=_FETCH_BYTES_MAX)
+
+        def request() -> FetchRequest:
+            if offset > 0:
+                self._brokers.refuse_recreated(topic)
+            wanted = {self._brokers.topic_id(topic): [(partition, offset, most)]}
+            return FetchRequest(wanted, max_bytes=_FETCH_BYTES_MAX)
+
         answer = await self._brokers.ask_leader(stream, request, _fetch_code)
         fetched: Fetched = answer.partitions[0]
         if fetched.code not in (Code.NONE, Code.OFFSET_OUT_OF_RANGE):

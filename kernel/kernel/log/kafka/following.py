@@ -13,10 +13,10 @@ from __future__ import annotations
 
 import asyncio
 from bisect import bisect_left
-from collections.abc import Coroutine, Iterable
-from contextlib import suppress
+from collections.abc import Coroutine, Iterable, Mapping
 from dataclasses import dataclass, field
 from typing import Any
+from uuid import UUID
 
 from kernel.errors import LogRefused, LogUnavailable, TowpathError
 from kernel.log.kafka.brokers import Brokers, Lost, Stream, Unreached
@@ -44,12 +44,17 @@ _SESSION_LOST = frozenset(
 )
 
 
+Place = tuple[UUID, int]
+"""A topic by its id, and a partition."""
+
+
 @dataclass(slots=True, eq=False)
 class Followed:
     """One partition. Everything that stands in [begin, next) is in `records`, in order; offsets may have gaps."""
 
     stream: Stream
     topic: str
+    topic_id: UUID
     next: int
     begin: int
     asked_at: float
@@ -63,6 +68,10 @@ class Followed:
     bytes_unread: int = 0
     waiting: dict[asyncio.Future[None], int] = field(default_factory=dict)
     lane: Lane | None = None
+
+    @property
+    def place(self) -> Place:
+        return self.topic_id, self.stream[1]
 
     @property
     def has_room(self) -> bool:
@@ -140,8 +149,8 @@ class Lane:
 
     node: int
     name: str
-    streams: dict[Stream, Followed] = field(default_factory=dict)
-    known: dict[Stream, int] = field(default_factory=dict)
+    streams: dict[Place, Followed] = field(default_factory=dict)
+    known: dict[Place, int] = field(default_factory=dict)
     session_id: int = 0
     session_epoch: int = 0
     running: bool = False
@@ -149,15 +158,15 @@ class Lane:
 
     def request(self) -> FetchRequest:
         """What changed since the last request of the session, or everything in a new one."""
-        wanted: dict[str, list[Wanted]] = {}
-        for stream, followed in self.streams.items():
-            if self.known.get(stream) != followed.next:
-                wanted.setdefault(stream[0], []).append((stream[1], followed.next, ROOM_BYTES))
-                self.known[stream] = followed.next
-        forgotten: dict[str, list[int]] = {}
-        for stream in [stream for stream in self.known if stream not in self.streams]:
-            forgotten.setdefault(stream[0], []).append(stream[1])
-            del self.known[stream]
+        wanted: dict[UUID, list[Wanted]] = {}
+        for place, followed in self.streams.items():
+            if self.known.get(place) != followed.next:
+                wanted.setdefault(place[0], []).append((place[1], followed.next, ROOM_BYTES))
+                self.known[place] = followed.next
+        forgotten: dict[UUID, list[int]] = {}
+        for place in [place for place in self.known if place not in self.streams]:
+            forgotten.setdefault(place[0], []).append(place[1])
+            del self.known[place]
         return FetchRequest(
             wanted,
             max_bytes=_ANSWER_BYTES,
@@ -203,7 +212,7 @@ class Follower:
         followed = self._followed.get(stream)
         if followed is None:
             now = self._loop.time()
-            followed = Followed(stream, topic, offset, offset, now, handed=offset)
+            followed = Followed(stream, topic, self._brokers.topic_id(stream[0]), offset, offset, now, handed=offset)
             self._followed[stream] = followed
             self._join([followed])
         return followed
@@ -256,7 +265,7 @@ class Follower:
         lane = idle[0] if idle else min(lanes, key=lambda lane: len(lane.streams))
         for followed in streams:
             followed.lane = lane
-            lane.streams[followed.stream] = followed
+            lane.streams[followed.place] = followed
         if idle:
             lane.running = True
             self._run(self._poll(lane))
@@ -274,7 +283,7 @@ class Follower:
     async def _poll(self, lane: Lane) -> None:
         try:
             while lane.streams:
-                request = lane.request()
+                request, covered = lane.request(), dict(lane.streams)
                 try:
                     answer: FetchAnswer = await self._brokers.ask(lane.node, request, lane.name)
                 except (Unreached, Lost):
@@ -282,13 +291,13 @@ class Follower:
                     if not lane.interrupted:
                         self._recover_soon(self._leave(lane, list(lane.streams.values())))
                 else:
-                    await self._answered(lane, answer)
+                    await self._answered(lane, covered, answer)
                 lane.interrupted = False
         finally:
             lane.running = False
             lane.new_session()
 
-    async def _answered(self, lane: Lane, answer: FetchAnswer) -> None:
+    async def _answered(self, lane: Lane, covered: Mapping[Place, Followed], answer: FetchAnswer) -> None:
         if answer.code in _SESSION_LOST:
             lane.new_session()
             return
@@ -301,8 +310,8 @@ class Follower:
             followed.answered_at = now
         lane.continue_session(answer)
         for fetched in answer.partitions:
-            followed_now = self._followed.get((fetched.topic, fetched.partition))
-            if followed_now is not None:
+            followed_now = covered.get((fetched.topic_id, fetched.partition))
+            if followed_now is not None and self._followed.get(followed_now.stream) is followed_now:
                 await self._take(lane, followed_now, fetched)
         self._absorb(lane)
         if now - self._swept_at > _SWEEP_SECONDS:
@@ -324,7 +333,7 @@ class Follower:
             await self._place_anew(followed)
         elif fetched.code in LATER:
             left = self._leave(lane, [followed])
-            lane.known.pop(followed.stream, None)
+            lane.known.pop(followed.place, None)
             self._recover_soon(left, refresh=fetched.code in ELSEWHERE)
         else:
             topic, partition = followed.stream
@@ -348,15 +357,15 @@ class Follower:
         """Take over what the smaller polls cover; theirs in flight still counts."""
         for other in self._lanes[lane.node]:
             if other is not lane and other.streams and len(other.streams) <= len(lane.streams):
-                for stream, followed in other.streams.items():
-                    lane.streams[stream] = followed
+                for place, followed in other.streams.items():
+                    lane.streams[place] = followed
                     followed.lane = lane
                 other.streams.clear()
 
     def _leave(self, lane: Lane, streams: list[Followed]) -> list[Followed]:
         for followed in streams:
             owner = followed.lane or lane
-            owner.streams.pop(followed.stream, None)
+            owner.streams.pop(followed.place, None)
             followed.lane = None
         return streams
 
@@ -387,20 +396,29 @@ class Follower:
             await asyncio.sleep(self._brokers.jitter(0.1))
             try:
                 if refresh:
-                    with suppress(LogUnavailable):
-                        await self._brokers.refresh()
+                    await self._brokers.refresh()
+            except LogUnavailable:
+                continue
             except LogRefused as error:
                 for followed in streams:
                     self._let_go(followed, error)
                 return
+            streams = [followed for followed in streams if self._is_same(followed, began)]
             led = [followed for followed in streams if self._brokers.leader(followed.stream) is not None]
             self._join(led)
             streams = [followed for followed in streams if followed not in led]
             refresh = True
-            if self._loop.time() - began > _GONE_SECONDS:
-                for followed in [one for one in streams if not self._brokers.topic_id(one.stream[0])]:
-                    self._let_go(followed, LogRefused(f"topic {followed.stream[0]} is gone"))
-                    streams.remove(followed)
+
+    def _is_same(self, followed: Followed, began: float) -> bool:
+        """Whether it is still the topic that was followed; one that is gone for long is given up."""
+        topic = followed.stream[0]
+        if self._brokers.is_recreated(topic, followed.topic_id):
+            self._let_go(followed, LogRefused(f"topic {topic} was recreated"))
+            return False
+        if self._loop.time() - began > _GONE_SECONDS and self._brokers.is_gone(topic):
+            self._let_go(followed, LogRefused(f"topic {topic} is gone"))
+            return False
+        return True
 
     def _run(self, work: Coroutine[Any, Any, None]) -> None:
         task = self._loop.create_task(work)

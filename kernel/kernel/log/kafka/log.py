@@ -18,6 +18,7 @@ from kernel.ids import Entropy, SystemEntropy
 from kernel.log.kafka.brokers import Brokers, Stream
 from kernel.log.kafka.fetching import EARLIEST, LATEST, Fetcher
 from kernel.log.kafka.following import Followed, Follower
+from kernel.log.kafka.hint import KafkaHint
 from kernel.log.kafka.sending import Sender, first_offsets
 from kernel.log.kafka.settings import KafkaSettings
 from kernel.log.limits import batches_of, positions_of
@@ -29,6 +30,7 @@ class KafkaLog:
     """`EventLog` on a cluster. Make it with `open`."""
 
     def __init__(self, settings: KafkaSettings, clock: Clock, entropy: Entropy, topics: Iterable[str]) -> None:
+        self._settings = settings
         self._clock = clock
         self._names = {topic: settings.broker_topic(topic) for topic in topics}
         self._brokers = Brokers(settings, self._names.values(), entropy)
@@ -36,7 +38,6 @@ class KafkaLog:
         self._fetcher = Fetcher(self._brokers)
         self._follower = Follower(self._brokers, self._fetcher)
         self._partitions: dict[str, int] = {}
-        self._ids: dict[str, str] = {}
         self._closed = False
 
     @classmethod
@@ -60,7 +61,6 @@ class KafkaLog:
             raise
         for topic, name in log._names.items():
             log._partitions[topic] = log._brokers.partitions(name)
-            log._ids[topic] = log._brokers.topic_id(name)
         return log
 
     def partitions(self, topic: str) -> int:
@@ -72,7 +72,7 @@ class KafkaLog:
             return []
         batches = batches_of(records, self._partitions)
         for topic, _ in batches:
-            self._refuse_recreated(topic)
+            self._brokers.refuse_recreated(self._names[topic])
         answers = {
             (topic, partition): self._sender.put((self._names[topic], partition), batch)
             for (topic, partition), batch in batches.items()
@@ -87,7 +87,7 @@ class KafkaLog:
     ) -> list[Stored]:
         stream = self._stream(topic, partition)
         if offset > 0:
-            self._refuse_recreated(topic)
+            self._brokers.refuse_recreated(self._names[topic])
         followed = self._follower.get(stream)
         if followed is not None:
             self._follower.was_read(followed)
@@ -130,7 +130,7 @@ class KafkaLog:
 
     async def delete_before(self, topic: str, partition: int, offset: int) -> None:
         stream = self._stream(topic, partition)
-        self._refuse_recreated(topic)
+        self._brokers.refuse_recreated(self._names[topic])
         end = await self._fetcher.offset_at(stream, LATEST)
         await self._fetcher.delete_before(stream, min(offset, end))
         followed = self._follower.get(stream)
@@ -141,10 +141,11 @@ class KafkaLog:
         """Cluster and topic, asked anew each time. `LogRefused` when the topic is gone."""
         name = self._names[topic]
         await self._brokers.refresh()
-        found = self._brokers.topic_id(name)
-        if not found:
-            raise LogRefused(f"topic {name} is gone")
-        return found
+        return f"{self._brokers.cluster_id}/{self._brokers.topic_id(name)}"
+
+    def snapshot_hint(self) -> KafkaHint:
+        """Where snapshots of ledgers start, kept in the same cluster; usable until `close`."""
+        return KafkaHint(self._brokers, f"{self._settings.prefix}.snapshots", self._names)
 
     async def close(self) -> None:
         """Finish what is in flight, let the waiting readers go; later calls raise `LogRefused`. Idempotent."""
@@ -159,12 +160,6 @@ class KafkaLog:
         if not 0 <= partition < self._partitions[topic]:
             raise KeyError((topic, partition))
         return self._names[topic], partition
-
-    def _refuse_recreated(self, topic: str) -> None:
-        """Nothing is appended to, and nothing read on in, another topic of the same name: positions are not its."""
-        known = self._brokers.topic_id(self._names[topic])
-        if known and known != self._ids[topic]:
-            raise LogRefused(f"{self._names[topic]} was recreated: {self._ids[topic]} became {known}")
 
 
 async def _woken(followed: Followed, offset: int, alarm: asyncio.Future[None]) -> None:

@@ -17,9 +17,8 @@ from collections import deque
 from collections.abc import Awaitable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from itertools import islice
-from typing import Any
+from uuid import UUID
 
-from aiokafka.protocol.produce import ProduceRequest
 from aiokafka.protocol.transaction import InitProducerIdRequest
 
 from kernel.clock import Clock
@@ -27,7 +26,7 @@ from kernel.errors import LogRefused, LogUnavailable, TowpathError, UnknownOutco
 from kernel.log.kafka.brokers import ASK, Brokers, Lost, Stream, Unreached
 from kernel.log.kafka.records import batch_bytes
 from kernel.log.kafka.settings import KafkaSettings
-from kernel.log.kafka.wire import ELSEWHERE, LATER, MAYBE_DONE, PRODUCER_LOST, Code, name_of
+from kernel.log.kafka.wire import ELSEWHERE, LATER, MAYBE_DONE, PRODUCER_LOST, Batches, Code, ProduceRequest, name_of
 from kernel.log.limits import BATCH_BYTES_MAX, record_bytes
 from kernel.log.port import Record
 
@@ -54,6 +53,7 @@ class _Batch:
     """Calls that share a fate. Its bytes never change, so that the broker can tell a repetition."""
 
     calls: list[_Call]
+    topic_id: UUID
     count: int
     data: bytes
     give_up: float
@@ -178,13 +178,13 @@ class Sender:
                 self._flush_soon()
 
     async def _produce(self, node: int, lane: str, partitions: Sequence[_Partition]) -> None:
-        topics: dict[str, list[tuple[int, bytes]]] = {}
+        batches: Batches = {}
         for partition in partitions:
             assert partition.batch is not None
             partition.batch.tries += 1
-            topics.setdefault(partition.stream[0], []).append((partition.stream[1], partition.batch.data))
-        timeout_ms = int(self._settings.request_seconds * 800)
-        request = ProduceRequest(None, -1, timeout_ms, list(topics.items()))
+            topic, number = partition.stream
+            batches.setdefault((topic, partition.batch.topic_id), []).append((number, partition.batch.data))
+        request = ProduceRequest(batches, int(self._settings.request_seconds * 800))
         try:
             answer = await self._brokers.ask(node, request, lane)
         except Unreached as error:
@@ -195,15 +195,14 @@ class Sender:
                 partition.batch.may_have_landed = True
             await self._again(partitions, str(error))
         else:
-            await self._answered(partitions, answer)
+            await self._answered(partitions, request.outcomes(answer))
 
-    async def _answered(self, partitions: Sequence[_Partition], answer: Any) -> None:
-        results = {(topic, part): (code, offset) for topic, parts in answer.topics for part, code, offset, *_ in parts}
+    async def _answered(self, partitions: Sequence[_Partition], outcomes: Mapping[Stream, tuple[int, int]]) -> None:
         again: list[_Partition] = []
         for partition in partitions:
             batch = partition.batch
             assert batch is not None
-            code, offset = results.get(partition.stream, (Code.REQUEST_TIMED_OUT, -1))
+            code, offset = outcomes.get(partition.stream, (Code.REQUEST_TIMED_OUT, -1))
             if code == Code.NONE and offset >= 0:
                 self._landed(partition, batch, offset)
             elif code in LATER or code in MAYBE_DONE:
@@ -214,7 +213,7 @@ class Sender:
             else:
                 self._settle(partition, LogRefused(f"{partition.stream[0]}/{partition.stream[1]}: {name_of(code)}"))
         if again:
-            codes = {results.get(partition.stream, (Code.REQUEST_TIMED_OUT, -1))[0] for partition in again}
+            codes = {outcomes.get(partition.stream, (Code.REQUEST_TIMED_OUT, -1))[0] for partition in again}
             await self._again(again, ", ".join(map(name_of, codes)), refresh=not ELSEWHERE.isdisjoint(codes))
 
     async def _again(self, partitions: Sequence[_Partition], why: str, *, refresh: bool = True) -> None:
@@ -227,26 +226,32 @@ class Sender:
                 self._fail(partition, why)
             else:
                 left.append(partition)
-        if not left:
-            return
-        if refresh and not await self._refreshed(left):
-            return
+        if refresh and left:
+            left = await self._refreshed(left)
         for partition in left:
             assert partition.batch is not None
             seconds = min(_BACKOFF_SECONDS * 2 ** min(partition.batch.tries, 5), _BACKOFF_SECONDS_MAX)
             self._loop.call_later(self._brokers.jitter(seconds), self._release, partition)
 
-    async def _refreshed(self, partitions: Sequence[_Partition]) -> bool:
-        """Ask who leads; False when the cluster refuses us, which ends the batches."""
+    async def _refreshed(self, partitions: Sequence[_Partition]) -> list[_Partition]:
+        """Ask who leads. What the cluster refuses, or what has another topic now, ends; the others are left."""
         try:
             await self._brokers.refresh()
         except LogUnavailable:
-            return True
+            return list(partitions)
         except LogRefused as error:
             for partition in partitions:
                 self._end(partition, error)
-            return False
-        return True
+            return []
+        left = []
+        for partition in partitions:
+            assert partition.batch is not None
+            topic = partition.stream[0]
+            if self._brokers.is_recreated(topic, partition.batch.topic_id):
+                self._end(partition, LogRefused(f"topic {topic} was recreated since it was opened"))
+            else:
+                left.append(partition)
+        return left
 
     def _release(self, partition: _Partition) -> None:
         partition.busy = False
@@ -282,7 +287,8 @@ class Sender:
             return
         producer = (partition.producer_id, partition.epoch, partition.sequence)
         data = batch_bytes(records, self._clock.now_ms(), producer)
-        partition.batch = _Batch(calls, len(records), data, min(call.give_up for call in calls))
+        topic_id = self._brokers.opened_id(partition.stream[0])
+        partition.batch = _Batch(calls, topic_id, len(records), data, min(call.give_up for call in calls))
         partition.advance(len(records))
 
     async def _know_producer(self, partitions: Iterable[_Partition]) -> None:
@@ -334,10 +340,11 @@ class Sender:
     def _fail(self, partition: _Partition, why: str) -> None:
         """Its time is over."""
         assert partition.batch is not None
-        if not self._brokers.topic_id(partition.stream[0]):
-            self._end(partition, LogRefused(f"topic {partition.stream[0]} is gone"))
+        topic, number = partition.stream
+        if self._brokers.is_gone(topic):
+            self._end(partition, LogRefused(f"topic {topic} is gone"))
         else:
-            self._end(partition, LogUnavailable(f"{partition.stream[0]}/{partition.stream[1]}: {why}"))
+            self._end(partition, LogUnavailable(f"{topic}/{number}: {why}"))
 
     def _end(self, partition: _Partition, error: TowpathError) -> None:
         """Nothing of the batch was written, or nothing more can be said: its sequence numbers are not used again."""

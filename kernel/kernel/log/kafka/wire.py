@@ -1,14 +1,17 @@
 """Requests as the protocol has them where the client library lacks a version, and what error codes mean to a log.
 
-The library encodes and frames; here stand metadata with topic ids (version 12) and fetches with sessions (version 11,
-KIP-227): in a session a request names only what changed since the last one, and an answer only what is new, so
-partitions where nothing happens cost nothing, on either side.
+The library encodes and frames; here stand the versions that name topics by their ids (KIP-516): metadata 12, fetch 13,
+produce 13. A broker refuses an id that it does not know, so nothing of ours is ever appended to a recreated topic, nor
+read on in it. Produce 13 needs a broker of 4.1; an older one is told the name, and the log watches its metadata.
+
+Fetches have sessions (KIP-227): a request names only what changed since the last one, and an answer only what is new,
+so partitions where nothing happens cost nothing, on either side.
 """
 
 from __future__ import annotations
 
 import struct
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from enum import IntEnum
 from io import BytesIO
@@ -17,18 +20,22 @@ from uuid import UUID
 
 from aiokafka.protocol.abstract import AbstractType
 from aiokafka.protocol.api import Request, RequestStruct, Response
-from aiokafka.protocol.fetch import FetchRequest_v11
+from aiokafka.protocol.produce import ProduceRequest_v7
 from aiokafka.protocol.types import (
     Boolean,
     CompactArray,
+    CompactBytes,
     CompactString,
+    Int8,
     Int16,
     Int32,
+    Int64,
     Schema,
     TaggedFields,
 )
 
 READ_COMMITTED = 1
+_ALL_IN_SYNC = -1
 _NO_TOPIC_ID = UUID(int=0)
 
 
@@ -75,6 +82,8 @@ ELSEWHERE = frozenset(
         Code.STORAGE,
         Code.FENCED_LEADER_EPOCH,
         Code.UNKNOWN_LEADER_EPOCH,
+        Code.UNKNOWN_TOPIC_ID,
+        Code.INCONSISTENT_TOPIC_ID,
     }
 )
 """Nothing was done, and the metadata is stale: ask who leads, and try there."""
@@ -205,24 +214,109 @@ def metadata_of(response: Any) -> Metadata:
     )
 
 
+# produce
+
+Batches = dict[tuple[str, UUID], list[tuple[int, bytes]]]
+"""Partition and bytes, by name and id of the topic."""
+
+
+class _ProduceResponse(Response):
+    API_KEY = 0
+    API_VERSION = 13
+    SCHEMA = Schema(
+        (
+            "topics",
+            CompactArray(
+                ("topic", _Uuid),
+                (
+                    "partitions",
+                    CompactArray(
+                        ("partition", Int32), ("error_code", Int16), ("offset", Int64), ("timestamp", Int64),
+                        ("log_start_offset", Int64),
+                        (
+                            "record_errors",
+                            CompactArray(("index", Int32), ("message", CompactString()), ("tags", TaggedFields)),
+                        ),
+                        ("error_message", CompactString()), ("tags", TaggedFields),
+                    ),
+                ),
+                ("tags", TaggedFields),
+            ),
+        ),
+        ("throttle_time_ms", Int32),
+        ("tags", TaggedFields),
+    )  # fmt: skip
+
+
+class _ProduceById(RequestStruct):
+    API_KEY = 0
+    API_VERSION = 13
+    FLEXIBLE_VERSION = True
+    RESPONSE_TYPE = _ProduceResponse
+    SCHEMA = Schema(
+        ("transactional_id", CompactString()),
+        ("required_acks", Int16),
+        ("timeout", Int32),
+        (
+            "topics",
+            CompactArray(
+                ("topic", _Uuid),
+                (
+                    "partitions",
+                    CompactArray(("partition", Int32), ("records", CompactBytes), ("tags", TaggedFields)),
+                ),
+                ("tags", TaggedFields),
+            ),
+        ),
+        ("tags", TaggedFields),
+    )
+
+
+class ProduceRequest(Request[ProduceRequest_v7 | _ProduceById]):
+    """Batches, one per partition, to be acknowledged by all replicas in sync within `timeout_ms`."""
+
+    API_KEY = 0
+
+    def __init__(self, batches: Batches, timeout_ms: int) -> None:
+        self._batches = batches
+        self._timeout_ms = timeout_ms
+
+    def build(self, request_struct_class: type[ProduceRequest_v7 | _ProduceById]) -> ProduceRequest_v7 | _ProduceById:
+        if request_struct_class is ProduceRequest_v7:
+            named = [(name, parts) for (name, _), parts in self._batches.items()]
+            return request_struct_class(None, _ALL_IN_SYNC, self._timeout_ms, named)
+        known: list[tuple[Any, ...]] = [
+            (topic_id, [(partition, data, {}) for partition, data in parts], {})
+            for (_, topic_id), parts in self._batches.items()
+        ]
+        return request_struct_class(None, _ALL_IN_SYNC, self._timeout_ms, known, {})
+
+    def outcomes(self, answer: Any) -> dict[tuple[str, int], tuple[int, int]]:
+        """Error code and first offset by topic name and partition."""
+        names: dict[UUID | str, str] = {topic_id: name for name, topic_id in self._batches}
+        return {
+            (names.get(topic, topic), part): (code, offset)
+            for topic, parts, *_ in answer.topics
+            for part, code, offset, *_ in parts
+        }
+
+
 # fetch
 
 _ANSWER_HEAD = struct.Struct(">ihi")
 _PARTITION_HEAD = struct.Struct(">ihqqq")
-_INT = struct.Struct(">i")
-_SHORT = struct.Struct(">h")
 _ABORTED = struct.Struct(">qq")
+_PREFERRED_BYTES = 4
 
 
 @dataclass(frozen=True, slots=True)
 class Fetched:
     """One partition of an answer. `aborted` are (producer id, first offset) of transactions that do not count."""
 
-    topic: str
+    topic_id: UUID
     partition: int
     code: int
     high_watermark: int
-    log_start: int
     aborted: tuple[tuple[int, int], ...]
     records: bytes
 
@@ -231,7 +325,7 @@ class FetchAnswer(Response):
     """`decode` reads the bytes directly: it runs once per hop, and the library's schemas cost more than the hop."""
 
     API_KEY = 1
-    API_VERSION = 11
+    API_VERSION = 13
     SCHEMA = Schema()
 
     def __init__(self, code: int, session_id: int, partitions: list[Fetched]) -> None:
@@ -241,37 +335,100 @@ class FetchAnswer(Response):
 
     @classmethod
     def decode(cls, data: BytesIO | bytes) -> FetchAnswer:
-        buffer = data.read() if isinstance(data, BytesIO) else data
-        _, code, session_id = _ANSWER_HEAD.unpack_from(buffer)
-        at = _ANSWER_HEAD.size
+        reader = _Reader(data.read() if isinstance(data, BytesIO) else data)
+        _, code, session_id = reader.unpack(_ANSWER_HEAD)
         partitions: list[Fetched] = []
-        (topics,) = _INT.unpack_from(buffer, at)
-        at += 4
-        for _ in range(topics):
-            (length,) = _SHORT.unpack_from(buffer, at)
-            topic = buffer[at + 2 : at + 2 + length].decode()
-            (count,) = _INT.unpack_from(buffer, at + 2 + length)
-            at += 6 + length
-            for _ in range(count):
-                fetched, at = _partition(topic, buffer, at)
-                partitions.append(fetched)
+        for _ in range(reader.compact_length()):
+            topic_id = UUID(bytes=reader.take(16))
+            partitions += [_partition(topic_id, reader) for _ in range(reader.compact_length())]
+            reader.skip_tags()
         return cls(code, session_id, partitions)
 
 
-def _partition(topic: str, buffer: bytes, at: int) -> tuple[Fetched, int]:
-    partition, code, high_watermark, _, log_start = _PARTITION_HEAD.unpack_from(buffer, at)
-    (count,) = _INT.unpack_from(buffer, at + _PARTITION_HEAD.size)
-    at += _PARTITION_HEAD.size + 4
-    aborted = tuple(_ABORTED.unpack_from(buffer, at + _ABORTED.size * index) for index in range(max(count, 0)))
-    at += _ABORTED.size * len(aborted) + 4  # the preferred replica is not asked for
-    (length,) = _INT.unpack_from(buffer, at)
-    at += 4
-    end = at + max(length, 0)
-    return Fetched(topic, partition, code, high_watermark, log_start, aborted, buffer[at:end]), end
+class _Reader:
+    """Walks over the bytes of an answer."""
+
+    def __init__(self, buffer: bytes) -> None:
+        self._buffer = buffer
+        self._at = 0
+
+    def unpack(self, form: struct.Struct) -> tuple[Any, ...]:
+        found = form.unpack_from(self._buffer, self._at)
+        self._at += form.size
+        return found
+
+    def take(self, count: int) -> bytes:
+        self._at += count
+        return self._buffer[self._at - count : self._at]
+
+    def varint(self) -> int:
+        value = shift = 0
+        while True:
+            byte = self._buffer[self._at]
+            self._at += 1
+            value |= (byte & 0x7F) << shift
+            if byte < 0x80:
+                return value
+            shift += 7
+
+    def compact_length(self) -> int:
+        """Of an array or of bytes; nothing at all counts as empty."""
+        return max(self.varint() - 1, 0)
+
+    def skip_tags(self) -> None:
+        for _ in range(self.varint()):
+            self.varint()
+            self.take(self.varint())
 
 
-class _FetchStruct(FetchRequest_v11):
+def _partition(topic_id: UUID, reader: _Reader) -> Fetched:
+    partition, code, high_watermark, _, _ = reader.unpack(_PARTITION_HEAD)
+    aborted = []
+    for _ in range(reader.compact_length()):
+        producer_id, first_offset = reader.unpack(_ABORTED)
+        reader.skip_tags()
+        aborted.append((producer_id, first_offset))
+    reader.take(_PREFERRED_BYTES)
+    records = reader.take(reader.compact_length())
+    reader.skip_tags()
+    return Fetched(topic_id, partition, code, high_watermark, tuple(aborted), records)
+
+
+class _FetchStruct(RequestStruct):
+    API_KEY = 1
+    API_VERSION = 13
+    FLEXIBLE_VERSION = True
     RESPONSE_TYPE = FetchAnswer
+    SCHEMA = Schema(
+        ("replica_id", Int32),
+        ("max_wait_ms", Int32),
+        ("min_bytes", Int32),
+        ("max_bytes", Int32),
+        ("isolation_level", Int8),
+        ("session_id", Int32),
+        ("session_epoch", Int32),
+        (
+            "topics",
+            CompactArray(
+                ("topic_id", _Uuid),
+                (
+                    "partitions",
+                    CompactArray(
+                        ("partition", Int32), ("current_leader_epoch", Int32), ("fetch_offset", Int64),
+                        ("last_fetched_epoch", Int32), ("log_start_offset", Int64), ("max_bytes", Int32),
+                        ("tags", TaggedFields),
+                    ),
+                ),
+                ("tags", TaggedFields),
+            ),
+        ),
+        (
+            "forgotten",
+            CompactArray(("topic_id", _Uuid), ("partitions", CompactArray(Int32)), ("tags", TaggedFields)),
+        ),
+        ("rack_id", CompactString()),
+        ("tags", TaggedFields),
+    )  # fmt: skip
 
 
 Wanted = tuple[int, int, int]
@@ -279,27 +436,25 @@ Wanted = tuple[int, int, int]
 
 
 class FetchRequest(Request[_FetchStruct]):
-    """Records that are committed. Without a session (0, -1) it stands by itself."""
+    """Records that are committed. Without a session (0, -1) it stands by itself. Needs a broker of 3.1."""
 
     API_KEY = 1
 
     def __init__(
         self,
-        wanted: dict[str, list[Wanted]],
+        wanted: Mapping[UUID, list[Wanted]],
         *,
         max_bytes: int,
         wait_ms: int = 0,
         session: tuple[int, int] = (0, -1),
-        forgotten: dict[str, list[int]] | None = None,
+        forgotten: Mapping[UUID, list[int]] | None = None,
     ) -> None:
-        self._arguments = (wanted, max_bytes, wait_ms, session, forgotten or {})
+        topics: list[tuple[Any, ...]] = [
+            (topic_id, [(partition, -1, offset, -1, -1, most, {}) for partition, offset, most in partitions], {})
+            for topic_id, partitions in wanted.items()
+        ]
+        left: list[tuple[Any, ...]] = [(topic_id, partitions, {}) for topic_id, partitions in (forgotten or {}).items()]
+        self._fields: tuple[Any, ...] = (-1, wait_ms, 1, max_bytes, READ_COMMITTED, *session, topics, left, "", {})
 
     def build(self, request_struct_class: type[_FetchStruct]) -> _FetchStruct:
-        wanted, max_bytes, wait_ms, (session_id, session_epoch), forgotten = self._arguments
-        topics = [
-            (topic, [(partition, -1, offset, -1, most) for partition, offset, most in partitions])
-            for topic, partitions in wanted.items()
-        ]
-        return request_struct_class(
-            -1, wait_ms, 1, max_bytes, READ_COMMITTED, session_id, session_epoch, topics, list(forgotten.items()), ""
-        )
+        return request_struct_class(*self._fields)

@@ -1,0 +1,118 @@
+"""What the log on Kafka does beyond the port: hints, refusals, and partitions that come and go from its polls."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import AsyncIterator
+
+import pytest
+
+from kernel.clock import SystemClock
+from kernel.errors import LogRefused
+from kernel.log.kafka import following
+from kernel.log.kafka.log import KafkaLog
+from tests.support.components import needs_kafka
+from tests.support.eventually import until
+from tests.support.kafka_topics import KafkaTopics, topics_of_a_test
+from tests.support.logs import TOPICS, keys, record
+
+pytestmark = needs_kafka
+
+
+@pytest.fixture
+async def topics() -> AsyncIterator[KafkaTopics]:
+    async with topics_of_a_test(TOPICS) as made:
+        yield made
+
+
+@pytest.fixture
+async def log(topics: KafkaTopics) -> AsyncIterator[KafkaLog]:
+    opened = await KafkaLog.open(topics.settings, SystemClock(), topics=TOPICS)
+    yield opened
+    await opened.close()
+
+
+async def test_a_hint_is_found_by_another_process_and_there_is_none_before(topics: KafkaTopics, log: KafkaLog) -> None:
+    hint = log.snapshot_hint()
+    assert await hint.get("ledger", 1) is None
+    await hint.set("ledger", 1, 7)
+    await hint.set("ledger", 1, 42)
+    other = await KafkaLog.open(topics.settings, SystemClock(), topics=TOPICS)
+    assert await other.snapshot_hint().get("ledger", 1) == 42
+    assert await other.snapshot_hint().get("ledger", 0) is None
+    await other.close()
+    assert await other.snapshot_hint().get("ledger", 1) is None, "nobody tells after the end"
+
+
+async def test_a_log_without_its_topics_is_refused(topics: KafkaTopics) -> None:
+    with pytest.raises(LogRefused, match=r"missing; create them first: t\w+\.elsewhere\.g1"):
+        await KafkaLog.open(topics.settings, SystemClock(), topics=[*TOPICS, "elsewhere"])
+
+
+async def test_nothing_is_appended_to_a_recreated_topic_nor_read_on_in_it(topics: KafkaTopics, log: KafkaLog) -> None:
+    await log.append([record("old"), record("kept", topic="ledger")])
+    waiting = asyncio.create_task(log.read("facts", 0, 1, wait_seconds=60))
+    await until(lambda: log._follower._followed)
+    await topics.delete(["facts"])
+    await topics.create({"facts": TOPICS["facts"]})
+    with pytest.raises(LogRefused, match="recreated"):
+        await log.append([record("new")])
+    with pytest.raises(LogRefused):
+        await waiting
+    with pytest.raises(LogRefused, match="recreated"):
+        await log.read("facts", 0, 1)
+    assert await log.end_offset("facts", 0) == 0
+    await log.append([record("more", topic="ledger")])
+
+
+async def test_many_partitions_are_followed_by_one_poll(topics: KafkaTopics, log: KafkaLog) -> None:
+    places = [("facts", partition) for partition in range(4)] + [("ledger", 0), ("ledger", 1)]
+    readers = [asyncio.create_task(log.read(*place, 0, wait_seconds=60)) for place in places]
+    await until(lambda: len(log._follower._followed) == len(places))
+    await log.append([record("a", partition=2)])
+    assert [stored.record.key for stored in await readers[2]] == ["a"]
+    (lanes,) = log._follower._lanes.values()
+    await until(lambda: [len(lane.streams) for lane in lanes if lane.streams] == [len(places)], 5)
+    await log.append([record("b", topic=topic, partition=partition) for topic, partition in places])
+    for place, reader in zip(places, readers, strict=True):
+        assert [stored.record.key for stored in await reader][:1] == ["a" if place == ("facts", 2) else "b"]
+    assert [stored.record.key for stored in await log.read("facts", 2, 1, wait_seconds=60)] == ["b"]
+
+
+async def test_a_partition_that_nobody_reads_is_let_go(
+    topics: KafkaTopics, log: KafkaLog, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(following, "IDLE_SECONDS", 0.01)
+    monkeypatch.setattr(following, "_SWEEP_SECONDS", 0.01)
+    reader = asyncio.create_task(log.read("facts", 0, 0, wait_seconds=60))
+    waiting = asyncio.create_task(log.read("facts", 1, 0, wait_seconds=60))
+    await until(lambda: len(log._follower._followed) == 2)
+    await log.append([record("a")])
+    await reader
+    await until(lambda: len(log._follower._followed) == 1)
+    await log.append([record("b"), record("c", partition=1)])
+    assert [stored.record.key for stored in await waiting] == ["c"]
+    assert await keys(log) == ["a", "b"]
+
+
+async def test_what_is_not_read_is_not_fetched_without_end(
+    topics: KafkaTopics, log: KafkaLog, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(following, "ROOM_BYTES", 20_000)
+    monkeypatch.setattr(following, "KEPT_BYTES", 10_000)
+    reader = asyncio.create_task(log.read("facts", 0, 0, wait_seconds=60))
+    await until(lambda: log._follower._followed)
+    await log.append([record("0", b"x" * 1000)])
+    assert len(await reader) == 1
+    (followed,) = log._follower._followed.values()
+    for number in range(1, 100):
+        await log.append([record(str(number), b"x" * 1000)])
+    await until(lambda: followed.lane is None)
+    assert followed.bytes_kept < 60_000
+    found = ["0"]
+    while len(found) < 100:
+        found += [stored.record.key for stored in await log.read("facts", 0, len(found), wait_seconds=60)]
+        assert followed.bytes_kept < 60_000
+    assert found == [str(number) for number in range(100)]
+    slow = [stored.record.key for stored in await log.read("facts", 0, 10, max_records=5, wait_seconds=60)]
+    assert slow == ["10", "11", "12", "13", "14"]
