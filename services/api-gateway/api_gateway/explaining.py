@@ -9,12 +9,14 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, field
+from datetime import UTC, datetime
 from typing import Any
 
 from api_gateway.failing import error_code
 from api_gateway.runner_slots import PoolSlots
 from kernel.domain.input_request import InputRequestAnswered, InputRequestExpired, InputRequestOpened
 from kernel.domain.job_run import RunCancelAccepted
+from kernel.domain.provider_health import Outcome, outcome_of
 from kernel.domain.values import FailureKind, Pool
 from kernel.domain.workflow_run import (
     ENDED_WELL,
@@ -65,6 +67,14 @@ class ProviderUse:
 
 
 @dataclass(frozen=True, slots=True)
+class Outage:
+    """When the provider was degraded last; `until_ms` 0: it still is."""
+
+    since_ms: int
+    until_ms: int
+
+
+@dataclass(frozen=True, slots=True)
 class Situation:
     """All that is known of one workflow run at `now_ms`."""
 
@@ -82,6 +92,8 @@ class Situation:
     """None: not known yet."""
     holder: Holder | None
     provider: ProviderUse
+    outage: Outage | None = None
+    """The last one of its provider, asked for when the run has failed."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -270,6 +282,8 @@ def _fenced(at: Situation, until: int) -> _Said:
 
 # ---------------------------------------------------------------- runs that have ended
 
+_DECIDED_OVER_MS = 15 * 60_000
+"""An outage is found by failures that stand before it."""
 _HINTS = {
     "step_failed": "Look at the failed step: its error, its diagnosis and its picture.",
     "step_timeout": "The page was slower than the step's timeoutMs allows; raise it if that is usual there.",
@@ -299,7 +313,7 @@ def _end(at: Situation) -> tuple[str, list[str]]:
         return "The run was cancelled.", ["A retry with from=failed begins at this workflow again."]
     place = f" in step {failure.step_name or failure.step_id}" if failure and failure.step_id else ""
     exact = f" ({failure.code})" if failure and failure.code not in {"", code} else ""
-    hints = [_HINTS[code]] if code in _HINTS else []
+    hints = [*_outage(at, failed), *([_HINTS[code]] if code in _HINTS else [])]
     temporary = failure is not None and failure.kind is FailureKind.TEMPORARY
     if temporary or code in _WORTH_REPEATING:
         hints.append("A retry makes sense: the reason may pass by itself.")
@@ -308,6 +322,23 @@ def _end(at: Situation) -> tuple[str, list[str]]:
     else:
         hints.append("A retry repeats the same steps; it helps when the reason was in the page or is removed.")
     return f"The run failed with {code}{exact}{place}.", hints
+
+
+def _outage(at: Situation, failed: Told | None) -> Iterator[str]:
+    """What everybody's runs say about the provider at that time, when this failure is one of theirs."""
+    outage = at.outage
+    if outage is None or failed is None:
+        return
+    event: WorkflowRunFailed = failed.event
+    is_the_providers = outcome_of(event.status, event.failure.code) is Outcome.FAILED
+    if not is_the_providers or failed.time_ms < outage.since_ms - _DECIDED_OVER_MS:
+        return
+    since = f"The provider {at.provider.provider} has been failing for everybody since {_clock(outage.since_ms)}"
+    if not outage.until_ms:
+        yield f"{since}: most of its newest runs failed; look at its health before you repeat this one."
+    elif failed.time_ms <= outage.until_ms:
+        began, ended = _clock(outage.since_ms), _clock(outage.until_ms)
+        yield f"The provider {at.provider.provider} was failing for everybody from {began} to {ended}; it works again."
 
 
 # ---------------------------------------------------------------- what was tried
@@ -369,6 +400,11 @@ def _span(milliseconds: int) -> str:
     if seconds < 90:
         return f"{seconds:.0f} s"
     return f"{seconds / 60:.0f} min" if seconds < 5400 else f"{seconds / 3600:.1f} h"
+
+
+def _clock(time_ms: int) -> str:
+    """`2026-01-31 23:59 UTC`."""
+    return datetime.fromtimestamp(time_ms / 1000, UTC).strftime("%Y-%m-%d %H:%M UTC")
 
 
 def _nth(number: int) -> str:

@@ -9,12 +9,14 @@ from collections.abc import AsyncIterator
 from dataclasses import dataclass
 from typing import Any
 
-from api_gateway.explaining import TOLD, Explanation, Holder, ProviderUse, Situation, Told, explain
+from api_gateway.explaining import TOLD, Explanation, Holder, Outage, ProviderUse, Situation, Told, explain
+from api_gateway.provider_healths import ProviderHealths
 from api_gateway.runner_slots import RunnerSlots
 from kernel.clock import Clock
-from kernel.domain.ids import OrganizationId
+from kernel.domain.ids import OrganizationId, ProviderSlug
 from kernel.domain.values import Pool
 from kernel.domain.workflow_run import (
+    ENDED_WELL,
     TERMINAL,
     StepStatus,
     WorkflowRunCreated,
@@ -30,6 +32,7 @@ from kernel.steps.effects import retry_of
 from kernel.store.port import ByteStore
 
 RIVALS_MAX = 50
+_BAD_ENDS = frozenset(status.value for status in TERMINAL - ENDED_WELL)
 _LIVE = tuple(sorted(status.value for status in WorkflowRunStatus if status not in TERMINAL))
 _TOLD_WIRES = tuple(sorted(TYPES[kind].wire for kind in TOLD))
 _STEP_WIRE = TYPES[WorkflowRunStepFinished].wire
@@ -99,6 +102,7 @@ class RunHistory:
             slots=self.slots.of(pool, self.clock.boot_ms()),
             holder=await self._holder(created, root) if is_pending and created else None,
             provider=await self._use(organization, provider) if is_pending else ProviderUse(provider, 0, 0),
+            outage=await self._outage(organization, provider) if status in _BAD_ENDS else None,
         )
         return explain(situation)
 
@@ -187,3 +191,7 @@ class RunHistory:
             (organization, provider, WorkflowRunStatus.IN_PROGRESS.value),
         )
         return ProviderUse(provider, limit, int(counted[0]) if counted else 0)
+
+    async def _outage(self, organization: OrganizationId, provider: str) -> Outage | None:
+        decided = await ProviderHealths(self.db, self.clock).decided(organization, ProviderSlug(provider))
+        return None if decided is None else Outage(decided.degraded_ms, decided.recovered_ms)

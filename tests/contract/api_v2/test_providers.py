@@ -49,7 +49,9 @@ async def test_a_provider_is_read_back_as_it_was_registered(gateway: RunningGate
         "defaultJobId": None,
         "createdAt": created["createdAt"],
         "updatedAt": created["createdAt"],
+        "health": created["health"],
     }
+    assert created["health"]["status"] == "unknown"
     read = await gateway.reader.get("/api/v2/providers/gusto")
     assert read.json() == created
     again = await gateway.reader.get("/api/v2/providers/gusto", headers={"If-None-Match": read.headers["etag"]})

@@ -25,6 +25,23 @@ GUSTO: dict[str, Any] = {
     "concurrency": 3,
     "createdAt": "2026-11-22T10:15:00.000Z",
     "updatedAt": "2026-11-22T10:15:00.000Z",
+    "health": {
+        "status": "degraded",
+        "since": "2026-11-22T10:12:00.000Z",
+        "windows": [
+            {"minutes": 1, "succeeded": 0, "failed": 0, "other": 0, "successRate": None, "steps": 0, "stepP95Ms": None},
+            {
+                "minutes": 15,
+                "succeeded": 3,
+                "failed": 9,
+                "other": 2,
+                "successRate": 0.25,
+                "logins": {"succeeded": 1, "rejected": 1, "failed": 4},
+                "steps": 60,
+                "stepP95Ms": 1200,
+            },
+        ],
+    },
 }
 
 
@@ -94,7 +111,21 @@ def test_revisions_are_listed_and_one_is_printed_as_it_was(api: FakeApi) -> None
 def test_providers_are_listed(api: FakeApi) -> None:
     api.answers = [page(GUSTO)]
     lines = run(api, "provider", "list").stdout.splitlines()
-    assert lines == ["slug\tname\tdomains\tconcurrency", "gusto\tGusto\t.gusto.test files.example\t3"]
+    assert lines == [
+        "slug\tname\tdomains\tconcurrency\thealth",
+        "gusto\tGusto\t.gusto.test files.example\t3\tdegraded",
+    ]
+
+
+def test_a_provider_is_shown_with_how_runs_fare_there(api: FakeApi) -> None:
+    api.answers = [httpx.Response(200, json=GUSTO)]
+    lines = run(api, "provider", "get", "gusto").stdout.splitlines()
+    assert lines[-3:-1] == ["health       degraded since 2026-11-22 10:12 UTC", "1 min        no runs"]
+    assert lines[-1] == (
+        "15 min       3 of 12 runs succeeded (25 %); 2 ended for other reasons; 1 of 6 logins;"
+        " 95 % of 60 steps within 1.2 s"
+    )
+    assert sent(api) == ["GET /providers/gusto"]
 
 
 def test_a_known_provider_is_changed_by_what_is_given(api: FakeApi) -> None:

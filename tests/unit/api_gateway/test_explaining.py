@@ -7,7 +7,7 @@ from typing import Any
 
 import pytest
 
-from api_gateway.explaining import Holder, ProviderUse, Situation, Told, explain
+from api_gateway.explaining import Holder, Outage, ProviderUse, Situation, Told, explain
 from api_gateway.failing import ERROR_CODES, error_code, job_error_code
 from api_gateway.runner_slots import FRESH_MS, PoolSlots, RunnerSlots
 from kernel.domain.ids import (
@@ -181,3 +181,31 @@ def test_pages_that_wait_take_no_slot_and_draining_runners_have_none() -> None:
     slots.heard(heartbeat("b", slots=2, draining=True), 0)
     assert slots.of(Pool.BROWSER, 0) == PoolSlots(1, 3, 1)
     assert slots.of(Pool.LIGHT, 0) is None
+
+
+def failed_with(code: str, outage: Outage | None) -> str:
+    """The hints of a run that failed 59 s ago."""
+    end = WorkflowRunFailed(RUN, WorkflowRunStatus.FAILED, Failure(code))
+    return "\n".join(explain(at(WorkflowRunStatus.FAILED, end, outage=outage)).hints)
+
+
+def test_a_failure_among_many_names_the_outage_of_its_provider() -> None:
+    still = Outage(NOW - 100_000, 0)
+    assert "The provider shop has been failing for everybody since 1970-01-01 00:15 UTC" in failed_with(
+        "target_missing", still
+    )
+    over = failed_with("target_missing", Outage(NOW - 100_000, NOW))
+    assert "was failing for everybody from 1970-01-01 00:15 UTC to 1970-01-01 00:16 UTC; it works again" in over
+
+
+@pytest.mark.parametrize(
+    ("code", "outage"),
+    [
+        ("target_missing", None),
+        ("login_rejected", Outage(NOW - 100_000, 0)),
+        ("target_missing", Outage(NOW - 100_000, NOW - 90_000)),
+        ("target_missing", Outage(NOW + 3_600_000, 0)),
+    ],
+)
+def test_a_failure_of_its_own_blames_no_outage(code: str, outage: Outage | None) -> None:
+    assert "for everybody" not in failed_with(code, outage)

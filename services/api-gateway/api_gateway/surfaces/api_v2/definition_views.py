@@ -8,6 +8,7 @@ import msgspec
 from msgspec import UNSET, Meta, UnsetType
 
 from api_gateway.answers import JobAnswer, ProviderAnswer, RevisionAnswer, WorkflowAnswer
+from api_gateway.provider_healths import HealthAnswer, HealthStatus
 from api_gateway.surfaces.api_v2.views import (
     PRINTABLE_PATTERN,
     Body,
@@ -20,6 +21,7 @@ from api_gateway.surfaces.api_v2.views import (
     stamp_or_none,
 )
 from kernel.domain.plan import WorkflowType
+from kernel.domain.provider_health import HealthWindow as Window
 
 DOMAINS_MAX = 100
 CONCURRENCY_MAX = 10_000
@@ -115,6 +117,37 @@ class Job(Resource, kw_only=True):
     schedule: None
 
 
+class LoginCounts(Resource, kw_only=True):
+    """Workflow runs of type LOGIN; `rejected` are wrong credentials."""
+
+    succeeded: int
+    rejected: int
+    failed: int
+
+
+class HealthWindow(Resource, kw_only=True):
+    """Workflow runs of the last minutes that ended, without rehearsals. `failed` counts what the provider is to blame
+    for; `other` were cancelled, met wrong input or nobody who answered, or failed for reasons of the platform.
+    """
+
+    minutes: int
+    succeeded: int
+    failed: int
+    other: int
+    success_rate: float | None
+    logins: LoginCounts
+    steps: int
+    step_p95_ms: int | None
+
+
+class ProviderHealth(Resource, kw_only=True):
+    """How the runs of the organization fare at the provider now; `since` says when the status was decided last."""
+
+    status: HealthStatus
+    since: str | None
+    windows: list[HealthWindow]
+
+
 class Provider(Resource, kw_only=True):
     """A web application; without `concurrency` any number of its workflow runs may work at once."""
 
@@ -127,6 +160,7 @@ class Provider(Resource, kw_only=True):
     concurrency: int | None
     created_at: str
     updated_at: str
+    health: ProviderHealth | None
 
 
 # ---------------------------------------------------------------- from answers
@@ -174,7 +208,8 @@ def job_view(answer: JobAnswer) -> Job:
     )
 
 
-def provider_view(answer: ProviderAnswer) -> Provider:
+def provider_view(answer: ProviderAnswer, health: HealthAnswer | None) -> Provider:
+    """Without its health it is what people edit."""
     return Provider(
         slug=answer.slug,
         display_name=answer.display_name,
@@ -185,4 +220,29 @@ def provider_view(answer: ProviderAnswer) -> Provider:
         concurrency=answer.concurrency or None,
         created_at=stamp(answer.created_ms),
         updated_at=stamp(answer.updated_ms),
+        health=None if health is None else _health(health),
+    )
+
+
+def _health(health: HealthAnswer) -> ProviderHealth:
+    return ProviderHealth(
+        status=health.status,
+        since=stamp_or_none(health.since_ms),
+        windows=[_health_window(window) for window in health.windows],
+    )
+
+
+def _health_window(window: Window) -> HealthWindow:
+    percent = window.success_percent
+    return HealthWindow(
+        minutes=window.minutes,
+        succeeded=window.succeeded,
+        failed=window.failed,
+        other=window.other,
+        success_rate=None if percent is None else percent / 100,
+        logins=LoginCounts(
+            succeeded=window.logins_succeeded, rejected=window.logins_rejected, failed=window.logins_failed
+        ),
+        steps=window.steps,
+        step_p95_ms=window.step_p95_ms or None,
     )

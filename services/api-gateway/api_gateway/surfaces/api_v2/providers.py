@@ -7,8 +7,10 @@ from typing import TypeVar
 from litestar import Response, delete, get, patch, post
 from litestar.params import FromPath
 from msgspec import UNSET, UnsetType
+from msgspec.structs import replace
 
 from api_gateway.definition_commands import ProviderFields
+from api_gateway.gateway import Gateway
 from api_gateway.surfaces.access import AnyRequest, gateway_of, needs_admin, needs_read, principal_of
 from api_gateway.surfaces.api_v2.about import About
 from api_gateway.surfaces.api_v2.definition_views import ChangeProvider, CreateProvider, Provider, provider_view
@@ -26,7 +28,7 @@ from api_gateway.surfaces.api_v2.reading import (
     window_of,
 )
 from api_gateway.surfaces.api_v2.views import Page
-from kernel.domain.ids import RequestId
+from kernel.domain.ids import OrganizationId, ProviderSlug, RequestId
 
 T = TypeVar("T")
 
@@ -38,8 +40,7 @@ async def create_provider(request: AnyRequest) -> Response[bytes]:
 
     async def act(request_id: RequestId | None) -> Answer:
         await gateway.definition_commands.create_provider(by, body.slug, _fields(body), request_id)
-        answer = await gateway.definition_queries.provider(by.organization_id, body.slug)
-        return 201, encode(provider_view(answer))
+        return 201, encode(await _provider(gateway, by.organization_id, body.slug))
 
     return await answer_once(request, act)
 
@@ -48,15 +49,17 @@ async def create_provider(request: AnyRequest) -> Response[bytes]:
 async def list_providers(request: AnyRequest) -> Response[bytes]:
     window = window_of(request)
     organization = principal_of(request).organization_id
-    found = await gateway_of(request).definition_queries.providers(organization, window)
-    return page_answer(found, window, provider_view)
+    gateway = gateway_of(request)
+    found = await gateway.definition_queries.providers(organization, window)
+    healths = await gateway.healths.of(organization, [ProviderSlug(answer.slug) for answer in found.items])
+    return page_answer(found, window, lambda answer: provider_view(answer, healths[ProviderSlug(answer.slug)]))
 
 
 @get("/providers/{slug:str}", guards=[needs_read], opt=About("Read a provider", Provider, tagged=True).opt())
 async def get_provider(request: AnyRequest, slug: FromPath[str]) -> Response[bytes]:
     organization = principal_of(request).organization_id
-    answer = await gateway_of(request).definition_queries.provider(organization, slug_of(slug))
-    return tagged_answer(request, provider_view(answer))
+    shown = await _provider(gateway_of(request), organization, slug_of(slug))
+    return tagged_answer(request, shown, _definition(shown))
 
 
 @patch(
@@ -70,18 +73,27 @@ async def patch_provider(request: AnyRequest, slug: FromPath[str]) -> Response[b
     body = await body_of(request, ChangeProvider)
     gateway, by = gateway_of(request), principal_of(request)
     current = await gateway.definition_queries.provider(by.organization_id, slug_of(slug))
-    expected = named_version(request, provider_view(current), current.version)
+    expected = named_version(request, provider_view(current, None), current.version)
     await gateway.definition_commands.change_provider(by, slug, _fields(body), expected)
-    return json_answer(provider_view(await gateway.definition_queries.provider(by.organization_id, slug)))
+    return json_answer(await _provider(gateway, by.organization_id, slug))
 
 
 @delete("/providers/{slug:str}", guards=[needs_admin], opt=About("Delete a provider", None, 204, tagged=True).opt())
 async def delete_provider(request: AnyRequest, slug: FromPath[str]) -> Response[None]:
     gateway, by = gateway_of(request), principal_of(request)
     current = await gateway.definition_queries.provider(by.organization_id, slug_of(slug))
-    expected = named_version(request, provider_view(current), current.version)
+    expected = named_version(request, provider_view(current, None), current.version)
     await gateway.definition_commands.delete_provider(by, slug, expected)
     return no_answer()
+
+
+async def _provider(gateway: Gateway, organization: OrganizationId, slug: str) -> Provider:
+    answer = await gateway.definition_queries.provider(organization, slug)
+    return provider_view(answer, await gateway.healths.one(organization, ProviderSlug(slug)))
+
+
+def _definition(shown: Provider) -> Provider:
+    return replace(shown, health=None)
 
 
 def _fields(body: ChangeProvider) -> ProviderFields:

@@ -37,6 +37,8 @@ _JSON_TYPES = re.compile(r"application/(?:[\w.-]+\+)?json(?:\s*;.*)?", re.IGNORE
 _SPOT = re.compile(r"\s*-\s*at `(?:key in )?\$(?P<path>[^`]*)`$")
 _MISSING = re.compile(r"Object missing required field `(?P<name>[^`]+)`")
 _PART = re.compile(r"\.([^.\[\]]+)|\[(\d+|\.\.\.)\]")
+_MOVING = re.compile(r'-[0-9a-f]{8}"')
+"""What a tag says beyond the definition."""
 _ENCODER = msgspec.json.Encoder()
 
 Answer = tuple[int, bytes]
@@ -211,19 +213,24 @@ def json_answer(value: Any, status: int = 200) -> Response[bytes]:
     return Response(_ENCODER.encode(value), status_code=status, media_type=JSON)
 
 
-def tagged_answer(request: AnyRequest, value: Any) -> Response[bytes]:
-    """A single read with its `ETag`; 304 when the caller has it already."""
+def tagged_answer(request: AnyRequest, value: Any, definition: Any = None) -> Response[bytes]:
+    """A single read with its `ETag`; 304 when the caller has it already.
+
+    `definition` is that part of `value` which people edit, when there is another one that moves by itself: the tag
+    names both, and `named_version` minds the definition only.
+    """
     body = _ENCODER.encode(value)
-    etag = etag_of(body)
+    etag = etag_of(body) if definition is None else etag_of(_ENCODER.encode(definition), body)
     headers = {"ETag": etag, "Cache-Control": "private, no-cache"}
     if _is_named(etag, request.headers.get("if-none-match", "")):
         return Response(b"", status_code=304, headers=headers, media_type=JSON)
     return Response(body, headers=headers, media_type=JSON, status_code=200)
 
 
-def etag_of(body: bytes) -> str:
-    """A weak tag of a representation."""
-    return f'W/"{zlib.crc32(body):08x}{len(body):x}"'
+def etag_of(definition: bytes, whole: bytes = b"") -> str:
+    """A weak tag of a representation, and of the `whole` that it is a part of."""
+    moving = f"-{zlib.crc32(whole):08x}" if whole else ""
+    return f'W/"{zlib.crc32(definition):08x}{len(definition):x}{moving}"'
 
 
 def no_answer() -> Response[None]:
@@ -239,7 +246,7 @@ def named_version(request: AnyRequest, current: Any, version: int) -> int:
     wanted = request.headers.get("if-match")
     if wanted is None or wanted.strip() == "*":
         return 0
-    if not _is_named(etag_of(_ENCODER.encode(current)), wanted):
+    if not _is_named(etag_of(_ENCODER.encode(current)), _MOVING.sub('"', wanted)):
         raise Rejected("precondition_failed", "the resource has changed since it was read")
     return version
 
