@@ -27,6 +27,8 @@ from api_gateway.settings import Settings as GatewaySettings
 from api_gateway.signed_url import SigningKeys
 from api_gateway.waiting import Waiters
 from artifact_store.inprocess import Store, open_local, open_store
+from artifact_store.naming import Naming
+from artifact_store.tables import migrations as store_migrations
 from browser_runner.egress_proxy import EgressProxy
 from browser_runner.runner import Runner
 from browser_runner.services import Services as RunnerServices
@@ -37,7 +39,6 @@ from embedded.collecting import Collecting
 from embedded.folder import kept_bytes, kept_uuid
 from embedded.hints import BOUNDS, SqlHint
 from embedded.keys import first_api_key
-from embedded.naming import Naming
 from embedded.ports import check_free
 from embedded.retention import Retention
 from embedded.settings import PARTITIONS, Settings, read_settings
@@ -99,7 +100,7 @@ async def open_ground(settings: Settings, stack: AsyncExitStack, live: LiveSecre
     stack.push_async_callback(log.close)
     fence = Fence(log, codec.decode, clock)
     stack.push_async_callback(fence.close)
-    await migrate(db, [*gateway_migrations(db.dialect), *MIGRATIONS])
+    await migrate(db, [*gateway_migrations(db.dialect), *store_migrations(db.dialect), *MIGRATIONS])
     store = await open_store(
         await open_local(settings.blobs), settings.keyring, db, fence, clock=clock, entropy=entropy
     )
@@ -185,7 +186,7 @@ async def run_platform(settings: Settings, live: LiveSecrets, stop: asyncio.Even
 
 
 def _upkeep(ground: Ground, trimming: Trimming) -> Upkeep:
-    naming = Naming(ground.store, ground.db, ground.log, ground.clock)
+    naming = Naming(ground.store.bytes, ground.db, ground.log, ground.clock)
     days = ground.settings.retention_days
     retention = Retention(days, ground.db, ground.log, naming, ground.clock) if days else None
     return Upkeep(ground.store, ground.db, ground.clock, naming, trimming, retention)

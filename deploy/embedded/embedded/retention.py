@@ -16,7 +16,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 
 from api_gateway.retention import forget_notes, forget_rows, noted, some_noted
-from embedded.naming import Naming
+from artifact_store.naming import Naming
 from kernel.clock import Clock
 from kernel.log.sqlite import OldBatch, SqliteLog
 from kernel.log.topics import Topic

@@ -32,4 +32,18 @@ MIGRATIONS = (
             ),
         ),
     ),
+    Migration(
+        "embedded",
+        3,
+        "names_move_to_the_store",
+        (
+            "INSERT INTO named_blobs (sha256, name) SELECT sha256, name FROM blob_names",
+            (
+                "INSERT INTO naming_offsets (topic, partition, topic_id, next_offset)"
+                " SELECT topic, partition, topic_id, next_offset FROM naming_positions"
+            ),
+            "DROP TABLE blob_names",
+            "DROP TABLE naming_positions",
+        ),
+    ),
 )

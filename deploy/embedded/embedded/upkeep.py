@@ -9,7 +9,7 @@ import structlog
 
 from api_gateway.upkeep import sweep as sweep_gateway
 from artifact_store.inprocess import Store
-from embedded.naming import Naming
+from artifact_store.naming import Naming
 from embedded.retention import Retention
 from embedded.trimming import Trimming
 from kernel.clock import Clock
@@ -54,7 +54,9 @@ class Upkeep:
     async def _tidy(self) -> None:
         """All that is due. Every part is repeatable, so whatever stops it is made up for the next time."""
         await sweep_gateway(self.db, self.clock)
+        await self.naming.caught_up()
         forgotten = 0 if self.retention is None else await self.retention.forget()
         trimmed = await self.trimming.trim()
+        await self.naming.caught_up()
         gone = await self.store.sweep(self.clock.now_ms())
         _log.info("store.swept", gone=gone, runs_forgotten=forgotten, records_trimmed=trimmed)

@@ -135,6 +135,13 @@ class ByteStore(Protocol):
         """
         ...
 
+    async def unname(self, names: Sequence[str]) -> None:
+        """Records with these keys (runs that were forgotten) name no blob any more.
+
+        Noted durably, carried out by a sweep of the store: what nobody else names goes 24 h later. Idempotent.
+        """
+        ...
+
 
 class SecretKind(StrEnum):
     """What a secret is; it decides who may open it and how often."""

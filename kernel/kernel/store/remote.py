@@ -181,6 +181,9 @@ class RemoteBytes:
     async def mark_named(self, sha256s: Sequence[str]) -> None:
         await _answer(self._stub.MarkNamed(pb.MarkNamedRequest(sha256s=sha256s), **self._calls.unary))
 
+    async def unname(self, names: Sequence[str]) -> None:
+        await _answer(self._stub.Unname(pb.UnnameRequest(names=names), **self._calls.unary))
+
 
 async def _send(call: Any, chunks: AsyncIterator[bytes], header: PutHeader) -> None:
     """Write header and chunks; when the store ends the call early, its answer says why."""

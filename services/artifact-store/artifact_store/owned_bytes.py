@@ -116,6 +116,20 @@ class OwnedBytes:
                 tuple(batch),
             )
 
+    async def unname(self, names: Sequence[str]) -> None:
+        await self._db.executemany(
+            "INSERT INTO names_to_forget (name) VALUES (?) ON CONFLICT DO NOTHING", [(name,) for name in names]
+        )
+
+    async def names_to_forget(self) -> list[str]:
+        """What `unname` has noted and nobody carried out yet."""
+        return [row[0] for row in await self._db.fetch_all("SELECT name FROM names_to_forget", ())]
+
+    async def unnamed(self, names: Sequence[str]) -> None:
+        """What was noted of these is carried out. Repeatable."""
+        for batch in batches(names):
+            await self._db.execute(f"DELETE FROM names_to_forget WHERE name IN ({marks(batch)})", tuple(batch))  # noqa: S608 (marks only)
+
     async def forget_names(self, sha256s: Sequence[str]) -> None:
         """No fact names these blobs any more: they are staged bytes again, swept in 24 h unless one does. Repeatable.
 

@@ -48,7 +48,7 @@ _STATUS = {
 }
 _HEALTH = "/grpc.health.v1.Health/"
 _SERVICES = ("", "contracts.internal.ArtifactBytes", "contracts.internal.ArtifactVault")
-_GATEWAY_ONLY = frozenset({"MarkNamed", "FindSubject", "EraseSubject", "KeepSecret", "DeleteSecret"})
+_GATEWAY_ONLY = frozenset({"MarkNamed", "Unname", "FindSubject", "EraseSubject", "KeepSecret", "DeleteSecret"})
 
 
 @dataclass(frozen=True, slots=True)
@@ -160,6 +160,10 @@ class BytesService(ArtifactBytesServicer):
     async def MarkNamed(self, request: pb.MarkNamedRequest, context: Context) -> pb.MarkNamedResponse:
         await self._store.mark_named(list(request.sha256s))
         return pb.MarkNamedResponse()
+
+    async def Unname(self, request: pb.UnnameRequest, context: Context) -> pb.UnnameResponse:
+        await self._store.unname(list(request.names))
+        return pb.UnnameResponse()
 
 
 async def _received(requests: AsyncIterator[pb.PutRequest], offset: int) -> AsyncIterator[bytes]:

@@ -15,8 +15,8 @@ from api_gateway.migrations import migrations
 from api_gateway.projecting import Projector
 from api_gateway.projections import catalog
 from api_gateway.waiting import Waiters
+from artifact_store.naming import Naming
 from artifact_store.owned_bytes import OwnedBytes
-from embedded.naming import Naming
 from embedded.retention import DAY_MS, Retention
 from embedded.tables import MIGRATIONS
 from embedded.trimming import Trimming
@@ -50,6 +50,7 @@ from kernel.log.envelope import Envelope
 from kernel.log.sqlite import SqliteLog
 from kernel.log.topics import TOPICS, Topic, partition_of
 from kernel.sql.port import Database, migrate
+from kernel.sql.sqlite import SqliteDatabase
 from kernel.sqlite_file import SqliteFile
 from kernel.store.port import PutHeader
 from tests.support.eventually import until
@@ -59,7 +60,7 @@ from tests.support.stores import ACME, GATEWAY, OpenedStore, store_in
 KEEP_DAYS = 30
 OLD, YOUNG = ["old-1", "old-2", "old-3"], ["young-1", "young-2"]
 LIVE = "old-but-live"
-DEFINITIONS = {"workflows", "workflow_revisions", "jobs", "providers", "connections"}
+DEFINITIONS = {"workflows", "workflow_revisions", "jobs", "providers", "connections", "provider_health"}
 OWN_DAYS = {"request_outcomes"}
 """Swept a day after they were written, whoever's they are."""
 
@@ -116,13 +117,19 @@ async def append_run(folder: Folder, run: str, blobs: list[str]) -> None:
     await folder.log.append([encode(refusal, topic=Topic.JOB_RUNS, key=nobody, partition=partition, envelope=envelope)])
 
 
+def file_of(store: OpenedStore) -> SqliteFile:
+    """The file that the store's rows are in, for the log to stand in, too."""
+    assert isinstance(store.db, SqliteDatabase)
+    return store.db._file
+
+
 @asynccontextmanager
 async def opened(path: Path) -> AsyncIterator[Folder]:
     async with store_in(path) as store:
         clock = store.clock
-        log = await SqliteLog.open(store.file, dict.fromkeys(TOPICS, 2), clock, SystemEntropy())
+        log = await SqliteLog.open(file_of(store), dict.fromkeys(TOPICS, 2), clock, SystemEntropy())
         await migrate(store.db, [*migrations("sqlite"), *MIGRATIONS])
-        naming = Naming(store.inside, store.db, log, clock)
+        naming = Naming(store.inside.bytes, store.db, log, clock)
         retention = Retention(KEEP_DAYS, store.db, log, naming, clock)
         yield Folder(store, log, retention, await store.vault.subject_for(ACME, "customer"), clock)
         await log.close()
@@ -237,7 +244,7 @@ async def commits_of_forgetting(path: Path, monkeypatch: pytest.MonkeyPatch) -> 
         await live_through(folder)
         left = [1000]
         with monkeypatch.context() as patch:
-            patch.setattr(folder.store.file, "submit", counting(folder.store.file, left))
+            patch.setattr(file_of(folder.store), "submit", counting(file_of(folder.store), left))
             await folder.retention.forget()
         return 1000 - left[0]
 
@@ -252,7 +259,8 @@ async def test_after_a_crash_between_two_commits_a_rebuild_tells_whole_runs_and_
         db = folder.store.db
         whole = await runs_told(db)
         with monkeypatch.context() as patch:
-            patch.setattr(folder.store.file, "submit", counting(folder.store.file, [int((commits - 1) * share)]))
+            file = file_of(folder.store)
+            patch.setattr(file, "submit", counting(file, [int((commits - 1) * share)]))
             with pytest.raises(CrashError):
                 await folder.retention.forget()
         await project(folder, anew=True)

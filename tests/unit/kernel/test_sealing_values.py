@@ -88,6 +88,9 @@ class Blobs:
     async def mark_named(self, sha256s: Sequence[str]) -> None:
         """Nothing is swept here."""
 
+    async def unname(self, names: Sequence[str]) -> None:
+        """Nothing is swept here."""
+
 
 def sealer(keys: Keys, clock: TestClock | None = None, **limits: Any) -> tuple[Sealer, SubjectKeys, Blobs]:
     blobs = Blobs()

@@ -8,7 +8,7 @@ from typing import Any
 
 import pytest
 
-from embedded.naming import blobs_of
+from artifact_store.naming import blobs_of
 from kernel.domain.artifact import ArtifactCreated, StagedArtifact
 from kernel.domain.values import Document, SealedBody
 from kernel.log.topics import TYPES
