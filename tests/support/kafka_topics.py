@@ -38,3 +38,35 @@ async def topics_of_a_test(partitions: Mapping[str, int], bootstrap: str = "") -
         yield topics
     finally:
         await topics.delete(partitions)
+
+
+class TopicSets:
+    """The same topics again and again, each set under a prefix of its own; made in growing numbers at a time."""
+
+    def __init__(self, partitions: Mapping[str, int]) -> None:
+        self._partitions = partitions
+        self._made: list[KafkaSettings] = []
+        self._free: list[KafkaSettings] = []
+
+    async def take(self) -> KafkaSettings:
+        """A set that nobody has written to."""
+        if not self._free:
+            count = min(4 * len(self._made), 32) or 1
+            self._free = [KafkaSettings(kafka_bootstrap(), unique_name()) for _ in range(count)]
+            self._made += self._free
+            await self._create(self._free)
+        return self._free.pop()
+
+    async def delete(self) -> None:
+        """Delete every set that was made."""
+        if self._made:
+            async with admin(self._made[0]) as connection:
+                await connection.delete_topics(self._names(self._made), timeout_ms=30_000)
+
+    async def _create(self, sets: Iterable[KafkaSettings]) -> None:
+        named = {one.broker_topic(topic): count for one in sets for topic, count in self._partitions.items()}
+        async with admin(self._made[0]) as connection:
+            await create_named(connection, dict.fromkeys(named, COMMON), named, 1)
+
+    def _names(self, sets: Iterable[KafkaSettings]) -> list[str]:
+        return [one.broker_topic(topic) for one in sets for topic in self._partitions]

@@ -9,20 +9,28 @@ from pathlib import Path
 import pytest
 
 from kernel.ids import SystemEntropy
+from kernel.log.kafka.log import KafkaLog
 from kernel.log.memory import MemoryLog
 from kernel.log.port import EventLog
 from kernel.log.sqlite import SqliteLog
 from kernel.sqlite_file import SqliteFile
+from tests.support.components import needs_kafka
 from tests.support.crash_points import MakeBench
+from tests.support.kafka_topics import TopicSets
 from tests.support.processing import Bench, CuttingLog, HandClock
 from tests.support.toy_decider import TOPICS, ObjectCodec
 
 _PARTITIONS = dict.fromkeys(TOPICS, 1)
 
 
-@pytest.fixture(params=["memory", "memory as one", "sqlite", "sqlite as one"])
+_LOGS = ["memory", "memory as one", "sqlite", "sqlite as one", pytest.param("kafka", marks=needs_kafka)]
+
+
+@pytest.fixture(params=_LOGS)
 async def make(request: pytest.FixtureRequest, tmp_path: Path) -> AsyncIterator[MakeBench]:
-    async with AsyncExitStack() as opened:
+    sets = TopicSets(_PARTITIONS)
+    async with AsyncExitStack() as after, AsyncExitStack() as opened:
+        after.push_async_callback(sets.delete)
         count = 0
 
         async def memory(clock: HandClock) -> EventLog:
@@ -35,8 +43,13 @@ async def make(request: pytest.FixtureRequest, tmp_path: Path) -> AsyncIterator[
             opened.push_async_callback(file.close)
             return await SqliteLog.open(file, _PARTITIONS, clock, SystemEntropy())
 
+        async def kafka(clock: HandClock) -> EventLog:
+            log = await KafkaLog.open(await sets.take(), clock, topics=_PARTITIONS)
+            opened.push_async_callback(log.close)
+            return log
+
         name, _, as_one = request.param.partition(" as ")
-        open_log = {"memory": memory, "sqlite": sqlite}[name]
+        open_log = {"memory": memory, "sqlite": sqlite, "kafka": kafka}[name]
 
         async def make_bench() -> Bench:
             await opened.aclose()
