@@ -12,7 +12,7 @@ PURE := tests/unit/scheduler tests/unit/api_gateway/registry tests/unit/browser_
   tests/unit/kernel/processor
 
 .DEFAULT_GOAL := help
-.PHONY: help setup setup-run components run check test test-unit test-contract test-integration test-chaos test-e2e \
+.PHONY: help setup setup-run setup-up components run up check test test-unit test-contract test-integration test-chaos test-e2e \
   test-real soak walk bench protos manual docs format clean
 
 help: ## print these verbs
@@ -28,6 +28,11 @@ components:
 	@$(PYTHON) -m tools.postgres >/dev/null || true
 	@$(PYTHON) -m tools.versitygw >/dev/null || true
 
+setup-up:
+	@command -v $(PYTHON) >/dev/null || { echo "Python 3.11 or newer is missing: apt-get install python3 python3-venv"; exit 1; }
+	@$(PYTHON) tools/setup.py cluster
+	@for server in kafka postgres versitygw; do $(PYTHON) -m tools.$$server >/dev/null || exit 1; done
+
 setup-run:
 	@command -v $(PYTHON) >/dev/null || { echo "Python 3.11 or newer is missing: apt-get install python3 python3-venv"; exit 1; }
 	@$(PYTHON) tools/setup.py run
@@ -36,6 +41,11 @@ run: setup-run ## start Towpath here, all in one process, and print its addresse
 	@browser="$$($(PYTHON) -m tools.browser)" || exit 1; \
 	case "$${TOWPATH_DEMO-1}" in 0|no|false) ;; *) export TOWPATH_EGRESS_ALLOW="$${TOWPATH_EGRESS_ALLOW-127.0.0.0/8}";; esac; \
 	TOWPATH_BROWSER="$$browser" exec $(BIN)/python -m embedded $(ARGS)
+
+up: setup-up ## start Towpath here on Kafka, PostgreSQL and S3, two of each service, and print what runs where
+	@browser="$$($(PYTHON) -m tools.browser)" || exit 1; \
+	case "$${TOWPATH_DEMO-1}" in 0|no|false) ;; *) export TOWPATH_EGRESS_ALLOW="$${TOWPATH_EGRESS_ALLOW-127.0.0.0/8}";; esac; \
+	TOWPATH_BROWSER="$$browser" exec $(BIN)/python -m cluster $(ARGS)
 
 check: setup ## format, lint, types, imports, contracts, tidiness, coverage of the pure rooms
 	$(BIN)/ruff check .

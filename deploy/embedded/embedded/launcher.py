@@ -34,15 +34,15 @@ def launch() -> int:
     """Start everything, wait for the end; 0 after a drain, else the code of what failed."""
     try:
         settings = read_settings()
-        _check(settings)
+        check(settings)
     except (Rejected, Permanent) as error:
         print(f"towpath: {error.message}", file=sys.stderr)
         return 2
     return _Launch(settings).run()
 
 
-def _check(settings: Settings) -> None:
-    """What can be known before anything starts: folder, browser, port."""
+def check(settings: Settings) -> None:
+    """What can be known before anything starts: the folder, which is made, browser, port. `Rejected` or `Permanent`."""
     try:
         settings.data.mkdir(mode=0o700, parents=True, exist_ok=True)
     except OSError as error:

@@ -62,6 +62,11 @@ class Settings:
         return f"http://127.0.0.1:{self.port}"
 
     @property
+    def allows_loopback(self) -> bool:
+        """Whether workflows may reach this machine, as the demo's do."""
+        return any(network.is_loopback for network in parse_networks(self.egress_allow))
+
+    @property
     def database(self) -> Path:
         """Log, read models and vault."""
         return self.data / "towpath.sqlite"

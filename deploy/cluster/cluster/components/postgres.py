@@ -18,6 +18,7 @@ from typing import Self
 
 from cluster.components.process import Process, kept_port
 from cluster.components.tools import bring
+from embedded.folder import kept_text
 from kernel.errors import Permanent
 
 _START_SECONDS = 60.0
@@ -109,14 +110,13 @@ class LocalPostgres:
         shutil.rmtree(making, ignore_errors=True)
         shutil.rmtree(self._data, ignore_errors=True)
         making.mkdir(mode=0o700)
-        self._password.touch(mode=0o600)
-        self._password.write_text(secrets.token_urlsafe(24) + "\n")
+        password = kept_text(self._password, lambda: secrets.token_urlsafe(24))
         if os.geteuid() == 0:
             owner = pwd.getpwnam(_SYSTEM_USER)
             os.chown(making, owner.pw_uid, owner.pw_gid)
         sync = [] if self._durable else ["--no-sync"]
         how = ["-A", "scram-sha-256", "-U", _USER, "--encoding=UTF8", "--locale=C.UTF-8", "--pwfile=/dev/stdin"]
-        _run([str(binaries / "initdb"), "-D", str(making), *how, *sync], self._password.read_text())
+        _run([str(binaries / "initdb"), "-D", str(making), *how, *sync], password)
         _run([str(binaries / "postgres"), "--single", "-D", str(making), "postgres"], f"CREATE DATABASE {_USER}\n")
         making.rename(self._data)
 

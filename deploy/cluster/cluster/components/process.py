@@ -43,6 +43,11 @@ class Process:
         """Whether the process exists, be it paused."""
         return self._child is not None and self._child.poll() is None
 
+    @property
+    def exit_code(self) -> int | None:
+        """How the last process ended, negative for a signal; None while it runs or before the first."""
+        return None if self._child is None else self._child.poll()
+
     def start(self, command: Sequence[str], environment: Mapping[str, str] | None = None) -> None:
         """Start `command` in a session of its own. The process dies with ours."""
         assert not self.is_running, f"{self.name} runs already"
@@ -155,9 +160,10 @@ def _spawn(command: Sequence[str], log: IO[bytes], environment: Mapping[str, str
         stderr=subprocess.STDOUT,
         env=environment,
         start_new_session=True,
-        preexec_fn=_die_with_parent,  # noqa: PLW1509 (one system call, prepared before)
+        preexec_fn=die_with_parent,  # noqa: PLW1509 (one system call, prepared before)
     )
 
 
-def _die_with_parent() -> None:
+def die_with_parent() -> None:
+    """Called by a new process before it becomes a program: the kernel kills it when its parent's thread ends."""
     _LIBC.prctl(_PR_SET_PDEATHSIG, signal.SIGKILL, 0, 0, 0)

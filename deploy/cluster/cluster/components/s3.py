@@ -11,13 +11,14 @@ from typing import Self
 
 from cluster.components.process import Process, answers, kept_port
 from cluster.components.tools import bring
+from embedded.folder import kept_text
 
 _START_SECONDS = 30.0
 _STOP_SECONDS = 10.0
 
 
 class LocalS3:
-    """A server in `folder`; `with` starts it, and stops it at the end. Buckets are the caller's to make.
+    """A server in `folder`; `with` starts it, and stops it at the end.
 
     The folder is kept unless somebody removes it, with the keys. `start` raises `Permanent("component_missing")`
     without the program, `Permanent("component_failed")` when it does not come up. Bring it beforehand: it may be built.
@@ -27,7 +28,9 @@ class LocalS3:
         folder.mkdir(parents=True, exist_ok=True)
         self.folder = folder
         self.port = kept_port(folder / "port")
-        self.access_key, self.secret_key = _keys(folder / "keys")
+        self.access_key_file, self.secret_key_file = folder / "access-key", folder / "secret-key"
+        self.access_key = kept_text(self.access_key_file, lambda: f"towpath{secrets.token_hex(6)}")
+        self.secret_key = kept_text(self.secret_key_file, lambda: secrets.token_urlsafe(30))
         self._data = folder / "data"
         self._process = Process("the S3 server", folder / "s3.log")
 
@@ -54,6 +57,10 @@ class LocalS3:
         where = ["--port", f"127.0.0.1:{self.port}", "--quiet", "posix"]
         self._process.start([str(program), *where, *self._attributes(), str(self._data)], environment)
         self._process.await_ready(lambda: answers(self.port), _START_SECONDS)
+
+    def make_bucket(self, name: str) -> None:
+        """Make an empty bucket unless it is there: a folder is one, for this server."""
+        (self._data / name).mkdir(exist_ok=True)
 
     def stop(self) -> None:
         """End it in order."""
@@ -88,14 +95,3 @@ class LocalS3:
         except OSError:
             beside.mkdir(exist_ok=True)
         return ["--sidecar", str(beside)] if beside.exists() else []
-
-
-def _keys(file: Path) -> tuple[str, str]:
-    """Access key and secret key, made at the first start."""
-    if not file.exists():
-        making = file.with_suffix(".part")
-        making.touch(mode=0o600)
-        making.write_text(f"towpath{secrets.token_hex(6)} {secrets.token_urlsafe(30)}\n")
-        making.rename(file)
-    access, secret = file.read_text().split()
-    return access, secret

@@ -1,0 +1,27 @@
+"""`python -m cluster`: the launcher, what `make up` starts; `prepare` is a part of it."""
+
+from __future__ import annotations
+
+import sys
+
+_USAGE = "usage: python -m cluster [launch]"
+
+
+def main() -> int:
+    """Dispatch to the part that is named; the launcher when none is. Parts import only what they need."""
+    match sys.argv[1:] or ["launch"]:
+        case ["launch"]:
+            from cluster.launcher import launch  # noqa: PLC0415 (a small process stays small)
+
+            return launch()
+        case ["prepare"]:
+            from cluster.preparing import prepare  # noqa: PLC0415 (the launcher stays small)
+
+            return prepare()
+        case _:
+            print(_USAGE, file=sys.stderr)
+            return 2
+
+
+if __name__ == "__main__":
+    sys.exit(main())

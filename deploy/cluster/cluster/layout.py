@@ -1,0 +1,70 @@
+"""Where things lie in the folder of a local cluster, and what may be set of it.
+
+The settings are those of the embedded form, as far as they make sense here: the same `TOWPATH_PORT`, the same
+`api-key` file, the same demo. Only the folder is another one, `.towpath-cluster`.
+"""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Mapping
+from dataclasses import dataclass
+from pathlib import Path
+
+from embedded.settings import Settings, read_settings
+from kernel.errors import Rejected
+
+FOLDER = ".towpath-cluster"
+PARTITIONS = 4
+"""Of every topic: few batch better on one machine; fixed when the topics are made."""
+
+
+@dataclass(frozen=True, slots=True)
+class Layout:
+    """Paths of one folder; `settings` are the operator's."""
+
+    settings: Settings
+
+    @property
+    def data(self) -> Path:
+        """The folder that holds everything."""
+        return self.settings.data
+
+    @property
+    def kafka(self) -> Path:
+        """The broker's own folder."""
+        return self.data / "kafka"
+
+    @property
+    def postgres(self) -> Path:
+        """PostgreSQL's own folder."""
+        return self.data / "postgres"
+
+    @property
+    def s3(self) -> Path:
+        """The S3 server's own folder."""
+        return self.data / "s3"
+
+    @property
+    def logs(self) -> Path:
+        """What each service says, a file for each."""
+        return self.data / "logs"
+
+    @property
+    def keys(self) -> Path:
+        """Secrets of the services, a file for each."""
+        return self.data / "keys"
+
+    @property
+    def endpoints(self) -> Path:
+        """What runs where, as JSON; only its owner reads it, as it holds the database's password."""
+        return self.data / "endpoints.json"
+
+
+def read_layout(environ: Mapping[str, str] | None = None) -> Layout:
+    """The layout that the environment asks for. `Rejected("setting_invalid")` names the variable that is wrong."""
+    source = os.environ if environ is None else environ
+    layout = Layout(read_settings({**source, "TOWPATH_DATA": source.get("TOWPATH_DATA") or FOLDER}))
+    if layout.settings.database.exists():
+        raise Rejected("setting_invalid", f"TOWPATH_DATA: {layout.data} is a folder of `make run`; name another one")
+    return layout

@@ -1,0 +1,128 @@
+"""The service processes of a local cluster: two of each, and what each is told by its environment."""
+
+from __future__ import annotations
+
+import os
+import sys
+from collections.abc import Mapping, Sequence
+
+from cluster.components.process import kept_port
+from cluster.layout import Layout
+from cluster.parts import Service
+from embedded.settings import Settings
+
+COPIES = 2
+MARK_VARIABLE = "TOWPATH_FOLDER"
+"""Stands in the environment of every service, so that what an earlier life left behind is found."""
+_EXTRA_SECONDS = 15.0
+"""What a process gets beyond its own drain before it is killed."""
+
+
+class Services:
+    """Makes the processes of one folder. Their ports are kept from start to start where they are free."""
+
+    def __init__(self, layout: Layout, servers: Mapping[str, str]) -> None:
+        """`servers` is where Kafka, PostgreSQL and the S3 server are, as environment."""
+        self._layout = layout
+        self._settings = layout.settings
+        self._common = {**_inherited(), **servers, MARK_VARIABLE: str(layout.data)}
+        ports = layout.data / "ports"
+        for folder in (ports, layout.logs):
+            folder.mkdir(exist_ok=True)
+        self._ports = ports
+        gateways = [layout.settings.port, self._port("api-gateway-2")]
+        self.gateways = [f"http://127.0.0.1:{port}" for port in gateways]
+        stores = [f"127.0.0.1:{self._port(f'artifact-store-{number}')}" for number in _numbers()]
+        store = f"ipv4:{','.join(stores)}"
+        self.stores = [self._store(number, stores[number - 1]) for number in _numbers()]
+        self.schedulers = [self._scheduler(number) for number in _numbers()]
+        self.runners = [self._runner(number, store) for number in _numbers()]
+        self.gateway_processes = [self._gateway(number, gateways[number - 1], store) for number in _numbers()]
+
+    def _port(self, name: str) -> int:
+        return kept_port(self._ports / name)
+
+    @property
+    def all(self) -> Sequence[Service]:
+        """In the order of their start."""
+        return [*self.stores, *self.schedulers, *self.runners, *self.gateway_processes]
+
+    @property
+    def stages(self) -> Sequence[Sequence[Service]]:
+        """In the order of their end: who asks before who answers, so that everybody can finish."""
+        return [[*self.runners, *self.gateway_processes], self.schedulers, self.stores]
+
+    def _service(
+        self, name: str, address: str, environment: Mapping[str, str], *, health: str = "", drain: float = 5.0
+    ) -> Service:
+        probes = health or f"127.0.0.1:{self._port(f'{name}-probes')}"
+        told = {"TOWPATH_MEMBER": name, **({} if health else {"TOWPATH_PROBES": probes})}
+        return Service(
+            name,
+            address,
+            [sys.executable, "-m", name.rpartition("-")[0].replace("-", "_")],
+            {**self._common, **told, **environment},
+            self._layout.logs / f"{name}.log",
+            health=probes,
+            drain_seconds=drain + _EXTRA_SECONDS,
+        )
+
+    def _store(self, number: int, address: str) -> Service:
+        keys = {"KEYRING_PATH": "keyring.json", "GATEWAY_KEY_PATH": "gateway-key", "RUNNER_KEY_PATH": "runner-key"}
+        environment = {f"ARTIFACT_STORE_{name}": str(self._layout.keys / file) for name, file in keys.items()}
+        return self._service(
+            f"artifact-store-{number}", address, environment | {"ARTIFACT_STORE_ADDRESS": address}, drain=30
+        )
+
+    def _scheduler(self, number: int) -> Service:
+        return self._service(f"scheduler-{number}", "", {})
+
+    def _runner(self, number: int, store: str) -> Service:
+        settings = self._settings
+        environment = {
+            "BROWSER_RUNNER_STORE": store,
+            "BROWSER_RUNNER_STORE_KEY_FILE": str(self._layout.keys / "runner-key"),
+            "BROWSER_RUNNER_HOST_ID": f"local-{number}",
+            "BROWSER_RUNNER_BROWSER_PATH": settings.browser,
+            "BROWSER_RUNNER_BROWSER_SLOTS": str(_share(settings.browser_slots, number) if settings.browser else 0),
+            "BROWSER_RUNNER_LIGHT_SLOTS": str(_share(settings.light_slots, number)),
+            "BROWSER_RUNNER_ALLOWED_NETWORKS": settings.egress_allow,
+            "BROWSER_RUNNER_DRAIN_SECONDS": str(settings.drain_seconds),
+        }
+        return self._service(f"browser-runner-{number}", "", environment, drain=settings.drain_seconds)
+
+    def _gateway(self, number: int, port: int, store: str) -> Service:
+        settings, keys = self._settings, self._layout.keys
+        environment = {
+            "API_GATEWAY_ADDRESS": f"127.0.0.1:{port}",
+            "API_GATEWAY_PUBLIC_URL": f"http://127.0.0.1:{settings.port}",
+            "API_GATEWAY_STORE": store,
+            "API_GATEWAY_STORE_KEY_FILE": str(keys / "gateway-key"),
+            "API_GATEWAY_PEPPER_FILE": str(keys / "pepper"),
+            "API_GATEWAY_SIGNING_KEYS_FILE": str(keys / "signing-keys"),
+            "API_GATEWAY_OPEN_HOSTS": "127.0.0.1,localhost" if settings.allows_loopback else "",
+            **_limits(settings),
+        }
+        address = f"127.0.0.1:{port}"
+        return self._service(f"api-gateway-{number}", self.gateways[number - 1], environment, health=address)
+
+
+def _inherited() -> dict[str, str]:
+    """Our own environment without what is ours to say: a setting of a service is said here or nowhere."""
+    ours = ("TOWPATH_", "API_GATEWAY_", "SCHEDULER_", "BROWSER_RUNNER_", "ARTIFACT_STORE_")
+    return {name: value for name, value in os.environ.items() if not name.startswith(ours)}
+
+
+def _numbers() -> range:
+    return range(1, COPIES + 1)
+
+
+def _share(slots: int, number: int) -> int:
+    """What of `slots` the process of that number has."""
+    return (slots + COPIES - number) // COPIES
+
+
+def _limits(settings: Settings) -> dict[str, str]:
+    names = ("rate_per_minute", "rate_burst", "address_rate_per_minute", "address_rate_burst")
+    others = ("open_requests_max", "open_streams_max", "trusted_proxies")
+    return {f"API_GATEWAY_{name.upper()}": str(getattr(settings, name)) for name in (*names, *others)}
