@@ -1,4 +1,4 @@
-"""The process of the artifact store: opens the store, listens, sweeps once an hour, and drains at SIGTERM.
+"""The process of the artifact store: opens the store, listens, does the housework in its turn, drains at SIGTERM.
 
 The composition root of the service: the only file of it that names an adapter. With blobs in a bucket any number of
 them may run; with blobs in a folder, one.
@@ -7,26 +7,28 @@ them may run; with blobs in a folder, one.
 from __future__ import annotations
 
 import asyncio
-import contextlib
 import os
-from collections.abc import Callable, Sequence
-
-import structlog
+from collections.abc import Callable, Coroutine, Sequence
+from typing import Any
 
 from artifact_store.blobs.opening import open_blobs
 from artifact_store.blobs.port import BlobStore
 from artifact_store.inprocess import Store, open_store
 from artifact_store.measuring import StoreMeter
+from artifact_store.naming import Naming
 from artifact_store.server import ServiceKeys, StoreServer, tls_credentials
 from artifact_store.settings import Settings, settings_from
 from artifact_store.tables import migrations
+from artifact_store.turns import Turn
+from artifact_store.upkeep import Upkeep
 from kernel.clock import Clock
-from kernel.errors import Permanent, TowpathError
+from kernel.errors import Permanent
 from kernel.fence import Fence
 from kernel.ids import Entropy
 from kernel.log import codec
 from kernel.log.kafka.log import KafkaLog
 from kernel.log.kafka.settings import kafka_settings
+from kernel.log.port import EventLog
 from kernel.log.topics import Topic
 from kernel.metrics import Metrics
 from kernel.service import Service, run_command, run_service
@@ -36,7 +38,6 @@ from kernel.sql.postgres.settings import postgres_settings
 from kernel.store.port import TokenCheck
 
 _USAGE = "usage: python -m artifact_store [migrate [--check]]"
-_log = structlog.get_logger("artifact_store")
 
 
 async def run(service: Service) -> None:
@@ -64,7 +65,14 @@ async def run(service: Service) -> None:
         stop=service.stop,
         listening=lambda _: service.started(),
         measures=service.metrics,
+        housework=lambda store: _upkeep(store, settings, db, log, service).run(),
     )
+
+
+def _upkeep(store: Store, settings: Settings, db: Database, log: EventLog, service: Service) -> Upkeep:
+    naming = Naming(store.bytes, db, log, service.clock)
+    turn = Turn("upkeep", service.entropy.uuid(), db, service.clock)
+    return Upkeep(store, naming, turn, service.clock, settings.sweep_seconds)
 
 
 async def serve(
@@ -78,8 +86,12 @@ async def serve(
     stop: asyncio.Event,
     listening: Callable[[int], None] | None = None,
     measures: Metrics | None = None,
+    housework: Callable[[Store], Coroutine[Any, Any, None]] | None = None,
 ) -> None:
-    """Serve until `stop` is set, then drain. `listening` is told the port once health says SERVING."""
+    """Serve until `stop` is set, then drain. `listening` is told the port once health says SERVING.
+
+    `housework` runs beside it; without one nothing is swept.
+    """
     keys, meter = _service_keys(settings), StoreMeter(measures or Metrics(), clock)
     meter.show_keyring(settings.keyring_path)
     if settings.folder is not None:
@@ -99,14 +111,26 @@ async def serve(
     await server.start()
     if listening is not None:
         listening(server.port)
-    sweeping = asyncio.create_task(_sweep_for_ever(store, clock, settings.sweep_seconds))
+    working = [] if housework is None else [asyncio.create_task(housework(store))]
     try:
-        await stop.wait()
+        await _until_told(stop, working)
     finally:
-        sweeping.cancel()
+        for task in working:
+            task.cancel()
         await server.drain(settings.drain_seconds)
-        with contextlib.suppress(asyncio.CancelledError):
-            await sweeping
+        await asyncio.gather(*working, return_exceptions=True)
+
+
+async def _until_told(stop: asyncio.Event, working: Sequence[asyncio.Task[None]]) -> None:
+    """Until `stop`; a fault in the housework ends the process, which is started again."""
+    told = asyncio.create_task(stop.wait())
+    try:
+        await asyncio.wait([told, *working], return_when=asyncio.FIRST_COMPLETED)
+        for task in working:
+            if task.done():
+                task.result()
+    finally:
+        told.cancel()
 
 
 def _service_keys(settings: Settings) -> ServiceKeys:
@@ -117,16 +141,6 @@ def _service_keys(settings: Settings) -> ServiceKeys:
     if not gateway or not runner or gateway == runner:
         raise Permanent("setting_malformed", "the service keys of gateway and runner must differ and not be empty")
     return ServiceKeys(gateway, runner)
-
-
-async def _sweep_for_ever(store: Store, clock: Clock, pause_seconds: float) -> None:
-    while True:
-        try:
-            swept = await store.sweep(clock.now_ms())
-            _log.info("store.swept", things=swept)
-        except TowpathError as error:
-            _log.warning("store.sweep_failed", error=str(error))
-        await clock.sleep(pause_seconds)
 
 
 def main(arguments: Sequence[str]) -> int:
