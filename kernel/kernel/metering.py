@@ -16,6 +16,7 @@ from kernel.metrics import Metrics
 from kernel.processor.ports import Parked, ProcessorObserver
 
 LAG_SECONDS = 15.0
+BEAT_SECONDS = 1.0
 _log = structlog.get_logger("kernel.metering")
 
 
@@ -105,3 +106,12 @@ async def measure_lag(
         lag.clear()
         for labels, records in behind.items():
             lag.labels(*labels).set(records)
+
+
+async def measure_loop(measures: Metrics, clock: Clock) -> None:
+    """Measure how late this event loop is, until cancelled."""
+    lag = measures.gauge(metrics.LOOP_LAG)
+    while True:
+        slept_ms = clock.boot_ms()
+        await clock.sleep(BEAT_SECONDS)
+        lag.set(max(clock.boot_ms() - slept_ms - BEAT_SECONDS * 1000, 0) / 1000)

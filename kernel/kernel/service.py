@@ -29,7 +29,8 @@ from prometheus_client import ProcessCollector
 from kernel.clock import Clock, SystemClock
 from kernel.errors import Temporary, TowpathError
 from kernel.ids import Entropy, SystemEntropy
-from kernel.metrics import LOOP_LAG, Metrics
+from kernel.metering import measure_loop
+from kernel.metrics import Metrics
 from kernel.probes import Health, Probes
 from kernel.redaction import LiveSecrets
 from kernel.refusing import Unreached, exit_code, refusals
@@ -40,7 +41,6 @@ T = TypeVar("T")
 
 _TRY_SECONDS = 0.5
 _TELL_SECONDS = 5.0
-_BEAT_SECONDS = 1.0
 _WATCH_SECONDS = 2.0
 _ANSWER_SECONDS = 5.0
 _log = structlog.get_logger("kernel.service")
@@ -200,6 +200,7 @@ async def _run(name: str, serve: Serve, environ: Mapping[str, str]) -> None:
     async with AsyncExitStack() as parts:
         service = Service(name, environ, settings, SystemClock(), SystemEntropy(), live, stop, parts)
         ProcessCollector(registry=service.metrics.registry)
+        service.beside(measure_loop(service.metrics, service.clock), name="loop lag")
         if settings.probes:
             probes = Probes(settings.probes, service.health, service.metrics.registry, about(name))
             await probes.start()
@@ -215,15 +216,8 @@ async def _run(name: str, serve: Serve, environ: Mapping[str, str]) -> None:
 
 
 async def _watch(service: Service) -> None:
-    """Say that it drains the moment it is told to, and measure how late the loop is meanwhile."""
-    lag = service.metrics.gauge(LOOP_LAG)
-    while not service.stop.is_set():
-        slept_ms = service.clock.boot_ms()
-        try:
-            async with asyncio.timeout(_BEAT_SECONDS):
-                await service.stop.wait()
-        except TimeoutError:
-            lag.set(max(service.clock.boot_ms() - slept_ms - _BEAT_SECONDS * 1000, 0) / 1000)
+    """Say that it drains the moment it is told to."""
+    await service.stop.wait()
     service.health.is_draining = True
     _log.info("service.draining")
 

@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING
 import structlog
 
 from browser_runner.egress_proxy import EgressGrant
+from browser_runner.measuring import RunnerMeter
 from browser_runner.ports import BrowserPool, Context
 from embedded.settings import Settings
 from kernel.errors import Temporary
@@ -20,11 +21,11 @@ if TYPE_CHECKING:
 _log = structlog.get_logger("embedded.browsers")
 
 
-async def open_browsers(settings: Settings, stack: AsyncExitStack) -> BrowserPool | None:
+async def open_browsers(settings: Settings, stack: AsyncExitStack, meter: RunnerMeter) -> BrowserPool | None:
     """Browsers of the configured binary, closed by `stack`; None when there is none."""
     if not settings.browser:
         return None
-    browsers = WarmingPool(settings)
+    browsers = WarmingPool(settings, meter)
     stack.push_async_callback(browsers.close)
     return browsers
 
@@ -35,15 +36,21 @@ class WarmingPool:
     A start that failed is tried again by the next one who opens a context.
     """
 
-    def __init__(self, settings: Settings) -> None:
+    def __init__(self, settings: Settings, meter: RunnerMeter) -> None:
         self._settings = settings
+        self._meter = meter
         self._pool: ChromiumPool | None = None
         self._starting = asyncio.create_task(self._start())
 
     async def _start(self) -> ChromiumPool:
         if self._pool is None:
             module = await asyncio.to_thread(importlib.import_module, "browser_runner.browser")
-            self._pool = module.ChromiumPool(self._settings.browser, slots=self._settings.browser_slots)
+            self._pool = module.ChromiumPool(
+                self._settings.browser,
+                slots=self._settings.browser_slots,
+                launched=self._meter.launched,
+                crashed=self._meter.crashed,
+            )
         await self._pool.start()
         return self._pool
 

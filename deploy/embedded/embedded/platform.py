@@ -39,6 +39,7 @@ from embedded.collecting import Collecting
 from embedded.folder import kept_bytes, kept_uuid
 from embedded.hints import BOUNDS, SqlHint
 from embedded.keys import first_api_key
+from embedded.measuring import Measuring
 from embedded.ports import check_free
 from embedded.retention import Retention
 from embedded.settings import PARTITIONS, Settings, read_settings
@@ -88,11 +89,13 @@ class Ground:
     live: LiveSecrets
     host_id: str
     incarnation: Incarnation
+    measuring: Measuring
 
 
 async def open_ground(settings: Settings, stack: AsyncExitStack, live: LiveSecrets) -> Ground:
     """Open the folder; `LogRefused` or `Permanent` when it cannot be used. What was opened is closed by `stack`."""
     clock, entropy = SystemClock(), SystemEntropy()
+    measuring = Measuring(clock)
     file = await SqliteFile.open(settings.database)
     stack.push_async_callback(file.close)
     db = SqliteDatabase(file)
@@ -101,11 +104,12 @@ async def open_ground(settings: Settings, stack: AsyncExitStack, live: LiveSecre
     fence = Fence(log, codec.decode, clock)
     stack.push_async_callback(fence.close)
     await migrate(db, [*gateway_migrations(db.dialect), *store_migrations(db.dialect), *MIGRATIONS])
-    store = await open_store(
-        await open_local(settings.blobs), settings.keyring, db, fence, clock=clock, entropy=entropy
-    )
+    blobs, used = await open_local(settings.blobs), measuring.store.used
+    store = await open_store(blobs, settings.keyring, db, fence, clock=clock, entropy=entropy, used=used)
+    measuring.show_files(settings.data, settings.keyring)
     host_id = kept_uuid(settings.data / "host-id", entropy)
-    return Ground(settings, clock, entropy, db, log, fence, store, live, host_id, Incarnation(entropy.uuid()))
+    incarnation = Incarnation(entropy.uuid())
+    return Ground(settings, clock, entropy, db, log, fence, store, live, host_id, incarnation, measuring)
 
 
 async def tell_deaths(ground: Ground) -> None:
@@ -146,7 +150,7 @@ async def run_platform(settings: Settings, live: LiveSecrets, stop: asyncio.Even
         trimming = Trimming(ground.log, ground.clock)
         deciders: list[Decider] = [RegistryDecider(), Advance(), Dispatch()]
         collecting = Collecting(len(deciders) * PARTITIONS)
-        observer = PlatformObserver(trimming.decided, collecting.restored)
+        observer = ground.measuring.observer(PlatformObserver(trimming.decided, collecting.restored))
         ports = Ports(
             ground.log,
             codec,
@@ -165,7 +169,10 @@ async def run_platform(settings: Settings, live: LiveSecrets, stop: asyncio.Even
         await first_api_key(settings, ground.db, gateway.settings.pepper, ground.clock, ground.entropy)
         async with asyncio.TaskGroup() as group:
             owners = [group.create_task(run_decider(decider, ports, deciders_stop)) for decider in deciders]
-            projecting = group.create_task(Projector(ground.log, ground.db, gateway.waiters, ground.clock).run())
+            facts = ground.measuring.facts(ground.db)
+            projector = Projector(ground.log, ground.db, gateway.waiters, ground.clock, measured=facts.projected)
+            projecting = group.create_task(projector.run())
+            measuring = group.create_task(ground.measuring.run(ground.log, facts, observer, projector))
             following = group.create_task(follow_runners(gateway.slots, ground.log, ground.clock))
             watching = group.create_task(HealthLoop(ground.log, ground.db, ground.clock).run())
             upkeep = group.create_task(_upkeep(ground, trimming).run())
@@ -181,7 +188,7 @@ async def run_platform(settings: Settings, live: LiveSecrets, stop: asyncio.Even
             await asyncio.wait([serving])
             deciders_stop.set()
             await asyncio.wait(owners)
-            for task in (projecting, following, watching, upkeep):
+            for task in (projecting, following, watching, upkeep, measuring):
                 task.cancel()
 
 
@@ -201,10 +208,11 @@ async def _serve(gateway: GatewayServices, port: int) -> None:
 async def _open_runner(ground: Ground, keys: SubjectKeys, stack: AsyncExitStack) -> Runner:
     settings = ground.settings
     policy = Policy(parse_networks(settings.egress_allow))
-    proxy = EgressProxy(Dialer(policy), ground.fence, ground.entropy)
+    meter = ground.measuring.runner
+    proxy = EgressProxy(Dialer(policy), ground.fence, ground.entropy, count_denied=meter.denied)
     await proxy.start()
     stack.push_async_callback(proxy.close)
-    browsers = await open_browsers(settings, stack)
+    browsers = await open_browsers(settings, stack, meter)
     services = RunnerServices(
         log=ground.log,
         clock=ground.clock,
@@ -223,7 +231,9 @@ async def _open_runner(ground: Ground, keys: SubjectKeys, stack: AsyncExitStack)
     slots = {Pool.LIGHT: settings.light_slots}
     if browsers is not None:
         slots[Pool.BROWSER] = settings.browser_slots
-    return Runner(services, slots, drain_seconds=settings.drain_seconds)
+    runner = Runner(services, slots, drain_seconds=settings.drain_seconds)
+    runner.show_slots(meter)
+    return runner
 
 
 def _gateway(ground: Ground, keys: SubjectKeys) -> GatewayServices:
@@ -239,6 +249,7 @@ def _gateway(ground: Ground, keys: SubjectKeys) -> GatewayServices:
         drain=Drain(),
         settings=gateway_settings(ground.settings, ground.entropy),
         checks=checks(ground.settings),
+        metrics=ground.measuring.metrics,
     )
 
 

@@ -8,6 +8,7 @@ this process, or in another one, the row is looked up, behind everything else.
 from __future__ import annotations
 
 from collections import OrderedDict, defaultdict, deque
+from collections.abc import Callable
 from typing import Any, NamedTuple
 
 import structlog
@@ -80,6 +81,17 @@ class FactMeter:
         self._login = measures.counter(metrics.LOGIN_OUTCOME)
         self._bytes = measures.counter(metrics.ARTIFACT_BYTES)
         self._runs = measures.gauge(metrics.RUNS_IN_STATE)
+        self._by_type: dict[type, Callable[[Fact], None]] = {
+            WorkflowRunCreated: self._asked,
+            WorkflowRunStarted: self._started,
+            WorkflowRunStepFinished: self._step_ended,
+            **dict.fromkeys((WorkflowRunCompleted, WorkflowRunFailed), self._run_ended),
+            InputRequestOpened: self._question_opened,
+            **dict.fromkeys((InputRequestAnswered, InputRequestExpired, InputRequestCancelled), self._question_closed),
+            ConnectionCreated: self._connected,
+            ConnectionLoginRecorded: self._logged_in,
+            ArtifactCreated: self._produced,
+        }
 
     def projected(self, batch: Projected) -> None:
         """The batch was committed now."""
@@ -89,8 +101,9 @@ class FactMeter:
         oldest_ms = min(fact.time_ms for fact in batch.facts)
         self._lag.labels(batch.topic.value).observe(max(0, now_ms - oldest_ms) / 1000)
         for fact in batch.facts:
-            if fact.time_ms > now_ms - OLD_MS:
-                self._measure(fact)
+            measure = self._by_type.get(type(fact.event))
+            if measure is not None and fact.time_ms > now_ms - OLD_MS:
+                measure(fact)
 
     async def run(self) -> None:
         """Look up beginnings, and how many runs there are, until cancelled."""
@@ -129,30 +142,35 @@ class FactMeter:
                     for fact in mine[id_]:
                         self._ended(kind, fact, _Begun(ms, word))
 
-    def _measure(self, fact: Fact) -> None:
-        match fact.event:
-            case WorkflowRunCreated(workflow_run_id=id_):
-                self._remember(id_, _Begun(fact.time_ms, ""))
-            case WorkflowRunStarted(workflow_run_id=id_, attempt=attempt) if attempt == _FIRST_ATTEMPT:
-                self._ended_or_late("run", id_, fact, keep=True)
-            case WorkflowRunStepFinished(kind=kind, status=status, started_ms=started_ms, finished_ms=finished_ms):
-                self._step.labels(kind, status.value).observe(max(0, finished_ms - started_ms) / 1000)
-            case WorkflowRunCompleted(workflow_run_id=id_) | WorkflowRunFailed(workflow_run_id=id_):
-                self._ended_or_late("run", id_, fact)
-            case InputRequestOpened(input_request_id=id_, kind=kind):
-                self._remember(id_, _Begun(fact.time_ms, kind))
-            case (
-                InputRequestAnswered(input_request_id=id_)
-                | InputRequestExpired(input_request_id=id_)
-                | InputRequestCancelled(input_request_id=id_)
-            ):
-                self._ended_or_late("question", id_, fact)
-            case ConnectionCreated(connection_id=id_, provider=provider):
-                self._remember(id_, _Begun(0, provider))
-            case ConnectionLoginRecorded(connection_id=id_):
-                self._ended_or_late("login", id_, fact, keep=True)
-            case ArtifactCreated(type=kind, size=size):
-                self._bytes.labels(kind, "in").inc(size)
+    def _asked(self, fact: Fact) -> None:
+        self._remember(fact.event.workflow_run_id, _Begun(fact.time_ms, ""))
+
+    def _started(self, fact: Fact) -> None:
+        if fact.event.attempt == _FIRST_ATTEMPT:
+            self._ended_or_late("run", fact.event.workflow_run_id, fact, keep=True)
+
+    def _step_ended(self, fact: Fact) -> None:
+        event: WorkflowRunStepFinished = fact.event
+        seconds = max(0, event.finished_ms - event.started_ms) / 1000
+        self._step.labels(event.kind, event.status.value).observe(seconds)
+
+    def _run_ended(self, fact: Fact) -> None:
+        self._ended_or_late("run", fact.event.workflow_run_id, fact)
+
+    def _question_opened(self, fact: Fact) -> None:
+        self._remember(fact.event.input_request_id, _Begun(fact.time_ms, fact.event.kind))
+
+    def _question_closed(self, fact: Fact) -> None:
+        self._ended_or_late("question", fact.event.input_request_id, fact)
+
+    def _connected(self, fact: Fact) -> None:
+        self._remember(fact.event.connection_id, _Begun(0, fact.event.provider))
+
+    def _logged_in(self, fact: Fact) -> None:
+        self._ended_or_late("login", fact.event.connection_id, fact, keep=True)
+
+    def _produced(self, fact: Fact) -> None:
+        self._bytes.labels(fact.event.type, "in").inc(fact.event.size)
 
     def _remember(self, id_: str, begun: _Begun) -> None:
         self._begun[id_] = begun
