@@ -6,7 +6,7 @@ can put none back. Everything here can be counted anew from the public topic.
 
 from __future__ import annotations
 
-from collections.abc import Collection, Iterable, Sequence
+from collections.abc import Collection, Iterable
 from typing import Literal
 
 import msgspec
@@ -78,10 +78,9 @@ async def places_since(db: Database, since_ms: int) -> list[tuple[OrganizationId
     return [(organization, provider) for organization, provider in found]
 
 
-async def positions(db: Database) -> dict[int, tuple[str, int]]:
-    """Of each partition the topic's id and the next offset, for who keeps its place beside the rows."""
-    found = await db.fetch_all("SELECT partition, topic_id, next_offset FROM outcome_positions")
-    return {partition: (topic_id, offset) for partition, topic_id, offset in found}
+async def positions(db: Database) -> dict[int, int]:
+    """The next offset of each partition, as it was kept beside the rows."""
+    return dict(await db.fetch_all("SELECT partition, next_offset FROM outcome_positions"))
 
 
 # ---------------------------------------------------------------- writing
@@ -98,9 +97,10 @@ def reached(partition: int, topic_id: str, next_offset: int) -> Statement:
     return (_REACHED, (partition, topic_id, next_offset))
 
 
-def forget_all() -> Sequence[Statement]:
-    """Empties everything, to count anew."""
-    return (("DELETE FROM provider_outcomes", ()), ("DELETE FROM outcome_positions", ()))
+async def forget_others(db: Database, topic_id: str) -> bool:
+    """Empty everything when it was counted from another topic than this one; whether it was. Repeatable."""
+    stale: Statement = ("DELETE FROM outcome_positions WHERE topic_id <> ?", (topic_id,))
+    return (await db.transaction([stale, ("DELETE FROM provider_outcomes", ())], guarded=True))[0] > 0
 
 
 def _minutes(row: HealthRow) -> str:

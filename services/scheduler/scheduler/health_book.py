@@ -16,15 +16,17 @@ from kernel import health_rows
 from kernel.clock import Clock
 from kernel.domain.health_windows import MINUTE_MS, MINUTES_KEPT, HealthRow
 from kernel.domain.provider_health import ProviderHealthObserved, Verdict
-from kernel.errors import UnknownType
+from kernel.errors import LogRefused, UnknownType
 from kernel.ids import derived_id
 from kernel.log.codec import decode, encode
 from kernel.log.envelope import Envelope
 from kernel.log.port import Record, Stored
 from kernel.log.topics import TYPES, Topic, partition_of
-from kernel.sql.port import Database, Statement
+from kernel.sql.port import Database
 from scheduler.health import TELLING, Place, Said, Told, count, is_worth_telling, observe, said_by
 
+UNKEPT_MAX = 5000
+"""So many records of a partition that say nothing move no position."""
 ROWS_IN_MEMORY_MAX = 10_000
 """Then those that are written are let go; a row is read again when a fact comes that concerns it."""
 
@@ -66,25 +68,43 @@ class HealthBook:
     _touched: set[Place] = field(default_factory=set)
     """Named by facts since the last observations, counted before or not."""
     _next: dict[int, int] = field(default_factory=dict)
+    """By partition, where the next stretch begins."""
+    _kept: dict[int, int] = field(default_factory=dict)
+    """The same, as it was written last."""
+    _topic_id: str = ""
     _told: dict[Place, Told] = field(default_factory=dict)
 
     @property
     def is_changed(self) -> bool:
         """Whether something is to be written or told."""
-        return bool(self._touched)
+        return bool(self._touched) or any(
+            offset - self._kept.get(partition, 0) >= UNKEPT_MAX for partition, offset in self._next.items()
+        )
 
-    async def begin(self) -> None:
-        """Judge once what earlier lives have written and may not have told."""
+    async def begin(self, topic_id: str) -> dict[int, int]:
+        """Where each partition stands that was counted before. Figures of a recreated topic are dropped.
+
+        What earlier lives have written and may not have told is judged with the next write.
+        """
+        if await health_rows.forget_others(self.db, topic_id):
+            _log.warning("health.counted_anew", topic=Topic.JOB_RUNS.value)
+        self._topic_id = topic_id
+        self._kept = await health_rows.positions(self.db)
         since_ms = self.clock.now_ms() - MINUTES_KEPT * MINUTE_MS
         self._touched.update(await health_rows.places_since(self.db, since_ms))
+        return dict(self._kept)
+
+    def continues(self, partition: int, start: int) -> bool:
+        """Whether a stretch from `start` on follows what was counted of this partition."""
+        return self._next.get(partition) == start
 
     async def count(self, partition: int, start: int, stored: Sequence[Stored]) -> None:
         """Count all records of one partition from `start` on, in order. After an error nothing was counted.
 
-        A stretch that does not begin where the last one ended belongs to a new reader of this partition, who trusts
-        what is written.
+        One that does not continue what was counted is that of a new reader of this partition, who trusts what is
+        written: what is not, is lost.
         """
-        if self._next.get(partition) != start:
+        if not self.continues(partition, start):
             self._forget(partition)
         said = [(one.offset, words) for one in stored if (words := _said(one)) is not None]
         rows = await self._loaded(partition, {words.place for _, words in said})
@@ -96,22 +116,23 @@ class HealthBook:
                 self._changed.add(key)
         self._next[partition] = stored[-1].offset + 1 if stored else start
 
-    def forget(self, partition: int) -> None:
-        """Another process may count this partition from now on."""
-        self._forget(partition)
-        self._next.pop(partition, None)
-
-    async def write(self, *beside: Statement) -> list[Observation]:
-        """Write what has changed, with `beside`, in one transaction; then judge. What the registry is to be told.
+    async def write(self) -> list[Observation]:
+        """Write what has changed, with the positions, in one transaction; then judge. What the registry is to be told.
 
         After an error what is in memory stays to be written; repeatable.
         """
-        changed, touched = self._changed, self._touched
+        changed, touched, reached = self._changed, self._touched, dict(self._next)
         self._changed, self._touched = set(), set()
         try:
             statements = [health_rows.keep(self._rows[key]) for key in sorted(changed)]
-            if statements or beside:
-                await self.db.transaction([*statements, *beside])
+            statements += [
+                health_rows.reached(partition, self._topic_id, offset)
+                for partition, offset in sorted(reached.items())
+                if offset != self._kept.get(partition)
+            ]
+            if statements:
+                await self.db.transaction(statements)
+            self._kept |= reached
             observations = await self._judge(touched)
         except BaseException:
             self._changed |= changed & self._rows.keys()
@@ -169,7 +190,8 @@ def _said(stored: Stored) -> Said | None:
         return None
     try:
         message = decode(stored)
-    except UnknownType as error:
-        _log.warning("health.unknown_type", type=str(error), partition=stored.record.partition, offset=stored.offset)
+    except (UnknownType, LogRefused) as error:
+        # Nothing but a figure stands on this record; those to whom it is the truth refuse it.
+        _log.warning("health.unreadable", error=str(error), partition=stored.record.partition, offset=stored.offset)
         return None
     return said_by(message.event, message.envelope.organization_id, message.envelope.time_ms)

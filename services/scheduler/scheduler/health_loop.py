@@ -14,7 +14,6 @@ from typing import TypeVar
 
 import structlog
 
-from kernel import health_rows
 from kernel.clock import Clock
 from kernel.domain.health_windows import MINUTE_MS, MINUTES_KEPT
 from kernel.errors import Temporary, UnknownOutcome
@@ -29,8 +28,6 @@ READ_WAIT_SECONDS = 30.0
 RETRY_SECONDS = 1.0
 BATCH_RECORDS_MAX = 1000
 TOLD_AT_ONCE_MAX = 500
-UNKEPT_MAX = 5000
-"""So many records that say nothing are read again after a restart."""
 
 T = TypeVar("T")
 
@@ -46,8 +43,6 @@ class HealthLoop:
         self._clock = clock
         self._book = HealthBook(db, clock)
         self._reached: dict[int, int] = {}
-        self._kept: dict[int, int] = {}
-        self._topic_id = ""
         self._news = asyncio.Event()
 
     async def run(self) -> None:
@@ -69,18 +64,9 @@ class HealthLoop:
     # ------------------------------------------------------------ reading
 
     async def _begin(self) -> None:
-        """Where each partition stands. Of a recreated topic the old figures mean nothing."""
-        self._topic_id = await self._log.topic_id(Topic.JOB_RUNS)
-        positions = await health_rows.positions(self._db)
-        if any(topic_id != self._topic_id for topic_id, _ in positions.values()):
-            _log.warning("health.counted_anew", topic=Topic.JOB_RUNS.value)
-            await self._db.transaction(health_rows.forget_all())
-            positions = {}
+        known = await self._book.begin(await self._log.topic_id(Topic.JOB_RUNS))
         for partition in range(self._log.partitions(Topic.JOB_RUNS)):
-            known = positions.get(partition)
-            self._reached[partition] = known[1] if known else await self._first_young(partition)
-        self._kept = dict(self._reached)
-        await self._book.begin()
+            self._reached[partition] = known[partition] if partition in known else await self._first_young(partition)
         self._news.set()
 
     async def _first_young(self, partition: int) -> int:
@@ -115,7 +101,7 @@ class HealthLoop:
         if stored:
             await self._book.count(partition, self._reached[partition], stored)
             self._reached[partition] = stored[-1].offset + 1
-            if self._book.is_changed or self._reached[partition] - self._kept[partition] >= UNKEPT_MAX:
+            if self._book.is_changed:
                 self._news.set()
         return stored
 
@@ -129,12 +115,7 @@ class HealthLoop:
             await self._clock.sleep(PAUSE_SECONDS)
 
     async def _write(self) -> None:
-        """Positions name no more than the rows beside them have counted: both are taken in one breath."""
-        reached = dict(self._reached)
-        moved = [partition for partition, offset in reached.items() if offset != self._kept[partition]]
-        places = [health_rows.reached(partition, self._topic_id, reached[partition]) for partition in moved]
-        observations = await self._book.write(*places)
-        self._kept = reached
+        observations = await self._book.write()
         for first in range(0, len(observations), TOLD_AT_ONCE_MAX):
             await self._tell(observations[first : first + TOLD_AT_ONCE_MAX], observations[first:])
 

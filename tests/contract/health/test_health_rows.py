@@ -48,9 +48,17 @@ async def test_a_row_that_is_not_further_replaces_nothing(db: Database) -> None:
 async def test_places_and_positions_are_found_again(db: Database) -> None:
     await db.transaction([health_rows.keep(row(4, 1)), health_rows.reached(0, "t1", 5)])
     await db.transaction([health_rows.reached(0, "t1", 8), health_rows.reached(1, "t1", 2)])
-    assert await health_rows.positions(db) == {0: ("t1", 8), 1: ("t1", 2)}
+    assert await health_rows.positions(db) == {0: 8, 1: 2}
     assert await health_rows.places_since(db, NOON) == [(ACME, GUSTO)]
     assert await health_rows.places_since(db, NOON + 1) == []
-    await db.transaction(health_rows.forget_all())
+
+
+async def test_what_was_counted_from_another_topic_goes(db: Database) -> None:
+    assert not await health_rows.forget_others(db, "t1")
+    await db.transaction([health_rows.keep(row(4, 1)), health_rows.reached(0, "t1", 5)])
+    assert not await health_rows.forget_others(db, "t1")
+    assert await health_rows.row_of(db, ACME, GUSTO, 0) == row(4, 1)
+    assert await health_rows.forget_others(db, "t2")
     assert await health_rows.positions(db) == {}
     assert await health_rows.row_of(db, ACME, GUSTO, 0) is None
+    assert not await health_rows.forget_others(db, "t2")
