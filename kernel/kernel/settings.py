@@ -86,6 +86,14 @@ def read_settings(
     return kind(**given)
 
 
+def file_of(path: Path) -> bytes:
+    """What a file that a setting names holds; `Permanent("setting_malformed")` names the file that cannot be read."""
+    try:
+        return path.read_bytes()
+    except OSError as error:
+        raise Permanent("setting_malformed", f"{path} cannot be read: {error.strerror}") from None
+
+
 def text_or_file(name: str, environment: Mapping[str, str]) -> str:
     """What `name` says, or the file that `name_FILE` names; empty when neither is set. Errors as `read_settings`."""
     path = environment.get(name + SECRET_SUFFIX)

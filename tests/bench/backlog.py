@@ -25,7 +25,7 @@ from kernel.domain.decider import Event
 from kernel.domain.ids import Incarnation, OrganizationId, RequestId, SubjectId, UserId, WorkflowId, WorkflowRunId
 from kernel.domain.plan import PlannedWorkflow
 from kernel.domain.task import HeldTask, RunnerHeartbeat, TaskAssigned, TaskEnded, TaskStarted
-from kernel.domain.values import Document, Failure, Pool, Sealed, SealedBody
+from kernel.domain.values import Document, Failure, Pool, Sealed, SealedBody, pool_key
 from kernel.domain.workflow_run import WorkflowRunRequested, WorkflowRunStatus
 from kernel.ids import SystemEntropy
 from kernel.log import codec
@@ -38,7 +38,6 @@ from kernel.sql.port import migrate
 from kernel.sql.sqlite import SqliteDatabase
 from kernel.sqlite_file import SqliteFile
 from scheduler.advance import Advance
-from scheduler.advance.derive import pool_key
 from scheduler.dispatch import Dispatch
 from tests.bench.figures import Figure, figure, quantile, tell
 from tests.bench.raw import RawCommits

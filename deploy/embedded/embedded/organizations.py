@@ -7,19 +7,14 @@ same makes a way back into an organization whose keys are lost.
 from __future__ import annotations
 
 import asyncio
-import re
 import sys
 from contextlib import AsyncExitStack
 
-from api_gateway.key_store import KeyStore, NewKey
-from api_gateway.principal import Level
+from api_gateway.key_store import KeyStore
 from embedded.platform import gateway_settings, open_ground
 from embedded.settings import Settings, read_settings
-from kernel.domain.ids import OrganizationId
 from kernel.errors import LogRefused, Permanent, Rejected
 from kernel.redaction import LiveSecrets
-
-_UUID = re.compile(r"[0-9a-f]{8}(?:-[0-9a-f]{4}){3}-[0-9a-f]{12}")
 
 
 def create_admin_key(organization: str = "") -> int:
@@ -35,15 +30,10 @@ def create_admin_key(organization: str = "") -> int:
 
 
 async def _create(settings: Settings, organization: str) -> tuple[str, str]:
-    if organization and not _UUID.fullmatch(organization):
-        raise Rejected("invalid_parameter", f"{organization!r} is no id of an organization")
     if not await asyncio.to_thread(settings.database.exists):
         raise Permanent("no_such_folder", f"there is no Towpath in {settings.data}; set TOWPATH_DATA")
     async with AsyncExitStack() as stack:
         ground = await open_ground(settings, stack, LiveSecrets())
         store = KeyStore(ground.db, gateway_settings(settings, ground.entropy).pepper, ground.clock, ground.entropy)
-        owner = OrganizationId(organization or ground.entropy.uuid())
-        if organization and not (await store.list(owner, 1, 0))[1]:
-            raise Rejected("not_found", f"there is no organization {organization}")
-        created = await store.create(owner, NewKey(Level.ADMIN, "made by the operator"))
-        return owner, created.text
+        created = await store.create_by_operator(organization)
+        return created.answer.organization_id, created.text

@@ -51,7 +51,7 @@ from kernel.clock import Clock, SystemClock
 from kernel.domain.decider import Decider
 from kernel.domain.ids import Incarnation
 from kernel.domain.task import RunnerDied
-from kernel.domain.values import Pool
+from kernel.domain.values import Pool, pool_key
 from kernel.egress.dialer import Dialer
 from kernel.egress.policy import Policy, parse_networks
 from kernel.fence import Fence
@@ -68,7 +68,6 @@ from kernel.sql.port import Database, migrate
 from kernel.sql.sqlite import SqliteDatabase
 from kernel.sqlite_file import SqliteFile
 from scheduler.advance import Advance
-from scheduler.advance.derive import pool_key
 from scheduler.dispatch import Dispatch
 from scheduler.health_loop import HealthLoop
 
@@ -125,12 +124,11 @@ async def tell_deaths(ground: Ground) -> None:
 
 def gateway_settings(settings: Settings, entropy: Entropy) -> GatewaySettings:
     """Settings of the gateway; its secrets are files of the folder."""
-    loopback = any(network.is_loopback for network in parse_networks(settings.egress_allow))
     return GatewaySettings(
         pepper=kept_bytes(settings.data / "pepper", 32, entropy),
         signing_keys=SigningKeys("k1", {"k1": kept_bytes(settings.data / "signing-key", 32, entropy)}),
         public_url=settings.url,
-        open_hosts=frozenset({"127.0.0.1", "localhost"}) if loopback else frozenset(),
+        open_hosts=frozenset({"127.0.0.1", "localhost"}) if settings.allows_loopback else frozenset(),
         rate_per_minute=settings.rate_per_minute,
         rate_burst=settings.rate_burst,
         address_rate_per_minute=settings.address_rate_per_minute,
@@ -201,8 +199,8 @@ def _upkeep(ground: Ground, trimming: Trimming) -> Upkeep:
 
 async def _serve(gateway: GatewayServices, port: int) -> None:
     """Load the server while deciders and runner are at work: after a death they are what others wait for."""
-    serving = await asyncio.to_thread(importlib.import_module, "embedded.serving")
-    await serving.serve(gateway, port)
+    serving = await asyncio.to_thread(importlib.import_module, "api_gateway.serving")
+    await serving.serve(gateway, "127.0.0.1", port)
 
 
 async def _open_runner(ground: Ground, keys: SubjectKeys, stack: AsyncExitStack) -> Runner:

@@ -80,3 +80,8 @@ class Pool(StrEnum):
 
     BROWSER = "browser"
     LIGHT = "light"
+
+
+def pool_key(pool: Pool) -> str:
+    """Key of a pool's only shard in `dispatch`."""
+    return f"{pool}/0"

@@ -20,7 +20,7 @@ from contracts.internal import artifact_store_pb2 as pb
 from contracts.internal.artifact_store_pb2_grpc import ArtifactBytesStub, ArtifactVaultStub
 from kernel.clock import Clock
 from kernel.domain.ids import ConnectionId, OrganizationId, SubjectId
-from kernel.errors import Rejected, Temporary, TowpathError
+from kernel.errors import Permanent, Rejected, SecretUnavailable, Temporary, TowpathError
 from kernel.ids import Entropy
 from kernel.store.port import (
     CHUNK_BYTES,
@@ -84,6 +84,16 @@ class RemoteStore:
         calls = _Calls((("authorization", f"Bearer {service_key}"),), deadlines or Deadlines())
         self.bytes = RemoteBytes(self._channel, calls, clock, entropy)
         self.vault = RemoteVault(self._channel, calls)
+
+    async def check(self) -> None:
+        """Ask something that changes nothing.
+
+        `Temporary` when the store does not answer, `Permanent("store_refused")` when it does not know our service key.
+        """
+        try:
+            await self.bytes.stat(hashlib.sha256().hexdigest())
+        except SecretUnavailable:
+            raise Permanent("store_refused", "the artifact store does not know the key of this service") from None
 
     async def close(self) -> None:
         """Let running calls go and close. Idempotent."""

@@ -5,6 +5,7 @@ The table cannot be rebuilt from the log and belongs into every backup.
 
 from __future__ import annotations
 
+import re
 from dataclasses import dataclass, field
 
 from api_gateway import api_key
@@ -21,6 +22,7 @@ _COLUMNS = (
     " organization_id"
 )
 
+_UUID = re.compile(r"[0-9a-f]{8}(?:-[0-9a-f]{4}){3}-[0-9a-f]{12}")
 _TAKE_ADMINS = "UPDATE api_keys SET revoked_ms = revoked_ms WHERE organization_id = ? AND level = 'admin'"
 _REVOKE = (
     "UPDATE api_keys SET revoked_ms = ? WHERE organization_id = ? AND id = ? AND revoked_ms = 0"
@@ -108,6 +110,18 @@ class KeyStore:
         if row is None:
             raise Rejected("not_found", "there is no such API key")
         return _answer(row)
+
+    async def create_by_operator(self, organization: str = "") -> CreatedKey:
+        """Make a key of level admin: of `organization` (a UUID), or of a new one.
+
+        `Rejected`: `invalid_parameter` for what is no id, `not_found` for an organization that never had a key.
+        """
+        if organization and not _UUID.fullmatch(organization):
+            raise Rejected("invalid_parameter", f"{organization!r} is no id of an organization")
+        owner = OrganizationId(organization or self._entropy.uuid())
+        if organization and not (await self.list(owner, 1, 0))[1]:
+            raise Rejected("not_found", f"there is no organization {organization}")
+        return await self.create(owner, NewKey(Level.ADMIN, "made by the operator"))
 
     async def list(self, organization_id: OrganizationId, limit: int, offset: int) -> tuple[list[ApiKeyAnswer], int]:
         """A part of the organization's keys, revoked ones included, newest first; and how many there are."""

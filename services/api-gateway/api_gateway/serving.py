@@ -1,4 +1,4 @@
-"""The gateway's socket: Granian inside the platform's own event loop."""
+"""The gateway's socket: Granian inside the event loop that everything else runs on."""
 
 from __future__ import annotations
 
@@ -15,8 +15,8 @@ LAST_ANSWERS_SECONDS = 2.0
 """What requests that are under way get to be answered."""
 
 
-async def serve(gateway: Services, port: int) -> None:
-    """Serve `gateway` on 127.0.0.1:`port` until cancelled, and then take nothing new and end what is under way.
+async def serve(gateway: Services, host: str, port: int) -> None:
+    """Serve `gateway` on `host`:`port` until cancelled, and then take nothing new and end what is under way.
 
     Open streams are told to end by its drain.
     """
@@ -25,7 +25,7 @@ async def serve(gateway: Services, port: int) -> None:
         warnings.simplefilter("ignore")
         server = Server(
             app,
-            address="127.0.0.1",
+            address=host,
             port=port,
             interface=Interfaces.ASGI,
             http=HTTPModes.http1,

@@ -2,10 +2,19 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Annotated
 
 from api_gateway.client_address import Networks
 from api_gateway.signed_url import SigningKeys
+from kernel.egress.policy import parse_networks
+from kernel.errors import Permanent
+from kernel.listening import Address
+from kernel.settings import Form, SecretText, Within, read_settings
+
+_PREFIX = "API_GATEWAY_"
 
 
 @dataclass(frozen=True, slots=True)
@@ -46,3 +55,48 @@ class Settings:
     """Silence after which a live stream sends a comment, so that proxies keep it open."""
     open_hosts: frozenset[str] = frozenset()
     """Private hosts that workflows may name; loopback is a development setting."""
+
+
+@dataclass(frozen=True, slots=True)
+class ProcessSettings:
+    """What only a gateway that is a process of its own reads; meaning, unit and default of each setting."""
+
+    store: str
+    """Where the artifact store listens, `host:port`."""
+    store_key: SecretText = field(repr=False)
+    """What the gateway proves itself to the artifact store by: its gateway key."""
+    store_ca_path: Path | None = None
+    """PEM certificate that the artifact store's is checked against; without it the line is plain text."""
+    address: Address = Address("127.0.0.1", 8080)  # noqa: RUF009 (it never changes)
+    """Where to listen; loopback until a wider address is set on purpose. TLS is the work of what stands in front."""
+    session_ms: Annotated[int, Within(1000, 60_000)] = 2000
+    """Silence after which others take over this process's share of definitions and projections; see the scheduler's."""
+    drain_seconds: Annotated[float, Within(0, 600)] = 5.0
+    """What partitions get to be handed over after SIGTERM, once the open requests are answered."""
+
+
+def settings_from(environment: Mapping[str, str]) -> tuple[Settings, ProcessSettings]:
+    """Settings of an environment. `Permanent("setting_missing")` or `("setting_malformed")` names the variable."""
+    settings = read_settings(Settings, _PREFIX, environment, _FORMS)
+    if not settings.pepper:
+        raise Permanent("setting_missing", f"set {_PREFIX}PEPPER_FILE")
+    return settings, read_settings(ProcessSettings, _PREFIX, environment, _FORMS)
+
+
+def signing_keys(text: str) -> SigningKeys:
+    """Keys from lines of an id and hex digits; the first one signs. `ValueError` without naming what stands there."""
+    try:
+        keys = {name: bytes.fromhex(digits) for name, digits in (line.split() for line in text.splitlines() if line)}
+    except ValueError:
+        raise ValueError("is not made of lines with an id and hex digits") from None
+    if not 0 < len(keys) <= 2:
+        raise ValueError("holds no key, or more than two")
+    return SigningKeys(next(iter(keys)), keys)
+
+
+_FORMS: Mapping[object, Form] = {
+    SigningKeys: Form(signing_keys, is_secret=True),
+    Address: Form(Address.parse),
+    Networks: Form(parse_networks),
+    frozenset[str]: Form(lambda text: frozenset(filter(None, (host.strip() for host in text.split(","))))),
+}

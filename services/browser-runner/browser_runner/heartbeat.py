@@ -12,7 +12,7 @@ from dataclasses import dataclass
 
 from browser_runner.services import Services
 from kernel.domain.task import HeldTask, RunnerHeartbeat
-from kernel.domain.values import Pool
+from kernel.domain.values import Pool, pool_key
 from kernel.errors import LogUnavailable, UnknownOutcome
 from kernel.ids import derived_id
 from kernel.log.codec import encode
@@ -43,7 +43,7 @@ class Heartbeat:
         self._services = services
         self._pool = pool
         self._load = load
-        self._key = f"{pool}/0"
+        self._key = pool_key(pool)
         self._partition = partition_of(self._key, services.log.partitions(Topic.DISPATCH))
         self._wanted = asyncio.Event()
         self._count = 0

@@ -30,6 +30,8 @@ from kernel.refusing import REFUSED_EXIT_CODE, UNREACHED_EXIT_CODE
 
 LIVENESS_VARIABLE = "TOWPATH_LIVENESS_FD"
 """The child finds the number of its pipe here."""
+INCARNATION_VARIABLE = "TOWPATH_INCARNATION"
+"""A runner finds here what its watchdog calls this life of it."""
 FINAL_EXIT_CODES = frozenset({0, REFUSED_EXIT_CODE, UNREACHED_EXIT_CODE})
 """A child that ends so is not started again: it is done, or says why it cannot work."""
 
@@ -102,6 +104,7 @@ def run_watchdog(
     argv: Sequence[str],
     *,
     environ: Mapping[str, str],
+    of_life: Callable[[], Mapping[str, str]] = dict,
     restart: bool = True,
     on_death: Callable[[Death], None] = lambda _: None,
     settings: WatchdogSettings | None = None,
@@ -109,27 +112,27 @@ def run_watchdog(
 ) -> int:
     """Start `argv`, keep it alive, and return its last exit code when it ended by itself or was told to.
 
-    It ended by itself with one of `FINAL_EXIT_CODES`, or at all when `restart` is False. `on_death` is
+    It ended by itself with one of `FINAL_EXIT_CODES`, or at all when `restart` is False. `of_life` is
+    asked before every life for variables beside `environ`. `on_death` is
     called after every life, when the whole tree is dead, and may block (it appends `runner.died`); what it raises ends
     the watchdog. The child must beat (`Liveness`), else it counts as hung after `start_seconds`. Must be called in the
     main thread of a process that does little else: it takes SIGTERM and SIGINT and reads every dead child.
     """
-    return _Watchdog(argv, environ, on_death, settings or WatchdogSettings(), clock or SystemClock()).run(
-        restart=restart
-    )
+    told, settings, clock = dict(environ), settings or WatchdogSettings(), clock or SystemClock()
+    return _Watchdog(argv, lambda: {**told, **of_life()}, on_death, settings, clock).run(restart=restart)
 
 
 class _Watchdog:
     def __init__(
         self,
         argv: Sequence[str],
-        environ: Mapping[str, str],
+        environ: Callable[[], Mapping[str, str]],
         on_death: Callable[[Death], None],
         settings: WatchdogSettings,
         clock: Clock,
     ) -> None:
         self._argv = list(argv)
-        self._environ = dict(environ)
+        self._environ = environ
         self._on_death = on_death
         self._settings = settings
         self._clock = clock
@@ -205,7 +208,7 @@ class _Watchdog:
 
         return subprocess.Popen(  # noqa: S603 (starting what it was given is its purpose)
             self._argv,
-            env={**self._environ, LIVENESS_VARIABLE: str(beat_fd)},
+            env={**self._environ(), LIVENESS_VARIABLE: str(beat_fd)},
             pass_fds=[beat_fd],
             start_new_session=True,
             preexec_fn=die_with_parent,  # noqa: PLW1509 (one thread, and nothing else sets PDEATHSIG before exec)

@@ -32,7 +32,7 @@ from kernel.domain.task import (
     TaskStopRequested,
     TaskWithdrawn,
 )
-from kernel.domain.values import Pool
+from kernel.domain.values import pool_key
 from kernel.domain.workflow_run import (
     WorkflowRunAwaitingUserInput,
     WorkflowRunCompleted,
@@ -56,11 +56,6 @@ SEQUENCED: frozenset[type] = frozenset({
 
 PUBLIC = (SEQUENCED - {StepAccepted}) | {RunRequestRejected}
 """Decisions that are themselves the public record. A rejection is no part of a run's history and has no number."""
-
-
-def pool_key(pool: Pool) -> str:
-    """Key of a pool's only shard in `dispatch`."""
-    return f"{pool}/0"
 
 
 def derive(decision: Decision) -> Sequence[Derived]:

@@ -1,0 +1,240 @@
+"""The process of the gateway: REST, the registry's deciders and the projections, on the partitions its group proposes.
+
+The composition root of the service: the only file of it that names an adapter. Any number of them may run: each answers
+every request, whichever of them decides or projects what it is about.
+
+Order of the end: say so to probes and streams, answer what is under way, hand over partitions, close.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import os
+import sys
+from collections.abc import Iterable, Sequence
+from dataclasses import dataclass, field
+
+import structlog
+
+from api_gateway import serving
+from api_gateway.draining import Drain
+from api_gateway.following import Following
+from api_gateway.gateway import Services
+from api_gateway.key_store import KeyStore
+from api_gateway.measuring import FactMeter
+from api_gateway.migrations import migrations
+from api_gateway.projecting import Projector
+from api_gateway.registry.decider import RegistryDecider
+from api_gateway.runner_slots import follow_runners
+from api_gateway.settings import ProcessSettings, settings_from
+from api_gateway.upkeep import sweep
+from api_gateway.waiting import Waiters
+from kernel.clock import SystemClock
+from kernel.errors import Temporary
+from kernel.ids import SystemEntropy
+from kernel.listening import check_free
+from kernel.log import codec
+from kernel.log.kafka.log import KafkaLog
+from kernel.log.kafka.membership import Membership
+from kernel.log.kafka.settings import KafkaSettings, kafka_settings
+from kernel.log.topics import Topic
+from kernel.metering import MeteringObserver, Standing, measure_lag
+from kernel.processor import Bounds, Ports, run_in_group
+from kernel.sealing import SubjectKeys
+from kernel.service import Service, run_command, run_service
+from kernel.settings import file_of, read_settings
+from kernel.sql.migrating import run_migrate
+from kernel.sql.port import migrate
+from kernel.sql.postgres.settings import postgres_settings
+from kernel.store.remote import RemoteStore
+from kernel.telling import TellingObserver
+
+GROUP = "api-gateway"
+BOUNDS = Bounds(snapshot_step_records=64, snapshot_step_bytes=65_536, snapshot_rest_seconds=30.0)
+SWEEP_SECONDS = 3600.0
+_USAGE = """usage: python -m api_gateway
+       python -m api_gateway migrate [--check]
+       python -m api_gateway rebuild
+       python -m api_gateway create-organization
+       python -m api_gateway create-key ORGANIZATION_ID"""
+_log = structlog.get_logger("api_gateway.main")
+
+
+async def run(service: Service) -> None:
+    """Put the gateway together and serve until told to end."""
+    settings, process = settings_from(service.environ)
+    check_free(process.address.host, process.address.port, "another process has it; set API_GATEWAY_ADDRESS")
+    kafka, postgres = kafka_settings(service.environ), postgres_settings(service.environ)
+    log = await service.reach(f"Kafka at {kafka.bootstrap}", lambda: KafkaLog.open(kafka, service.clock))
+    service.parts.push_async_callback(log.close)
+    db = await service.reach(f"PostgreSQL at {postgres.place}", postgres.open)
+    service.parts.push_async_callback(db.close)
+    await migrate(db, migrations(db.dialect))
+    store = await _reach_store(service, process)
+    meter = FactMeter(service.metrics, db, service.clock)
+    following = await Following.open(log, db, postgres.signals(), service.clock, measured=meter.projected)
+    group = await _join(service, kafka, process)
+    service.watch("kafka", lambda: log.end_offset(Topic.RUN_REQUESTS, 0))
+    service.watch("artifact store", store.check)
+
+    async def is_ready() -> bool:
+        return service.health.is_ready and await following.is_ready()
+
+    gateway = Services(
+        db=db,
+        log=log,
+        clock=service.clock,
+        entropy=service.entropy,
+        keys=SubjectKeys(store.vault, service.clock),
+        store=store.bytes,
+        vault=store.vault,
+        waiters=following.waiters,
+        drain=Drain(),
+        settings=settings,
+        is_ready=is_ready,
+        metrics=service.metrics,
+    )
+    hint, observer = log.snapshot_hint(), MeteringObserver(service.metrics, TellingObserver())
+    ports = Ports(
+        log, codec, service.clock, service.entropy, service.member, hint=hint, observer=observer, bounds=BOUNDS
+    )
+
+    def standing() -> Iterable[Standing]:
+        owned = group.proposals(RegistryDecider().ledger).now
+        return (*observer.standing(lambda _, partition: partition in owned), *following.projector.standing())
+
+    service.beside(measure_lag(service.metrics, log, service.clock, standing), name="lag")
+    service.beside(meter.run(), name="measuring")
+    service.started()
+    await _Process(service, process, gateway, following, group, ports).run()
+
+
+async def _reach_store(service: Service, process: ProcessSettings) -> RemoteStore:
+    store = RemoteStore(
+        process.store,
+        process.store_key,
+        clock=service.clock,
+        entropy=service.entropy,
+        root_certificate=file_of(process.store_ca_path) if process.store_ca_path else None,
+    )
+    service.parts.push_async_callback(store.close)
+    await service.reach(f"the artifact store at {process.store}", store.check)
+    return store
+
+
+async def _join(service: Service, kafka: KafkaSettings, process: ProcessSettings) -> Membership:
+    topics = (RegistryDecider().ledger, Topic.JOB_RUNS)
+    group = await service.reach(
+        f"the group {GROUP}",
+        lambda: Membership.join(
+            kafka, GROUP, topics, service.clock, member=service.member, session_ms=process.session_ms
+        ),
+    )
+    service.parts.push_async_callback(group.leave)
+    service.health.conditions["group"] = lambda: group.is_member
+    return group
+
+
+@dataclass(frozen=True, slots=True)
+class _Process:
+    """What runs side by side."""
+
+    service: Service
+    settings: ProcessSettings
+    gateway: Services
+    following: Following
+    group: Membership
+    ports: Ports
+
+    async def run(self) -> None:
+        """Serve until told to end. Whoever is being answered still gets an outcome: deciding ends after serving."""
+        gateway, address, closing = self.gateway, self.settings.address, asyncio.Event()
+        async with asyncio.TaskGroup() as running:
+            deciding = running.create_task(
+                run_in_group(
+                    [RegistryDecider()], self.ports, self.group, closing, drain_seconds=self.settings.drain_seconds
+                )
+            )
+            others = [
+                running.create_task(self.following.run(self.group.proposals(Topic.JOB_RUNS))),
+                running.create_task(follow_runners(gateway.slots, gateway.log, gateway.clock)),
+                running.create_task(self._sweep()),
+            ]
+            answering = running.create_task(serving.serve(gateway, address.host, address.port))
+            await self.service.stop.wait()
+            gateway.drain.begin()
+            answering.cancel()
+            await asyncio.wait([answering])
+            closing.set()
+            await asyncio.wait([deciding])
+            for task in others:
+                task.cancel()
+
+    async def _sweep(self) -> None:
+        """What expired goes, once an hour; one gateway of all is enough, and several do no harm."""
+        while True:
+            await self.gateway.clock.sleep(SWEEP_SECONDS)
+            if 0 not in self.group.proposals(Topic.JOB_RUNS).now:
+                continue
+            try:
+                await sweep(self.gateway.db, self.gateway.clock)
+            except Temporary as error:
+                _log.warning("upkeep.put_off", error=str(error))
+
+
+def main(arguments: Sequence[str]) -> int:
+    """Run the process, or a command of it; the exit code."""
+    match arguments:
+        case []:
+            return run_service(GROUP, run)
+        case ["migrate"] | ["migrate", "--check"]:
+            return run_command(GROUP, lambda: _migrate(check="--check" in arguments))
+        case ["rebuild"]:
+            return run_command(GROUP, _rebuild)
+        case ["create-organization"]:
+            return run_command(GROUP, lambda: _create_key(""))
+        case ["create-key", organization]:
+            return run_command(GROUP, lambda: _create_key(organization))
+        case _:
+            print(_USAGE, file=sys.stderr)  # noqa: T201 (a command)
+            return 2
+
+
+async def _migrate(*, check: bool) -> int:
+    return await run_migrate(postgres_settings(os.environ).open, migrations("postgres"), check=check)
+
+
+async def _create_key(organization: str) -> int:
+    """Make a key of level admin, of a new organization when none is named."""
+    pepper = read_settings(_Pepper, "API_GATEWAY_", os.environ).pepper
+    db = await postgres_settings(os.environ).open()
+    try:
+        await migrate(db, migrations(db.dialect))
+        created = await KeyStore(db, pepper, SystemClock(), SystemEntropy()).create_by_operator(organization)
+    finally:
+        await db.close()
+    print(f"organization  {created.answer.organization_id}")  # noqa: T201 (a command)
+    print(f"API key       {created.text}   (level admin; shown once, kept nowhere)")  # noqa: T201 (a command)
+    return 0
+
+
+async def _rebuild() -> int:
+    """Project everything anew. Gateways must not run: a reader would miss what is not projected yet."""
+    clock = SystemClock()
+    kafka, postgres = kafka_settings(os.environ), postgres_settings(os.environ)
+    log = await KafkaLog.open(kafka, clock)
+    try:
+        db = await postgres.open()
+        try:
+            count = await Projector(log, db, Waiters(), clock).rebuild()
+        finally:
+            await db.close()
+    finally:
+        await log.close()
+    print(f"projected {count:,} records")  # noqa: T201 (a command)
+    return 0
+
+
+@dataclass(frozen=True, slots=True)
+class _Pepper:
+    pepper: bytes = field(repr=False)
