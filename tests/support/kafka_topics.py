@@ -16,12 +16,14 @@ class KafkaTopics:
     """Where a test's topics are."""
 
     settings: KafkaSettings
+    replication: int = 1
 
     async def create(self, partitions: Mapping[str, int]) -> None:
-        """Make topics of ours, each with so many partitions and one replica."""
+        """Make topics of ours, each with so many partitions."""
         named = {self.settings.broker_topic(topic): count for topic, count in partitions.items()}
+        configuration = {**COMMON, "min.insync.replicas": "2"} if self.replication >= 3 else COMMON
         async with admin(self.settings) as connection:
-            await create_named(connection, dict.fromkeys(named, COMMON), named, 1)
+            await create_named(connection, dict.fromkeys(named, configuration), named, self.replication)
 
     async def delete(self, topics: Iterable[str]) -> None:
         """Delete topics of ours, and what stands in them."""
@@ -30,9 +32,11 @@ class KafkaTopics:
 
 
 @asynccontextmanager
-async def topics_of_a_test(partitions: Mapping[str, int], bootstrap: str = "") -> AsyncIterator[KafkaTopics]:
+async def topics_of_a_test(
+    partitions: Mapping[str, int], bootstrap: str = "", replication: int = 1
+) -> AsyncIterator[KafkaTopics]:
     """Topics on the shared broker, or on the one at `bootstrap`."""
-    topics = KafkaTopics(KafkaSettings(bootstrap or kafka_bootstrap(), unique_name()))
+    topics = KafkaTopics(KafkaSettings(bootstrap or kafka_bootstrap(), unique_name()), replication)
     await topics.create(partitions)
     try:
         yield topics

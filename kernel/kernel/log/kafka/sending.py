@@ -341,7 +341,9 @@ class Sender:
         """Its time is over."""
         assert partition.batch is not None
         topic, number = partition.stream
-        if self._brokers.is_gone(topic):
+        if partition.batch.may_have_landed:
+            self._unknown(partition, why)
+        elif self._brokers.is_gone(topic):
             self._end(partition, LogRefused(f"topic {topic} is gone"))
         else:
             self._end(partition, LogUnavailable(f"{topic}/{number}: {why}"))
