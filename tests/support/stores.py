@@ -1,12 +1,13 @@
-"""Artifact stores for tests: a real database and a real folder, in process or behind gRPC on loopback."""
+"""Artifact stores for tests: a real database and a real folder or bucket, in process or behind gRPC on loopback."""
 
 from __future__ import annotations
 
 from collections.abc import AsyncIterator
-from contextlib import asynccontextmanager
+from contextlib import AsyncExitStack, asynccontextmanager
 from dataclasses import dataclass
 from pathlib import Path
 
+from artifact_store.blobs.port import BlobStore
 from artifact_store.inprocess import Store, open_local, open_store
 from artifact_store.server import ServiceKeys, StoreServer
 from kernel.domain.ids import OrganizationId, RootRunId, TaskId, WorkflowRunId
@@ -15,12 +16,14 @@ from kernel.ids import SystemEntropy
 from kernel.sql.port import Database
 from kernel.store.port import ByteStore, GatewayOpener, RunOpener, Vault
 from kernel.store.remote import RemoteStore
+from tests.support.buckets import s3_blobs
 from tests.support.databases import IMPLEMENTATIONS
 from tests.support.reports import TestClock
 
 ACME = OrganizationId("org-acme")
 OTHER = OrganizationId("org-other")
 GATEWAY = GatewayOpener(ACME)
+CLUSTER = "on postgres and s3"
 WAYS = ("in process", "grpc", "on postgres")
 """Over SQLite in process or behind gRPC, or over PostgreSQL in process."""
 KEYS = ServiceKeys(gateway="gateway-service-key", runner="runner-service-key")
@@ -62,13 +65,17 @@ class OpenedStore:
 async def store_in(
     folder: Path, how: str = "in process", blob_bytes_max: int = 8 * 1024**2
 ) -> AsyncIterator[OpenedStore]:
-    """Open a store below `folder`; `how` is one of `WAYS`."""
+    """Open a store below `folder`; `how` is one of `WAYS`, or `CLUSTER`."""
     clock, tokens = TestClock(), Tokens()
     clock.ms = 1_800_000_000_000.0
-    database = "postgres" if how == "on postgres" else "sqlite"
-    async with IMPLEMENTATIONS[database](folder) as db:
+    database = "postgres" if how in {"on postgres", CLUSTER} else "sqlite"
+    async with AsyncExitStack() as stack:
+        db = await stack.enter_async_context(IMPLEMENTATIONS[database](folder))
+        blobs: BlobStore = await open_local(folder / "bytes")
+        if how == CLUSTER:
+            blobs = await stack.enter_async_context(s3_blobs(clock=clock))
         inside = await open_store(
-            await open_local(folder / "bytes"),
+            blobs,
             folder / "keyring.json",
             db,
             tokens,

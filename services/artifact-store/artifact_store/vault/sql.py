@@ -8,6 +8,7 @@ from __future__ import annotations
 from typing import Protocol
 
 from artifact_store.admission import Admission, Opening
+from artifact_store.tables import HELD
 from artifact_store.vault.code_windows import KEPT_MS, CodeWindows
 from artifact_store.vault.envelope import Envelope, Place, WrappedKey, decrypt, encrypt
 from artifact_store.vault.guard import CredentialGuard
@@ -24,7 +25,8 @@ from kernel.store.secret import Secret
 
 _INSERT = """
 INSERT INTO secrets (secret_id, organization_id, subject_id, kind, kek_id, wrapped_key, box, created_ms, expires_ms)
-SELECT ?, organization_id, subject_id, ?, ?, ?, ?, ?, ? FROM subjects WHERE subject_id = ? AND organization_id = ?
+SELECT ?, organization_id, subject_id, ?, ?, ?, ?, ?, ? FROM subjects
+WHERE subject_id = ? AND organization_id = ? {held}
 """
 _READ = """
 SELECT organization_id, kind, kek_id, wrapped_key, box FROM secrets
@@ -38,7 +40,8 @@ _DELETE = "DELETE FROM secrets WHERE secret_id = ?"
 _FIRST_SESSION = """
 INSERT INTO sessions
     (connection_id, organization_id, subject_id, version, kek_id, wrapped_key, box, saved_ms, expires_ms)
-SELECT ?, organization_id, subject_id, ?, ?, ?, ?, ?, ? FROM subjects WHERE subject_id = ? AND organization_id = ?
+SELECT ?, organization_id, subject_id, ?, ?, ?, ?, ?, ? FROM subjects
+WHERE subject_id = ? AND organization_id = ? {held}
 ON CONFLICT (connection_id) DO NOTHING
 """
 _NEXT_SESSION = """
@@ -65,6 +68,8 @@ class SqlVault:
         self, db: Database, keyring: Keyring, admission: Admission, owned: Disowner, *, clock: Clock, entropy: Entropy
     ) -> None:
         self._db = db
+        self._insert = _INSERT.replace("{held}", HELD[db.dialect])
+        self._first_session = _FIRST_SESSION.replace("{held}", HELD[db.dialect])
         self._keyring = keyring
         self._admission = admission
         self._owned = owned
@@ -113,7 +118,7 @@ class SqlVault:
         expires_ms = None if ttl_ms is None else now_ms + ttl_ms
         envelope = (sealed.key.kek_id, sealed.key.wrapped, sealed.box)
         values = (ref, kind.value, *envelope, now_ms, expires_ms, subject_id, organization_id)
-        if await self._db.execute(_INSERT, values) == 0:
+        if await self._db.execute(self._insert, values) == 0:
             raise SecretUnavailable("no such subject in this organization")
         return ref
 
@@ -210,7 +215,7 @@ class SqlVault:
         sealed = encrypt(self._keyring, state, _session_place(opener, connection_id, version), self._entropy)
         fields = (version, sealed.key.kek_id, sealed.key.wrapped, sealed.box, self._clock.now_ms(), expires_ms)
         owner = (subject_id, opener.organization_id)
-        save: Statement = (_FIRST_SESSION, (connection_id, *fields, *owner))
+        save: Statement = (self._first_session, (connection_id, *fields, *owner))
         if kept:
             save = (_NEXT_SESSION, (*fields, connection_id, kept, *owner))
         saved = await self._db.transaction([save, self._admission.audit_row(opening)], guarded=True)

@@ -18,10 +18,11 @@ INSERT INTO subjects (subject_id, organization_id, lookup, kek_id, wrapped_key, 
 ON CONFLICT (lookup) DO NOTHING
 """
 _ERASE = (
+    "DELETE FROM subjects WHERE subject_id = ?",
     "DELETE FROM secrets WHERE subject_id = ?",
     "DELETE FROM sessions WHERE subject_id = ?",
-    "DELETE FROM subjects WHERE subject_id = ?",
 )
+"""The subject first: whoever is adding to it is waited for, and nobody adds from there on."""
 
 
 class Subjects:
