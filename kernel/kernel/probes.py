@@ -7,6 +7,7 @@ that answers is the loop that works, so an answer to `/health/live` says that it
 from __future__ import annotations
 
 import asyncio
+import importlib.metadata
 import json
 from collections.abc import Callable
 from dataclasses import dataclass, field
@@ -40,6 +41,11 @@ class Health:
     @property
     def is_ready(self) -> bool:
         return self.is_started and not self.is_draining and not self.waits_for()
+
+
+def about(name: str) -> dict[str, str]:
+    """What `/version` answers: the service and the version of the build."""
+    return {"service": name, "version": importlib.metadata.version("kernel")}
 
 
 class Probes:

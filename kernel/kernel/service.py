@@ -11,7 +11,6 @@ from __future__ import annotations
 
 import asyncio
 import gc
-import importlib.metadata
 import logging
 import os
 import resource
@@ -31,7 +30,7 @@ from kernel.errors import Temporary, TowpathError
 from kernel.ids import Entropy, SystemEntropy
 from kernel.metering import measure_loop
 from kernel.metrics import Metrics
-from kernel.probes import Health, Probes
+from kernel.probes import Health, Probes, about
 from kernel.redaction import LiveSecrets
 from kernel.refusing import Unreached, exit_code, refusals
 from kernel.settings import Within, read_settings
@@ -220,8 +219,3 @@ async def _watch(service: Service) -> None:
     await service.stop.wait()
     service.health.is_draining = True
     _log.info("service.draining")
-
-
-def about(name: str) -> dict[str, str]:
-    """What `/version` answers: the service and the version of the build."""
-    return {"service": name, "version": importlib.metadata.version("kernel")}

@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
+import msgspec
 from litestar import Response, get
 
 from api_gateway.surfaces.access import PUBLIC, AnyRequest, gateway_of
 from kernel.errors import TowpathError
+from kernel.probes import about
 
 _OK = b'{"status":"ok"}'
 _DRAINING = b'{"status":"draining"}'
@@ -33,6 +35,12 @@ async def ready(request: AnyRequest) -> Response[bytes]:
     return Response(_OK if is_ready else _NOT_READY, status_code=200 if is_ready else 503, media_type=_JSON)
 
 
+@get("/version", opt=PUBLIC)
+async def version() -> Response[bytes]:
+    """Which build this is."""
+    return Response(msgspec.json.encode(about("api-gateway")), media_type=_JSON)
+
+
 @get("/metrics", opt=PUBLIC)
 async def metrics(request: AnyRequest) -> Response[bytes]:
     """The gateway's series."""
@@ -40,4 +48,4 @@ async def metrics(request: AnyRequest) -> Response[bytes]:
     return Response(text, media_type="text/plain; version=0.0.4; charset=utf-8")
 
 
-HANDLERS = (live, ready, metrics)
+HANDLERS = (live, ready, version, metrics)

@@ -1,0 +1,142 @@
+"""The four services as processes over a real broker and a real PostgreSQL: start, work, drain, refuse."""
+
+from __future__ import annotations
+
+import asyncio
+import json
+import signal
+import time
+from collections.abc import AsyncIterator
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from kernel.refusing import REFUSED_EXIT_CODE, UNREACHED_EXIT_CODE
+from tests.support.components import needs_kafka, needs_postgres
+from tests.support.service_processes import ServiceProcesses, service_processes
+from towpath.client import Client
+from towpath.resources import WorkflowType
+
+pytestmark = [needs_kafka, needs_postgres, pytest.mark.timeout(240)]
+
+STEPS: dict[str, Any] = {
+    "version": 1,
+    "steps": [{"id": f"proof_{number}", "type": "assert", "params": {"that": ["1 < 2"]}} for number in range(3)],
+}
+SERVICES = ("artifact_store", "scheduler", "browser_runner", "api_gateway")
+
+
+@pytest.fixture
+async def processes(tmp_path: Path) -> AsyncIterator[ServiceProcesses]:
+    async with service_processes(tmp_path) as made:
+        yield made
+
+
+def make_job(client: Client) -> str:
+    """A job of two workflows without pages."""
+    workflows = [
+        client.workflows.create(
+            name=f"Proof {number}", source_provider="proofs", type_=WorkflowType.USER_DEFINED, steps_json=STEPS
+        )
+        for number in range(2)
+    ]
+    return client.jobs.create(name="Proofs", source_provider="proofs", workflow_ids=[one.id for one in workflows]).id
+
+
+def run_job(client: Client, job_id: str, seconds: float = 30.0) -> None:
+    """One run, from the POST to its good end."""
+    run = client.jobs.run(job_id, external_id="customer-1")
+    deadline = time.monotonic() + seconds
+    while not run.ended:
+        assert time.monotonic() < deadline, f"run {run.id} is {run.status}"
+        time.sleep(0.05)
+        run = client.job_runs.get(run.id)
+    assert run.ended_well, f"{run.error_code}: {run.error_message}"
+
+
+async def test_a_job_runs_through_all_four_processes_and_each_of_them_drains(processes: ServiceProcesses) -> None:
+    await processes.start_all()
+
+    def use() -> None:
+        with processes.client() as client:
+            job = make_job(client)
+            for _ in range(3):
+                run_job(client, job)
+
+    await asyncio.to_thread(use)
+    for one in processes.running:
+        assert one.ask("/health/live")[0] == 200
+        assert "version" in json.loads(one.ask("/version")[1])
+        assert one.ask("/metrics")[0] == 200
+    for one in reversed(processes.running):
+        one.send(signal.SIGTERM)
+        assert await one.ended(20) == 0, one.said[-2000:]
+        assert not [line for line in one.said.splitlines() if line.startswith("Traceback")], one.said[-3000:]
+
+
+@pytest.mark.parametrize("module", SERVICES)
+def test_a_service_without_its_settings_names_the_first_that_is_missing(module: str, tmp_path: Path) -> None:
+    bare = ServiceProcesses(tmp_path, None, {})  # type: ignore[arg-type]  # nothing of it is used
+    refused = bare.run(module, **dict.fromkeys(bare.environ(module), ""))
+    assert refused.returncode == REFUSED_EXIT_CODE
+    (line,) = refused.stderr.splitlines()
+    assert line.startswith(f"towpath {module.replace('_', '-')}: ")
+
+
+async def test_a_topic_that_is_missing_is_refused_by_name(processes: ServiceProcesses) -> None:
+    refused = await asyncio.to_thread(processes.run, "scheduler", TOWPATH_TOPIC_PREFIX="nobody")
+    assert refused.returncode == REFUSED_EXIT_CODE
+    (line,) = refused.stderr.splitlines()
+    assert "nobody.job_runs.g1" in line
+
+
+async def test_a_broker_that_is_away_is_waited_for_and_then_named(processes: ServiceProcesses) -> None:
+    away = {"TOWPATH_KAFKA": "127.0.0.1:9", "TOWPATH_START_SECONDS": "1"}
+    refused = await asyncio.to_thread(processes.run, "scheduler", **away)
+    assert refused.returncode == UNREACHED_EXIT_CODE
+    (line,) = refused.stderr.splitlines()
+    assert line.startswith("towpath scheduler: Kafka at 127.0.0.1:9 is not there after ")
+
+
+async def test_a_wrong_password_of_the_database_is_refused_and_not_repeated(processes: ServiceProcesses) -> None:
+    host = processes.common["TOWPATH_POSTGRES_URL"].rpartition("@")[2]
+    url = f"postgresql://towpath:correct-horse@{host}"
+    refused = await asyncio.to_thread(processes.run, "artifact_store", TOWPATH_POSTGRES_URL=url)
+    assert refused.returncode == REFUSED_EXIT_CODE
+    (line,) = refused.stderr.splitlines()
+    assert "correct-horse" not in refused.stderr + refused.stdout
+    assert "PostgreSQL" in line
+
+
+async def test_a_key_file_that_is_missing_is_refused_by_name(processes: ServiceProcesses) -> None:
+    refused = await asyncio.to_thread(processes.run, "artifact_store", ARTIFACT_STORE_RUNNER_KEY_PATH="/no/such/key")
+    assert refused.returncode == REFUSED_EXIT_CODE
+    assert refused.stderr == "towpath artifact-store: /no/such/key cannot be read: No such file or directory\n"
+
+
+async def test_a_runner_with_a_foreign_service_key_is_refused(processes: ServiceProcesses) -> None:
+    await processes.start("artifact_store").ready()
+    wrong = {"BROWSER_RUNNER_STORE_KEY_FILE": str(processes.folder / "keys" / "pepper")}
+    refused = await asyncio.to_thread(processes.run, "browser_runner", **wrong)
+    assert refused.returncode == REFUSED_EXIT_CODE
+    assert refused.stderr == "towpath browser-runner: the artifact store does not know the key of this service\n"
+
+
+async def test_tables_and_topics_are_made_by_commands_that_may_be_repeated(processes: ServiceProcesses) -> None:
+    def run(module: str, *arguments: str) -> tuple[int, str]:
+        done = processes.run(module, *arguments)
+        return done.returncode, done.stdout
+
+    for module in ("api_gateway", "artifact_store"):
+        code, said = await asyncio.to_thread(run, module, "migrate", "--check")
+        assert (code, said.partition(":")[0]) == (1, "missing")
+        assert (await asyncio.to_thread(run, module, "migrate"))[0] == 0
+        assert await asyncio.to_thread(run, module, "migrate", "--check") == (
+            0,
+            "the tables are those of this version\n",
+        )
+    code, _ = await asyncio.to_thread(run, "kernel.log.kafka", "create-topics", "--partitions", "4")
+    assert code == 0
+    code, _ = await asyncio.to_thread(run, "kernel.log.kafka", "create-topics", "--partitions", "5")
+    assert code == REFUSED_EXIT_CODE
