@@ -21,11 +21,15 @@ import msgspec
 
 from api_gateway.surfaces.api_v2.meta import openapi_bytes
 from kernel.log.topics import TOPICS, TYPES, Topic, TypeRow
+from kernel.metrics import SERIES, Shown
 from kernel.steps.document import KINDS, steps_json_schema
 from tools.api_reference import api_reference
 
 ROOT = Path(__file__).resolve().parent.parent
-PAGES = ("ARCHITECTURE.md", "README.md", "docs/api.md", "docs/configuration.md", "docs/writing-workflows.md")
+PAGES = (
+    *("ARCHITECTURE.md", "README.md", "docs/api.md", "docs/configuration.md", "docs/observing.md"),
+    "docs/writing-workflows.md",
+)
 PART = re.compile(r"<!-- generated: (?P<name>[a-z-]+) -->\n.*?<!-- end of (?P=name) -->", re.DOTALL)
 DOCUMENTS = ("kernel/kernel/steps/document.py", "kernel/kernel/steps/targets.py")
 SETTINGS = "deploy/embedded/embedded/settings.py"
@@ -244,6 +248,24 @@ def _plain(value: bool | float | str) -> str:  # noqa: FBT001 (any default of a 
     return f"`{int(value)}`"
 
 
+# ---------------------------------------------------------------- series
+
+
+def series_table() -> str:
+    """Every series that a process shows."""
+    rows: Rows = [
+        (
+            f"`{series.name}`",
+            series.kind.value,
+            ", ".join(f"`{label}`" for label in series.labels),
+            "every process" if len(series.shown) == len(Shown) else ", ".join(series.shown),
+            series.about,
+        )
+        for series in SERIES
+    ]
+    return table(("Name", "Type", "Labels", "Shown by", "What"), rows)
+
+
 # ---------------------------------------------------------------- pages
 
 MAKERS: dict[str, Callable[[], str]] = {
@@ -254,6 +276,7 @@ MAKERS: dict[str, Callable[[], str]] = {
     "kinds": kinds_text,
     "shapes": shapes_text,
     "settings": settings_table,
+    "series": series_table,
     "api": lambda: api_reference(msgspec.json.decode(openapi_bytes())),
 }
 
