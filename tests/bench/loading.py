@@ -13,8 +13,8 @@ from random import Random  # noqa: TID251 (seeded: the same rows in every measur
 from typing import Any
 from uuid import UUID
 
-from api_gateway.projecting import statements_of
 from api_gateway.projections.change import Fact
+from api_gateway.row_writing import statements_of
 from kernel.domain.ids import (
     JobRunId,
     OrganizationId,
@@ -64,7 +64,7 @@ async def load_runs(db: Database, owner: Owner, count: int, *, seed: int = 1) ->
             facts += _facts(chance, owner, FIRST_MS + number * RUN_MS)
         if begin <= count // 2:
             middle = facts[0].key
-        statements = statements_of(facts)
+        statements = statements_of(facts, db.dialect)
         if writing is not None:
             await writing
         writing = asyncio.create_task(db.transaction(statements))

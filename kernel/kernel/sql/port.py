@@ -17,7 +17,10 @@ from typing import Any, Literal, Protocol
 from kernel.errors import Permanent
 
 Row = tuple[Any, ...]
-Params = Sequence[str | int | float | bytes | bool | None]
+Dialect = Literal["sqlite", "postgres"]
+Cell = str | int | float | bytes | bool | None
+Params = Sequence[Cell | Sequence[Cell]]
+"""A sequence among them is an array, which only PostgreSQL has."""
 Statement = tuple[str, Params]
 
 
@@ -30,7 +33,7 @@ class Database(Protocol):
     """
 
     @property
-    def dialect(self) -> Literal["sqlite", "postgres"]:
+    def dialect(self) -> Dialect:
         """Which SQL it speaks where the text cannot be shared."""
         ...
 

@@ -12,7 +12,8 @@ below zero behind; only the sum means something.
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import Literal
+
+from kernel.sql.port import Dialect
 
 
 @dataclass(frozen=True, slots=True)
@@ -42,7 +43,7 @@ _PARTITION = "towpath.partition"
 """The setting by which a transaction says whose cells it moves; whoever says nothing has cells of its own, too."""
 
 
-def taking_part(partition: int, dialect: Literal["sqlite", "postgres"]) -> tuple[str, tuple[str, ...]]:
+def taking_part(partition: int, dialect: Dialect) -> tuple[str, tuple[str, ...]]:
     """A condition that holds, for the first statement of a projecting transaction, and its parameters.
 
     It chooses the cells of `partition` for that transaction.
@@ -52,7 +53,7 @@ def taking_part(partition: int, dialect: Literal["sqlite", "postgres"]) -> tuple
     return f" AND set_config('{_PARTITION}', ?, true) IS NOT NULL", (str(partition),)
 
 
-def statements(counted: Counted, dialect: Literal["sqlite", "postgres"]) -> tuple[str, ...]:
+def statements(counted: Counted, dialect: Dialect) -> tuple[str, ...]:
     """What makes cells and triggers, and counts the rows that are there."""
     keys = ", ".join(counted.keys)
     columns = ", ".join(f"{key} {'BIGINT' if key in _NUMBERS else 'TEXT'} NOT NULL" for key in counted.keys)
@@ -96,21 +97,27 @@ def _sqlite_triggers(counted: Counted) -> tuple[str, ...]:
 
 
 def _postgres_trigger(counted: Counted) -> tuple[str, ...]:
-    table, keys = counted.table, ", ".join(counted.keys)
+    """Rows come and go many at a time, and are counted by the statement; those that change are looked at one by one."""
+    table, cells, keys = counted.table, counted.cells, ", ".join(counted.keys)
 
-    def moved(row: str, by: int) -> str:
+    def moved(rows: str, number: str) -> str:
         return (
-            f"INSERT INTO {counted.cells} ({keys}, part, number) VALUES ({_row(counted, row)}, whose, {by})"  # noqa: S608 (our own names)
-            f" ON CONFLICT ({keys}, part) DO UPDATE SET number = {counted.cells}.number + ({by});"
+            f"INSERT INTO {cells} ({keys}, part, number) SELECT {keys}, whose, {number} FROM {rows} GROUP BY {keys}"  # noqa: S608 (our own names)
+            f" ON CONFLICT ({keys}, part) DO UPDATE SET number = {cells}.number + excluded.number;"
         )
 
+    changed = f"(VALUES ({_row(counted, 'old')}, -1), ({_row(counted, 'new')}, 1)) AS changed ({keys}, step)"
     body = (
-        f"DECLARE whose TEXT := coalesce(current_setting('{_PARTITION}', true), '');"
-        f" BEGIN IF tg_op <> 'INSERT' THEN {moved('old', -1)} END IF;"
-        f" IF tg_op <> 'DELETE' THEN {moved('new', 1)} END IF; RETURN NULL; END"
+        f"DECLARE whose TEXT := coalesce(current_setting('{_PARTITION}', true), ''); BEGIN"
+        f" IF tg_op = 'INSERT' THEN {moved('came', 'count(*)')}"
+        f" ELSIF tg_op = 'DELETE' THEN {moved('went', '-count(*)')}"
+        f" ELSE {moved(changed, 'sum(step)')} END IF; RETURN NULL; END"
     )
-    moments = f"AFTER INSERT OR DELETE OR UPDATE OF {keys}"
+    call = f"EXECUTE FUNCTION count_{table}()"
+    is_moved = f"({_row(counted, 'old')}) IS DISTINCT FROM ({_row(counted, 'new')})"
     return (
         f"CREATE FUNCTION count_{table}() RETURNS trigger LANGUAGE plpgsql AS $$ {body} $$",
-        f"CREATE TRIGGER {table}_counted {moments} ON {table} FOR EACH ROW EXECUTE FUNCTION count_{table}()",
+        f"CREATE TRIGGER {table}_come AFTER INSERT ON {table} REFERENCING NEW TABLE AS came FOR EACH STATEMENT {call}",
+        f"CREATE TRIGGER {table}_move AFTER UPDATE OF {keys} ON {table} FOR EACH ROW WHEN ({is_moved}) {call}",
+        f"CREATE TRIGGER {table}_go AFTER DELETE ON {table} REFERENCING OLD TABLE AS went FOR EACH STATEMENT {call}",
     )

@@ -8,11 +8,10 @@ Personal values stand sealed, in the binary columns.
 from __future__ import annotations
 
 from itertools import chain
-from typing import Literal
 
 from api_gateway.counting import COUNTED, statements
 from kernel import health_rows
-from kernel.sql.port import Migration
+from kernel.sql.port import Dialect, Migration
 
 _READ_MODELS = """
 CREATE TABLE projection_positions (
@@ -170,7 +169,7 @@ CREATE TABLE provider_health (
 """
 
 
-def migrations(dialect: Literal["sqlite", "postgres"]) -> tuple[Migration, ...]:
+def migrations(dialect: Dialect) -> tuple[Migration, ...]:
     """What the gateway reads, for `kernel.sql.port.migrate`: its own component, and `health`."""
     texts = (
         ("read_models", _READ_MODELS),

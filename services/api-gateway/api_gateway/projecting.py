@@ -11,15 +11,14 @@ from __future__ import annotations
 import asyncio
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass, field
-from functools import lru_cache
-from itertools import chain
 
 import structlog
 
 from api_gateway.counting import COUNTED, taking_part
 from api_gateway.facts import facts_of
 from api_gateway.projections import catalog
-from api_gateway.projections.change import Cell, Change, Fact, Kind, Table
+from api_gateway.projections.change import Fact, Kind, Table
+from api_gateway.row_writing import among, row_statements, statements_of
 from api_gateway.waiting import Audience, Projected
 from kernel.clock import Clock
 from kernel.errors import LogRefused, LogUnavailable, UnknownOutcome
@@ -27,7 +26,7 @@ from kernel.log.port import EventLog, Stored
 from kernel.log.topics import Topic
 from kernel.metering import Standing
 from kernel.proposals import Proposals
-from kernel.sql.port import Database, Params, Statement
+from kernel.sql.port import Database, Statement
 
 PUBLIC_TOPICS = (Topic.JOB_RUNS, Topic.DEFINITIONS)
 BATCH_RECORDS_MAX = 1000
@@ -39,8 +38,6 @@ RETRY_SECONDS = 0.2
 _IN_CLAUSE_MAX = 500
 _BUILD_TABLES = ("projected_streams", "projection_positions", *(counted.cells for counted in COUNTED))
 """Emptied after the rows, whose going moves the cells."""
-_ROWS_PER_STATEMENT = (32, 16, 8, 4, 2, 1)
-"""Few sizes, so that few texts are to be prepared; a statement of many rows spares many trips to the database."""
 _NOT_ASKED = -1
 """Where a partition ends that was just taken; it is asked for by who follows it."""
 _FORGOTTEN = 2**62
@@ -239,7 +236,7 @@ class Projector:
         fresh = _fresh(follower, batch.facts)
         statements = [
             self._position_moved(batch),
-            *statements_of(fresh),
+            *statements_of(fresh, self._db.dialect),
             *self._sequence_statements(follower, fresh),
             *self._audience.announcement(batch),
         ]
@@ -264,11 +261,11 @@ class Projector:
         unknown = sorted({fact.key for fact in facts if fact.sequence and fact.key not in follower.sequences})
         for start in range(0, len(unknown), _IN_CLAUSE_MAX):
             part = unknown[start : start + _IN_CLAUSE_MAX]
-            marks = ", ".join("?" * len(part))
+            is_part, keys = among(part, self._db.dialect)
             rows = await self._db.fetch_all(
-                f"SELECT stream, sequence FROM projected_streams WHERE topic = ? AND stream IN ({marks}) UNION ALL"  # noqa: S608 (marks only)
-                f" SELECT root_run_id, {_FORGOTTEN} FROM forgotten_runs WHERE root_run_id IN ({marks})",
-                (follower.topic.value, *part, *part),
+                f"SELECT stream, sequence FROM projected_streams WHERE topic = ? AND stream {is_part} UNION ALL"  # noqa: S608 (marks only)
+                f" SELECT root_run_id, {_FORGOTTEN} FROM forgotten_runs WHERE root_run_id {is_part}",
+                (follower.topic.value, *keys, *keys),
             )
             follower.sequences.update(dict.fromkeys(part, 0))
             follower.sequences.update((row[0], row[1]) for row in rows)
@@ -276,7 +273,7 @@ class Projector:
     def _sequence_statements(self, follower: _Follower, fresh: Iterable[Fact]) -> list[Statement]:
         touched = {fact.key for fact in fresh if fact.sequence}
         rows = [(follower.sequences[key], follower.topic.value, key) for key in sorted(touched)]
-        return _statements(Kind.PUT, _STREAMS, ("sequence",), rows)
+        return row_statements(Kind.PUT, _STREAMS, ("sequence",), rows, self._db.dialect)
 
 
 def _fresh(follower: _Follower, facts: Iterable[Fact]) -> list[Fact]:
@@ -292,58 +289,3 @@ def _fresh(follower: _Follower, facts: Iterable[Fact]) -> list[Fact]:
             follower.sequences[fact.key] = fact.sequence
         fresh.append(fact)
     return fresh
-
-
-def statements_of(facts: Iterable[Fact]) -> list[Statement]:
-    """The statements of a batch: each changed row once, however many facts changed it; equal inserts share one."""
-    rows: dict[tuple[str, tuple[Cell, ...]], Change] = {}
-    for fact in facts:
-        for change in catalog.changes(fact):
-            place = (change.table.name, change.key)
-            earlier = rows.get(place)
-            rows[place] = change if earlier is None else _merged(earlier, change)
-    alike: dict[tuple[Kind, str, tuple[str, ...]], list[Change]] = {}
-    for change in rows.values():
-        alike.setdefault((change.kind, change.table.name, tuple(change.columns)), []).append(change)
-    statements: list[Statement] = []
-    for (kind, _, columns), changes in alike.items():
-        values = [(*change.columns.values(), *change.key) for change in changes]
-        statements += _statements(kind, changes[0].table, columns, values)
-    return statements
-
-
-def _statements(kind: Kind, table: Table, columns: tuple[str, ...], rows: Sequence[Params]) -> list[Statement]:
-    """`rows` (columns, then the key) in as few statements as the sizes allow; a patch finds one row at a time."""
-    if kind is Kind.PATCH:
-        return [(_sql(kind, table, columns, 1), row) for row in rows]
-    statements: list[Statement] = []
-    begin = 0
-    while begin < len(rows):
-        count = next(size for size in _ROWS_PER_STATEMENT if size <= len(rows) - begin)
-        statements.append((_sql(kind, table, columns, count), (*chain(*rows[begin : begin + count]),)))
-        begin += count
-    return statements
-
-
-def _merged(earlier: Change, later: Change) -> Change:
-    if later.kind is Kind.KEEP:
-        return earlier
-    kind = earlier.kind if earlier.kind is Kind.PUT else later.kind
-    return Change(kind, later.table, later.key, {**earlier.columns, **later.columns})
-
-
-@lru_cache(maxsize=1024)
-def _sql(kind: Kind, table: Table, columns: tuple[str, ...], rows: int) -> str:
-    """Parameters: the columns, then the key, row by row."""
-    if kind is Kind.PATCH:
-        changed = ", ".join(f"{column} = ?" for column in columns)
-        found = " AND ".join(f"{column} = ?" for column in table.key)
-        return f"UPDATE {table.name} SET {changed} WHERE {found}"  # noqa: S608 (our own names)
-    names = ", ".join((*columns, *table.key))
-    marks = ", ".join("?" * (len(columns) + len(table.key)))
-    values = ", ".join([f"({marks})"] * rows)
-    insert = f"INSERT INTO {table.name} ({names}) VALUES {values}"  # noqa: S608 (our own names)
-    if kind is Kind.KEEP:
-        return f"{insert} ON CONFLICT DO NOTHING"
-    changed = ", ".join(f"{column} = excluded.{column}" for column in columns)
-    return f"{insert} ON CONFLICT ({', '.join(table.key)}) DO UPDATE SET {changed}"

@@ -3,9 +3,9 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from typing import Final, Literal
+from typing import Final
 
-from kernel.sql.port import Migration
+from kernel.sql.port import Dialect, Migration
 
 HELD: Final[Mapping[str, str]] = {"sqlite": "", "postgres": "FOR SHARE OF subjects"}
 """Behind a SELECT from `subjects` that something is inserted from: until the insert is durable no erasure passes it."""
@@ -143,7 +143,7 @@ _SHARED = (
 """What processes over one store tell each other: removals, names of blobs, how far they were read, whose turn it is."""
 
 
-def migrations(dialect: Literal["sqlite", "postgres"]) -> tuple[Migration, ...]:
+def migrations(dialect: Dialect) -> tuple[Migration, ...]:
     """All migrations of this component, for `kernel.sql.port.migrate`."""
     binary = {"sqlite": "BLOB", "postgres": "BYTEA"}[dialect]
     named = (("vault_and_owners", _FIRST), ("code_windows", _CODE_WINDOWS), ("shared_store", _SHARED))

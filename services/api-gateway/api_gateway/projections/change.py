@@ -11,7 +11,7 @@ from dataclasses import dataclass
 from enum import StrEnum
 from typing import Any, NamedTuple
 
-Cell = str | int | bytes | None
+Cell = str | int | bytes
 
 
 @dataclass(frozen=True, slots=True)

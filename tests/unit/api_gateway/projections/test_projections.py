@@ -1,13 +1,14 @@
 from __future__ import annotations
 
+import re
 from typing import Any
 
 import pytest
 
-from api_gateway.projecting import statements_of
 from api_gateway.projections import catalog
 from api_gateway.projections.change import Cell, Fact, Kind
 from api_gateway.projections.request_outcomes import is_derived
+from api_gateway.row_writing import statements_of
 from kernel.domain.connection import ConnectionHealth, ConnectionLoginRecorded, LoginOutcome
 from kernel.domain.ids import ConnectionId, InputRequestId, JobRunId, RequestId, UserId, WorkflowId, WorkflowRunId
 from kernel.domain.input_request import InputRequestExpired
@@ -102,15 +103,26 @@ def test_all_changes_of_a_row_in_a_batch_are_one_statement() -> None:
             start=1,
         )
     ]
-    on_runs = [(sql, params) for sql, params in statements_of(facts) if " workflow_runs " in sql]
+    on_runs = [(sql, params) for sql, params in statements_of(facts, "sqlite") if " workflow_runs " in sql]
     ((sql, params),) = on_runs
-    assert sql.startswith("UPDATE workflow_runs SET status = ?, attempt = ?")
-    assert params[:2] == ("in_progress", 2)
+    changed = dict(zip(re.findall(r"(\w+) = \?", sql), params, strict=True))
+    assert (changed["status"], changed["attempt"], changed["id"]) == ("in_progress", 2, RUN)
+
+
+def test_postgresql_gets_one_statement_for_any_number_of_rows_that_change_alike() -> None:
+    facts = [fact(finished(f"step_{number}"), number) for number in range(1, 78)]
+    (on_events,) = [(sql, params) for sql, params in statements_of(facts, "postgres") if "INTO run_events " in sql]
+    sql, params = on_events
+    assert sql == (
+        "INSERT INTO run_events (about, time_ms, value, wire, root_run_id, sequence) SELECT * FROM"
+        " unnest(?::TEXT[], ?::BIGINT[], ?::BYTEA[], ?::TEXT[], ?::TEXT[], ?::BIGINT[]) ON CONFLICT DO NOTHING"
+    )
+    assert params[-1] == tuple(range(1, 78))
 
 
 def test_rows_that_are_inserted_alike_share_few_statements() -> None:
     facts = [fact(finished(f"step_{number}"), number) for number in range(1, 78)]
-    on_steps = [(sql, params) for sql, params in statements_of(facts) if "INTO run_events " in sql]
+    on_steps = [(sql, params) for sql, params in statements_of(facts, "sqlite") if "INTO run_events " in sql]
     rows = [sql.count("(?") for sql, _ in on_steps]
     assert rows == [32, 32, 8, 4, 1]
     assert all(sql.count("?") == len(params) for sql, params in on_steps)
