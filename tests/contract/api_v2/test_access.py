@@ -37,7 +37,8 @@ async def test_every_route_has_a_guard_or_is_marked_public(gateway: RunningGatew
             public.add(name)
             assert (by_address in (handler.guards or ())) == name.startswith(("GET /api/", "GET /events")), name  # type: ignore[attr-defined]  # a route handler
     assert public == {
-        "GET /healthz", "GET /health/live", "GET /health/ready", "GET /health/startup", "GET /metrics",
+        "GET /healthz", "GET /health/live", "GET /health/ready", "GET /health/startup", "GET /version",
+        "GET /metrics",
         "GET /api/v2/docs", "GET /api/v2/docs/{name:str}", "GET /api/v2/openapi.json", "GET /api/v2/schemas/steps-json",
         "GET /api/v2/artifacts/{artifact_id:str}/content",
         "GET /events", "GET /events/{path:path}",
