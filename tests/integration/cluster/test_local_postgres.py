@@ -3,14 +3,18 @@
 from __future__ import annotations
 
 import asyncio
+import os
+import signal
 from collections.abc import Iterator
 from pathlib import Path
 
 import asyncpg
 import pytest
 
+from browser_runner.process_tree import state_of
 from cluster.components.postgres import LocalPostgres
 from tests.support.components import needs_postgres
+from tests.support.eventually import until
 
 pytestmark = needs_postgres
 
@@ -41,6 +45,21 @@ async def test_committed_rows_are_there_after_a_kill_and_a_start(server: LocalPo
 
     assert server.url == url
     assert await run(server, "select n from kept") == 7
+
+
+async def test_a_worker_that_outlives_its_server_is_ended_before_the_next_one_starts(server: LocalPostgres) -> None:
+    connection = await asyncpg.connect(server.url)
+    worker = await connection.fetchval("select pg_backend_pid()")
+    assert server.pid is not None
+    os.kill(worker, signal.SIGSTOP)
+    os.kill(server.pid, signal.SIGKILL)
+    await until(lambda: not server.is_running)
+
+    server.start()
+
+    assert state_of(worker) in {"", "Z"}
+    assert await run(server, "select 1") == 1
+    connection.terminate()
 
 
 async def test_a_durable_server_waits_for_the_disk_and_another_does_not(tmp_path: Path, server: LocalPostgres) -> None:

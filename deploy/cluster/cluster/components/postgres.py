@@ -16,7 +16,7 @@ from pathlib import Path
 from types import TracebackType
 from typing import Self
 
-from cluster.components.process import Process, kept_port
+from cluster.components.process import Process, end_those_in, kept_port
 from cluster.components.tools import bring
 from embedded.folder import kept_text
 from kernel.errors import Permanent
@@ -29,6 +29,8 @@ _SYSTEM_USER = "postgres"
 
 class LocalPostgres:
     """A server in `folder`; `with` starts it, and stops it at the end. The folder is kept unless somebody removes it.
+
+    No second object may have the folder: who starts a server there ends what a former one left behind.
 
     `durable=False` does not wait for the disk, for tests: what was committed is lost with the machine, not with the
     server. `start` raises `Permanent("component_missing")` without PostgreSQL, `Permanent("component_failed")` when it
@@ -64,7 +66,9 @@ class LocalPostgres:
         binaries = bring("postgres")
         if not (self._data / "PG_VERSION").exists():
             self._make(binaries)
-        (self._data / "postmaster.pid").unlink(missing_ok=True)  # of a killed one; nobody else has this folder
+        # Workers of a server that was killed alone may still write. With them gone, so is the reason for its lock file.
+        end_those_in(self._data)
+        (self._data / "postmaster.pid").unlink(missing_ok=True)
         fast = [] if self._durable else ["-c", "fsync=off", "-c", "full_page_writes=off"]
         where = ["-D", str(self._data), "-p", str(self.port), "-c", "listen_addresses=127.0.0.1"]
         limits = ["-c", "unix_socket_directories=", "-c", "max_connections=200"]

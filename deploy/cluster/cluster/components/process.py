@@ -146,6 +146,28 @@ def answers(port: int) -> bool:
     return False
 
 
+def end_those_in(folder: Path) -> None:
+    """Kill every process that works in exactly this folder, and wait until there is none."""
+    while True:
+        found = [pid for pid in _pids() if _works_in(pid, folder)]
+        if not found:
+            return
+        for pid in found:
+            with suppress(ProcessLookupError):
+                os.kill(pid, signal.SIGKILL)
+        time.sleep(_POLL_SECONDS)
+
+
+def _pids() -> list[int]:
+    return [int(entry.name) for entry in Path("/proc").iterdir() if entry.name.isdigit()]
+
+
+def _works_in(pid: int, folder: Path) -> bool:
+    with suppress(OSError):
+        return (Path("/proc") / str(pid) / "cwd").readlink() == folder
+    return False
+
+
 @functools.cache
 def _spawner() -> ThreadPoolExecutor:
     """One thread starts all: the kernel's notice of a parent's death is about the thread, and this one stays."""
