@@ -22,7 +22,7 @@ def unseal(box, key, subject_id, purpose):
     """The plaintext of a box, as bytes; raises `cryptography.exceptions.InvalidTag` when it does not open."""
     if box[:1] != b"\x01":
         raise ValueError("no sealed box of a known version")
-    associated = "\x1f".join(["towpath/sealed/1", subject_id, purpose]).encode()
+    associated = f"towpath/sealed/1\x1f{subject_id}\x1f{purpose}".encode()
     return AESGCM(key).decrypt(box[1:13], box[13:], associated)
 
 
