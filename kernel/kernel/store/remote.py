@@ -1,14 +1,16 @@
 """The ports of bytes and secrets over gRPC: what gateway and runner use when the artifact store is its own process.
 
 Every call has a deadline. Errors are those of the ports; a store that does not answer in time is
-`Temporary("store_unavailable")`. `put_bytes` resumes broken streams by itself; whoever puts a stream that cannot be
-read twice resumes with `query_put` and an upload id.
+`Temporary("store_unavailable")`. Of several stores over one database and one bucket each takes its share of the calls.
+When one dies, what may be done twice is asked of another one; a download goes on there, and so does `put_bytes`.
+Whoever puts a stream that cannot be read twice resumes with `query_put` and an upload id.
 """
 
 from __future__ import annotations
 
 import asyncio
 import hashlib
+import json
 from collections.abc import AsyncIterator, Awaitable, Sequence
 from dataclasses import dataclass, replace
 from typing import Any, TypeVar
@@ -45,6 +47,49 @@ from kernel.store.wire import (
 T = TypeVar("T")
 
 _PUT_TRIES = 4
+_GET_TRIES = 4
+_BYTES, _VAULT = "contracts.internal.ArtifactBytes", "contracts.internal.ArtifactVault"
+_REPEATABLE = (
+    (_BYTES, ("QueryPut", "Stat", "MarkNamed", "Unname")),
+    (
+        _VAULT,
+        (
+            "FindSubject",
+            "OpenSubjectKey",
+            "EraseSubject",
+            "KeepSecret",
+            "DeleteSecret",
+            "ProveCredentials",
+            "LoadSession",
+            "ForgetSession",
+        ),
+    ),
+)
+"""What changes nothing more when it is carried out again, by service."""
+_SERVICE_CONFIG = {
+    "loadBalancingConfig": [{"round_robin": {}}],
+    "methodConfig": [
+        {
+            "name": [{"service": service, "method": method} for service, methods in _REPEATABLE for method in methods],
+            "retryPolicy": {
+                "maxAttempts": 5,
+                "initialBackoff": "0.05s",
+                "maxBackoff": "1s",
+                "backoffMultiplier": 3,
+                "retryableStatusCodes": ["UNAVAILABLE"],
+            },
+        }
+    ],
+}
+_OPTIONS: tuple[tuple[str, str | int], ...] = (
+    ("grpc.keepalive_time_ms", KEEPALIVE_MS),
+    ("grpc.keepalive_timeout_ms", 5000),
+    ("grpc.initial_reconnect_backoff_ms", 100),
+    ("grpc.max_reconnect_backoff_ms", 2000),
+    ("grpc.max_send_message_length", MESSAGE_BYTES_MAX),
+    ("grpc.max_receive_message_length", MESSAGE_BYTES_MAX),
+    ("grpc.service_config", json.dumps(_SERVICE_CONFIG)),
+)
 
 
 @dataclass(frozen=True, slots=True)
@@ -58,7 +103,7 @@ class Deadlines:
 
 
 class RemoteStore:
-    """One channel to one artifact store. Close it when the process drains."""
+    """One channel to the artifact store, however many processes it has. Close it when the process drains."""
 
     def __init__(
         self,
@@ -70,17 +115,16 @@ class RemoteStore:
         root_certificate: bytes | None = None,
         deadlines: Deadlines | None = None,
     ) -> None:
-        """`service_key` says which service calls; with `root_certificate` (PEM) the channel is TLS."""
-        options = [
-            ("grpc.keepalive_time_ms", KEEPALIVE_MS),
-            ("grpc.max_send_message_length", MESSAGE_BYTES_MAX),
-            ("grpc.max_receive_message_length", MESSAGE_BYTES_MAX),
-        ]
+        """`target` is `host:port`, of a name that stands for all stores, or `ip:port,ip:port`.
+
+        `service_key` says which service calls; with `root_certificate` (PEM) the channel is TLS.
+        """
+        resolved, options = _resolved(target)
         if root_certificate is None:
-            self._channel = grpc.aio.insecure_channel(target, options=options)
+            self._channel = grpc.aio.insecure_channel(resolved, options=options)
         else:
             credentials = grpc.ssl_channel_credentials(root_certificate)
-            self._channel = grpc.aio.secure_channel(target, credentials, options=options)
+            self._channel = grpc.aio.secure_channel(resolved, credentials, options=options)
         calls = _Calls((("authorization", f"Bearer {service_key}"),), deadlines or Deadlines())
         self.bytes = RemoteBytes(self._channel, calls, clock, entropy)
         self.vault = RemoteVault(self._channel, calls)
@@ -98,6 +142,14 @@ class RemoteStore:
     async def close(self) -> None:
         """Let running calls go and close. Idempotent."""
         await self._channel.close()
+
+
+def _resolved(target: str) -> tuple[str, list[tuple[str, str | int]]]:
+    """What gRPC calls these addresses, and the channel's options; a certificate is checked against the first one."""
+    if "," not in target:
+        return target, list(_OPTIONS)
+    kind, first = "ipv6" if "[" in target else "ipv4", target.partition(",")[0]
+    return f"{kind}:{target.replace(' ', '')}", [*_OPTIONS, ("grpc.default_authority", first)]
 
 
 @dataclass(frozen=True, slots=True)
@@ -146,9 +198,25 @@ class RemoteBytes:
         return Staged(answer.sha256, answer.size, answer.mime_type)
 
     def get(self, sha256: str, *, offset: int = 0, length: int | None = None) -> AsyncIterator[bytes]:
-        return self._get(pb.GetRequest(sha256=sha256, offset=offset, length=length))
+        return self._get(sha256, offset, length)
 
-    async def _get(self, request: pb.GetRequest) -> AsyncIterator[bytes]:
+    async def _get(self, sha256: str, offset: int, length: int | None) -> AsyncIterator[bytes]:
+        """Go on behind what came when the line breaks: a blob never changes."""
+        tries, left = _GET_TRIES, length
+        while True:
+            try:
+                async for data in self._stream(pb.GetRequest(sha256=sha256, offset=offset, length=left)):
+                    offset, left = offset + len(data), None if left is None else left - len(data)
+                    yield data
+            except Temporary as failure:
+                tries -= 1
+                if not tries:
+                    raise
+                await self._clock.sleep(min(failure.delay_seconds, 1.0))
+            else:
+                return
+
+    async def _stream(self, request: pb.GetRequest) -> AsyncIterator[bytes]:
         call: Any = self._stub.Get(request, **self._calls.stream)
         try:
             async for answer in call:
