@@ -115,7 +115,7 @@ class RemoteStore:
         root_certificate: bytes | None = None,
         deadlines: Deadlines | None = None,
     ) -> None:
-        """`target` is `host:port`, of a name that stands for all stores, or `ip:port,ip:port`.
+        """`target` is `host:port` of a name that stands for all stores, or `ip:port,ip:port`, or as gRPC writes it.
 
         `service_key` says which service calls; with `root_certificate` (PEM) the channel is TLS.
         """
@@ -146,7 +146,7 @@ class RemoteStore:
 
 def _resolved(target: str) -> tuple[str, list[tuple[str, str | int]]]:
     """What gRPC calls these addresses, and the channel's options; a certificate is checked against the first one."""
-    if "," not in target:
+    if "," not in target or target.startswith(("ipv4:", "ipv6:")):
         return target, list(_OPTIONS)
     kind, first = "ipv6" if "[" in target else "ipv4", target.partition(",")[0]
     return f"{kind}:{target.replace(' ', '')}", [*_OPTIONS, ("grpc.default_authority", first)]
