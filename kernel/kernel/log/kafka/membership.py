@@ -38,6 +38,8 @@ SESSION_MS = 2_000
 """Silence after which the group gives a member's partitions to others, where the brokers allow so little."""
 SESSIONS_MS = (SESSION_MS, 6_000, 10_000, 30_000)
 """What is asked for in turn when brokers refuse; 6 s is the least that they allow unless they are told otherwise."""
+HEARTBEAT_MS = 500
+"""How soon a member hears, at the latest, that another one has come or gone."""
 REBALANCE_MS = 5_000
 """How long a rebalance waits for members that do not answer."""
 JOIN_SECONDS = 15.0
@@ -135,11 +137,15 @@ class Membership:
             except KafkaError as error:
                 _log.warning("membership.lost", group=self._group, error=repr(error))
                 await self._pause(_RETRY_SECONDS)
+            except Exception as error:  # noqa: BLE001 (an edge: whatever the library does, the process tries to stay)
+                _log.exception("membership.broke", group=self._group, error=type(error).__name__)
+                await self._pause(_RETRY_SECONDS)
 
     async def _be_member(self) -> None:
         """One client and one coordinator, until `leave` or an error that aiokafka does not get over."""
         client = self._client()
         subscription = SubscriptionState()
+        subscription.register_fetch_waiters(set())  # nobody fetches, and aiokafka tells these of its errors
         try:
             await client.bootstrap()
             client.set_topics(set(self._topics))
@@ -174,7 +180,7 @@ class Membership:
             group_id=self._group,
             group_instance_id=self._member or None,
             session_timeout_ms=self.session_ms,
-            heartbeat_interval_ms=self.session_ms // 4,
+            heartbeat_interval_ms=min(HEARTBEAT_MS, self.session_ms // 4),
             retry_backoff_ms=100,
             enable_auto_commit=False,
             assignors=(_Spreading(self._topics),),
