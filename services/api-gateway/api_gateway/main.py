@@ -16,17 +16,20 @@ from dataclasses import dataclass, field
 
 import structlog
 
-from api_gateway import serving
+from api_gateway import cluster_checks, serving
+from api_gateway.cluster_checks import ClusterParts
 from api_gateway.draining import Drain
 from api_gateway.following import Following
 from api_gateway.gateway import Services
 from api_gateway.key_store import KeyStore
 from api_gateway.measuring import FactMeter
 from api_gateway.migrations import migrations
-from api_gateway.projecting import Projector
+from api_gateway.projecting import Projector, each
 from api_gateway.registry.decider import RegistryDecider
+from api_gateway.retention import Forgetting
 from api_gateway.runner_slots import follow_runners
 from api_gateway.settings import ProcessSettings, settings_from
+from api_gateway.tracing_facts import FactTracer
 from api_gateway.upkeep import sweep
 from api_gateway.waiting import Waiters
 from kernel.clock import SystemClock
@@ -71,8 +74,8 @@ async def run(service: Service) -> None:
     service.parts.push_async_callback(db.close)
     await migrate(db, migrations(db.dialect))
     store = await _reach_store(service, process)
-    meter = FactMeter(service.metrics, db, service.clock)
-    following = await Following.open(log, db, postgres.signals(), service.clock, measured=meter.projected)
+    meter, tracer = FactMeter(service.metrics, db, service.clock), FactTracer(service.tracer, service.clock)
+    following = await Following.open(log, db, postgres.signals(), service.clock, measured=each(meter.projected, tracer.projected))
     group = await _join(service, kafka, process)
     service.watch("kafka", lambda: log.end_offset(Topic.RUN_REQUESTS, 0))
     service.watch("artifact store", store.check)
@@ -92,9 +95,11 @@ async def run(service: Service) -> None:
         drain=Drain(),
         settings=settings,
         is_ready=is_ready,
+        checks=cluster_checks.checks(ClusterParts(kafka, log, db, group, service.clock)),
         metrics=service.metrics,
+        tracer=service.tracer,
     )
-    hint, observer = log.snapshot_hint(), MeteringObserver(service.metrics, TellingObserver())
+    hint, observer = log.snapshot_hint(), MeteringObserver(service.metrics, TellingObserver(), service.clock, tracer=service.tracer)
     ports = Ports(
         log, codec, service.clock, service.entropy, service.member, hint=hint, observer=observer, bounds=BOUNDS
     )
@@ -178,6 +183,8 @@ class _Process:
                 continue
             try:
                 await sweep(self.gateway.db, self.gateway.clock)
+                if days := self.settings.retention_days:
+                    await Forgetting(days, self.gateway.db, self.gateway.store, self.gateway.clock).forget()
             except Temporary as error:
                 _log.warning("upkeep.put_off", error=str(error))
 

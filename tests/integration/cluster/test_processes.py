@@ -63,6 +63,10 @@ async def test_a_job_runs_through_all_four_processes_and_each_of_them_drains(pro
             job = make_job(client)
             for _ in range(3):
                 run_job(client, job)
+            found = {finding.check: finding for finding in client.doctor().findings}
+            assert not [finding for finding in found.values() if finding.verdict == "failed"]
+            assert found["clocks"].verdict == found["group sessions"].verdict == "ok"
+            assert "1 copies on 1 brokers" in found["topics"].message
 
     await asyncio.to_thread(use)
     for one in processes.running:

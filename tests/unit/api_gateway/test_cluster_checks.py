@@ -1,0 +1,54 @@
+"""What `doctor` says of topics, groups, clocks and the line to Kafka."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+
+import pytest
+
+from api_gateway.cluster_checks import clocks_finding, connection_finding, session_finding, topics_finding
+from api_gateway.doctor import Verdict
+from kernel.log.kafka.inspecting import TopicsState
+from kernel.log.kafka.settings import KafkaSettings
+from kernel.log.topics import Topic
+
+GOOD = TopicsState(3, (), {topic.value: 12 for topic in Topic}, 3, ())
+
+
+def test_topics_as_they_should_be_are_in_order() -> None:
+    assert topics_finding(GOOD).verdict is Verdict.OK
+
+
+@pytest.mark.parametrize(
+    ("state", "verdict", "said"),
+    [
+        (replace(GOOD, missing=("towpath.links.g1",)), Verdict.FAILED, "missing: towpath.links.g1"),
+        (replace(GOOD, partitions={**GOOD.partitions, "dispatch": 4}), Verdict.FAILED, "dispatch_ledger"),
+        (replace(GOOD, deviating=("job_runs: retention.ms is 1, not -1",)), Verdict.WARNING, "retention.ms is 1"),
+        (replace(GOOD, replication=1), Verdict.WARNING, "1 copies on 3 brokers"),
+        (replace(GOOD, brokers=1, replication=1), Verdict.WARNING, "1 copies on 1 brokers"),
+    ],
+)
+def test_what_is_wrong_with_topics_is_named(state: TopicsState, verdict: Verdict, said: str) -> None:
+    finding = topics_finding(state)
+    assert finding.verdict is verdict
+    assert said in finding.message
+    assert finding.advice
+
+
+def test_sessions_longer_than_wanted_are_a_warning() -> None:
+    assert session_finding(2000).verdict is Verdict.OK
+    assert session_finding(6000).verdict is Verdict.WARNING
+
+
+def test_clocks_that_differ_by_more_than_a_second_are_named() -> None:
+    assert clocks_finding({"the database": 900.0, "host a": -20.0}).verdict is Verdict.OK
+    finding = clocks_finding({"the database": 10.0, "host a": -2500.0})
+    assert finding.verdict is Verdict.WARNING
+    assert "host a by -2.5 s" in finding.message
+
+
+def test_an_open_line_to_a_broker_elsewhere_is_a_warning() -> None:
+    assert connection_finding(KafkaSettings("127.0.0.1:9092")).verdict is Verdict.OK
+    assert connection_finding(KafkaSettings("kafka:9092")).verdict is Verdict.WARNING
+    assert connection_finding(KafkaSettings("kafka:9092", security_protocol="SASL_SSL")).verdict is Verdict.OK
