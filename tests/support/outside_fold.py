@@ -19,7 +19,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field
 from typing import Any
 
-from contracts.v1 import artifact_pb2, input_request_pb2, job_run_pb2, workflow_run_pb2
+from contracts.v1 import artifact_pb2, input_request_pb2, job_run_pb2, values_pb2, workflow_run_pb2
 
 _MODULES = (job_run_pb2, workflow_run_pb2, input_request_pb2, artifact_pb2)
 _JOB_ENDS = {"JobRunCompleted": "COMPLETED", "JobRunFailed": "FAILED", "JobRunCancelled": "FAILED"}
@@ -44,6 +44,8 @@ class SeenRun:
     organization_id: str = ""
     status: str = "PENDING"
     ended: bool = False
+    partition: int = -1
+    failure: str = ""
     workflow_runs: dict[str, SeenWorkflowRun] = field(default_factory=dict)
     artifacts: set[str] = field(default_factory=set)
     facts: int = 0
@@ -57,12 +59,17 @@ class _Stream:
 
 
 class OutsideFold:
-    """Folds records of public topics. `problems` tells each breach, `repeats` how many records came again."""
+    """Folds records of public topics. `problems` tells each breach, `repeats` how many records came again.
+
+    `open_once` holds steps of effect `once` that have begun and have no outcome, as workflow run and path.
+    """
 
     def __init__(self) -> None:
         self.problems: list[str] = []
         self.repeats = 0
         self.rejected = 0
+        self.facts = 0
+        self.open_once: set[tuple[str, str]] = set()
         self.runs: dict[str, SeenRun] = {}
         self._streams: dict[tuple[str, str], _Stream] = {}
 
@@ -73,9 +80,11 @@ class OutsideFold:
             return False
         if not self._is_next(topic, partition, key, headers, value):
             return False
+        self.facts += 1
         event = _parsed(headers["ce_type"], value)
         if event is not None:
-            self._fold(key, event, f"{key} {headers['ce_sequence']} {headers['ce_type']}")
+            self.runs.setdefault(key, SeenRun(partition=partition))
+            self._fold(self.runs[key], event, f"{key} {headers['ce_sequence']} {headers['ce_type']}")
         return True
 
     def _is_next(self, topic: str, partition: int, key: str, headers: Mapping[str, str], value: bytes) -> bool:
@@ -99,8 +108,7 @@ class OutsideFold:
         stream.ids.add(fact_id)
         return True
 
-    def _fold(self, key: str, event: Any, place: str) -> None:
-        run = self.runs.setdefault(key, SeenRun())
+    def _fold(self, run: SeenRun, event: Any, place: str) -> None:
         if run.ended:
             self.problems.append(f"{place}: follows the end of its run")
         run.facts += 1
@@ -111,6 +119,7 @@ class OutsideFold:
             run.status = "IN_PROGRESS"
         elif name in _JOB_ENDS:
             run.status, run.ended = _JOB_ENDS[name], True
+            run.failure = event.failure.code if name == "JobRunFailed" else ""
         elif name == "WorkflowRunCreated":
             self._created(run, event, place)
         elif name == "ArtifactCreated":
@@ -136,6 +145,10 @@ class OutsideFold:
         if name == "WorkflowRunStepFinished":
             status = workflow_run_pb2.StepStatus.Name(event.status).removeprefix("STEP_STATUS_")
             seen.steps.append((event.attempt, event.path, status))
+            self.open_once.discard((event.workflow_run_id, event.path))
+        elif name == "WorkflowRunStepStarted":
+            if event.effect == values_pb2.EFFECT_ONCE:
+                self.open_once.add((event.workflow_run_id, event.path))
         elif name in {"WorkflowRunCompleted", "WorkflowRunFailed"}:
             word = workflow_run_pb2.WorkflowRunStatus.Name(event.status).removeprefix("WORKFLOW_RUN_STATUS_")
             seen.status = word if word in _WELL else "FAILED"

@@ -1,0 +1,181 @@
+"""Cycles of faults on a cluster under load: hurt one part at a moment of the seed, let it heal, look from outside.
+
+A cycle counts only with a proof that the fault hit live work, seen from outside at that moment: runs that were promised
+and had not ended, in every partition (whichever process owns one has work in flight), and for runner and browser a step
+of effect `once` that had begun and had no outcome. After it every run that was promised must end, the fold of the
+public facts must have no breach, the site must have counted no order twice, and the API must tell what the fold tells.
+"""
+
+from __future__ import annotations
+
+import time
+from collections import Counter
+from collections.abc import Callable
+from dataclasses import dataclass, field
+from enum import StrEnum
+from random import Random  # noqa: TID251 (moments are drawn by the seed)
+
+import httpx
+
+from tests.support.cluster_load import ClusterLoad
+from tests.support.faulty_cluster import FaultyCluster, Role
+from tests.support.outside_fold import OutsideFold, SeenRun
+from tests.support.public_watch import PublicWatch
+
+TOPICS = ("towpath.job_runs.g1", "towpath.definitions.g1")
+_MOMENT_SECONDS = 60.0
+_END_SECONDS = 120.0
+_READ_SECONDS = 10.0
+_LEASE_OF_RUNNERS = frozenset({Role.RUNNER, Role.BROWSER})
+
+
+class Fault(StrEnum):
+    """How it is hurt."""
+
+    KILL = "kill -9"
+    STOP = "SIGSTOP past its leases, SIGCONT"
+    CUT = "cut off from all others"
+    DRAIN = "SIGTERM under load"
+
+
+@dataclass(frozen=True, slots=True)
+class Pair:
+    """What is hurt, and how."""
+
+    role: Role
+    fault: Fault
+
+    def __str__(self) -> str:
+        return f"{self.role}: {self.fault}"
+
+
+PAIRS = tuple(Pair(role, fault) for fault in (Fault.KILL, Fault.STOP, Fault.CUT) for role in Role)
+DRAINS = tuple(Pair(role, Fault.DRAIN) for role in (Role.GATEWAY, Role.SCHEDULER, Role.RUNNER, Role.STORE))
+
+
+@dataclass(frozen=True, slots=True)
+class Cycle:
+    """One cycle as it went. Times in seconds since the fault; `live` and `open_once` are the proof."""
+
+    pair: Pair
+    seed: int
+    number: int
+    live: int
+    open_once: int
+    silence: float
+    """The longest time from the fault on in which some partition told nothing: how long taking over took, at most."""
+    all_ended: float
+    """Until every run that was live had ended."""
+    accepted: int
+    """Runs that were promised during the cycle, all of which ended."""
+    problems: tuple[str, ...] = ()
+
+
+@dataclass(slots=True)
+class Cycles:
+    """Runs cycles one after another over one cluster."""
+
+    cluster: FaultyCluster
+    watch: PublicWatch
+    load: ClusterLoad
+    told: Callable[[str], None]
+    checked: set[str] = field(default_factory=set)
+    checked_problems: int = 0
+
+    def run(self, pair: Pair, seed: int) -> Cycle:
+        """One cycle; blocks until it is judged."""
+        chance = Random(seed)
+        number = chance.randrange(3 if pair.role is Role.BROKER else 2)
+        self._await_moment(pair)
+        time.sleep(chance.random() * 0.3)
+        with self.watch.lock:
+            live = self.load.unfinished(self.watch.fold)
+            open_once = len(self.watch.fold.open_once)
+            self.watch.silences.begin()
+        began, before = time.monotonic(), len(self.load.book.accepted)
+        heal = self._hurt(pair, number, chance)
+        self._hold(pair, chance)
+        heal()
+        ended = self._until(lambda fold: not _unfinished(fold, live), "the ends of all live runs", began)
+        with self.watch.lock:
+            silence = self.watch.silences.longest()
+        problems = self._judge()
+        accepted = len(self.load.book.accepted) - before
+        return Cycle(pair, seed, number, len(live), open_once, silence, ended, accepted, tuple(problems))
+
+    def _await_moment(self, pair: Pair) -> None:
+        self.cluster.await_ready()
+        partitions = self.watch.partitions(TOPICS[0])
+
+        def has_come(fold: OutsideFold) -> bool:
+            live = {fold.runs[id_].partition for id_ in self.load.unfinished(fold) if id_ in fold.runs}
+            return len(live) == partitions and (pair.role not in _LEASE_OF_RUNNERS or bool(fold.open_once))
+
+        self.watch.until(has_come, _MOMENT_SECONDS, f"live work in every partition, before {pair}")
+
+    def _hurt(self, pair: Pair, number: int, chance: Random) -> Callable[[], None]:
+        match pair.fault:
+            case Fault.KILL:
+                return self.cluster.kill(pair.role, number)
+            case Fault.STOP:
+                return self.cluster.stop(pair.role, number)
+            case Fault.CUT:
+                return self.cluster.cut(pair.role, number, reset=chance.random() < 0.5)
+            case Fault.DRAIN:
+                return self.cluster.drain(pair.role, number)
+
+    def _hold(self, pair: Pair, chance: Random) -> None:
+        """A stop or a cut outlasts every lease of its role: sessions of 2 s, leases of tasks of 20 s."""
+        if pair.fault in (Fault.STOP, Fault.CUT):
+            time.sleep((24 if pair.role in _LEASE_OF_RUNNERS else 8) + chance.random() * 2)
+        elif pair.fault is Fault.KILL and pair.role in (Role.BROKER, Role.POSTGRES):
+            time.sleep(chance.random() * 3)
+
+    def _until(self, seen: Callable[[OutsideFold], bool], what: str, began: float) -> float:
+        self.watch.until(seen, _END_SECONDS, what)
+        return time.monotonic() - began
+
+    def _judge(self) -> list[str]:
+        """What is wrong by now, and was not told before."""
+        problems = [
+            f"ordered {count} times: {ref}" for ref, count in Counter(self.cluster.ordered()).items() if count > 1
+        ]
+        with self.watch.lock:
+            problems += self.watch.fold.problems[self.checked_problems :]
+            self.checked_problems = len(self.watch.fold.problems)
+            ended = {id_: run for id_, run in self.watch.fold.runs.items() if run.ended and id_ not in self.checked}
+        with self.load.book.lock:
+            problems += self.load.book.problems
+            refs = {one.id: one.ref for one in self.load.book.accepted.values()}
+        ordered = set(self.cluster.ordered())
+        for id_, run in ended.items():
+            self.checked.add(id_)
+            if run.status != "COMPLETED":
+                problems.append(f"{id_} ended {run.status}: {run.failure}")
+            elif refs.get(id_) and refs[id_] not in ordered:
+                problems.append(f"{id_} completed without its order {refs[id_]}")
+        return problems + self._compare(ended)
+
+    def _compare(self, ended: dict[str, SeenRun]) -> list[str]:
+        """What the API tells differently from the fold once it has had time to read as far, asked of both gateways."""
+        self.cluster.await_ready()
+        deadline = time.monotonic() + _READ_SECONDS
+        headers = {"Authorization": f"Bearer {self.cluster.key}"}
+        with httpx.Client(headers=headers, timeout=30) as client:
+            while True:
+                different = [text for place, id_ in enumerate(ended) if (text := self._differs(client, place, id_))]
+                if not different or time.monotonic() > deadline:
+                    return different
+                time.sleep(0.2)
+
+    def _differs(self, client: httpx.Client, place: int, id_: str) -> str:
+        with self.watch.lock:
+            run = self.watch.fold.runs[id_]
+            seen = {"status": run.status, "workflowRunIds": [*run.workflow_runs]}
+        answer = client.get(f"{self.cluster.gateways[place % 2]}/api/v2/job-runs/{id_}")
+        told = {name: answer.json().get(name) for name in seen}
+        return "" if told == seen else f"{id_}: the API tells {answer.status_code} {told}, the fold {seen}"
+
+
+def _unfinished(fold: OutsideFold, ids: list[str]) -> list[str]:
+    return [id_ for id_ in ids if id_ not in fold.runs or not fold.runs[id_].ended]
