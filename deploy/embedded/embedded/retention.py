@@ -15,20 +15,15 @@ from __future__ import annotations
 from collections.abc import Sequence
 from dataclasses import dataclass
 
-from api_gateway.retention import forget_notes, forget_rows, noted, some_noted
+from api_gateway.retention import DAY_MS, PAUSE_SECONDS, forget_all_rows, forget_notes, noted, some_noted
 from artifact_store.naming import Naming
 from kernel.clock import Clock
 from kernel.log.sqlite import OldBatch, SqliteLog
 from kernel.log.topics import Topic
 from kernel.sql.port import Database
 
-DAY_MS = 24 * 3600 * 1000
-MARGIN_MS = 3600 * 1000
-"""How much later than decided a fact may be appended; a run is forgotten so much later, that none of it is left."""
 _YOUNG_MAX = 10_000
 """More than the last row of a partition holds, which is left alone."""
-PAUSE_SECONDS = 0.02
-"""Between two portions: whoever waits for the writer goes first."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -44,10 +39,7 @@ class Retention:
     async def forget(self) -> int:
         """Forget what is old now; how many runs that were. Repeatable; returns when all is done."""
         before_ms = self.clock.now_ms() - self.days * DAY_MS
-        runs = 0
-        while portion := await forget_rows(self.db, before_ms - MARGIN_MS):
-            runs += portion
-            await self.clock.sleep(PAUSE_SECONDS)
+        runs = await forget_all_rows(self.db, self.clock, before_ms)
         staying: set[str] = set()
         if await some_noted(self.db, ""):
             for partition in range(self.log.partitions(Topic.JOB_RUNS)):

@@ -168,6 +168,12 @@ CREATE TABLE provider_health (
   recovered_ms BIGINT NOT NULL, PRIMARY KEY (organization_id, slug))
 """
 
+_HANDED = """
+ALTER TABLE forgotten_runs ADD COLUMN handed BIGINT NOT NULL DEFAULT 0;
+CREATE INDEX forgotten_runs_to_hand ON forgotten_runs (root_run_id) WHERE handed = 0
+"""
+"""Of which forgotten runs the artifact store has been told; see `api_gateway.retention.Forgetting`."""
+
 
 def migrations(dialect: Dialect) -> tuple[Migration, ...]:
     """What the gateway reads, for `kernel.sql.port.migrate`: its own component, and `health`."""
@@ -180,6 +186,7 @@ def migrations(dialect: Dialect) -> tuple[Migration, ...]:
         ("list_counts", ";\n".join(chain.from_iterable(statements(counted, dialect) for counted in COUNTED))),
         ("retention", _RETENTION),
         ("provider_health", _PROVIDER_HEALTH),
+        ("handed", _HANDED),
     )
     words = {"blob": "BLOB", "keyed": "WITHOUT ROWID"} if dialect == "sqlite" else {"blob": "BYTEA", "keyed": ""}
     own = tuple(

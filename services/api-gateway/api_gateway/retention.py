@@ -3,15 +3,26 @@
 Forgetting takes several commits (rows here, records in the log, blobs in the store), any of which may be the last one
 before a crash. So the first one notes the run in `forgotten_runs`. A projector passes over the facts of a run that is
 noted, hence a rebuild at any moment in between ends in the kept rows. The note goes when nothing else is left.
+
+On Kafka the records of single runs cannot be dropped: how long public facts are kept is a setting of their topic, and
+an operator's. There rows and blobs go, and the notes stay, so that the facts which are still there bring nothing back.
 """
 
 from __future__ import annotations
 
 from collections.abc import Collection, Sequence
+from dataclasses import dataclass
 
+from kernel.clock import Clock
 from kernel.log.topics import Topic
 from kernel.sql.port import Database, Statement
+from kernel.store.port import ByteStore
 
+DAY_MS = 24 * 3600 * 1000
+MARGIN_MS = 3600 * 1000
+"""How much later than decided a fact may be appended; a run is forgotten so much later, that none of it is left."""
+PAUSE_SECONDS = 0.02
+"""Between two portions: whoever waits for the database goes first."""
 RUNS_AT_ONCE = 100
 """Some thousand rows: a few milliseconds of the writer's time."""
 _MARKS_MAX = 500
@@ -25,6 +36,41 @@ _ENDED = (
 )
 _BY_WORKFLOW_RUN = ("steps", "artifacts", "input_requests")
 _OF_JOB_RUN = "job_run_id <> '' AND job_run_id"
+
+
+@dataclass(frozen=True, slots=True)
+class Forgetting:
+    """Ended runs are kept for `days`, as far as their rows and blobs go: what a gateway of a cluster does."""
+
+    days: int
+    db: Database
+    store: ByteStore
+    clock: Clock
+
+    async def forget(self) -> int:
+        """Forget what is old now; how many runs that were. Repeatable: what a crash leaves is made up for."""
+        runs = await forget_all_rows(self.db, self.clock, self.clock.now_ms() - self.days * DAY_MS)
+        while roots := await self._unhanded():
+            await self.store.unname(roots)
+            marks = _marks(roots)
+            await self.db.execute(f"UPDATE forgotten_runs SET handed = 1 WHERE root_run_id IN ({marks})", roots)  # noqa: S608 (marks only)
+            await self.clock.sleep(PAUSE_SECONDS)
+        return runs
+
+    async def _unhanded(self) -> list[str]:
+        rows = await self.db.fetch_all(
+            "SELECT root_run_id FROM forgotten_runs WHERE handed = 0 ORDER BY root_run_id LIMIT ?", (_MARKS_MAX,)
+        )
+        return [row[0] for row in rows]
+
+
+async def forget_all_rows(db: Database, clock: Clock, before_ms: int) -> int:
+    """`forget_rows` of all runs that ended an hour before `before_ms`, portion by portion; how many runs that were."""
+    runs = 0
+    while portion := await forget_rows(db, before_ms - MARGIN_MS):
+        runs += portion
+        await clock.sleep(PAUSE_SECONDS)
+    return runs
 
 
 async def forget_rows(db: Database, before_ms: int) -> int:
@@ -42,7 +88,10 @@ async def _forget(db: Database, roots: Sequence[str]) -> None:
     found = await db.fetch_all(f"SELECT id FROM workflow_runs WHERE {_OF_JOB_RUN} IN ({marks})", tuple(roots))  # noqa: S608 (our own names)
     runs = [*(row[0] for row in found), *roots]
     statements: list[Statement] = [
-        (f"INSERT INTO forgotten_runs (root_run_id) VALUES {', '.join(['(?)'] * len(roots))}", tuple(roots)),  # noqa: S608 (marks only)
+        (
+            f"INSERT INTO forgotten_runs (root_run_id) VALUES {', '.join(['(?)'] * len(roots))} ON CONFLICT DO NOTHING",  # noqa: S608 (marks only)
+            tuple(roots),
+        ),
         (f"DELETE FROM run_events WHERE root_run_id IN ({marks})", tuple(roots)),  # noqa: S608 (marks only)
         (
             f"DELETE FROM projected_streams WHERE topic = ? AND stream IN ({marks})",  # noqa: S608 (marks only)

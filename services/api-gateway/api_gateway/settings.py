@@ -71,6 +71,9 @@ class ProcessSettings:
     """Where to listen; loopback until a wider address is set on purpose. TLS is the work of what stands in front."""
     session_ms: Annotated[int, Within(1000, 60_000)] = 2000
     """Silence after which others take over this process's share of definitions and projections; see the scheduler's."""
+    retention_days: Annotated[int, Within(0, 36_500)] = 0
+    """Ended runs are forgotten after so many days, with their rows and artifacts; 0: never. Their facts stay in the
+    public topics for as long as these keep them (`retention.ms`)."""
     drain_seconds: Annotated[float, Within(0, 600)] = 5.0
     """What partitions get to be handed over after SIGTERM, once the open requests are answered."""
 

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import AsyncIterator, Callable
-from contextlib import asynccontextmanager
+from contextlib import AsyncExitStack, asynccontextmanager
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -14,10 +14,11 @@ import pytest
 from api_gateway.migrations import migrations
 from api_gateway.projecting import Projector
 from api_gateway.projections import catalog
+from api_gateway.retention import DAY_MS, Forgetting
 from api_gateway.waiting import Waiters
 from artifact_store.naming import Naming
 from artifact_store.owned_bytes import OwnedBytes
-from embedded.retention import DAY_MS, Retention
+from embedded.retention import Retention
 from embedded.tables import MIGRATIONS
 from embedded.trimming import Trimming
 from embedded.upkeep import Upkeep
@@ -124,11 +125,16 @@ def file_of(store: OpenedStore) -> SqliteFile:
 
 
 @asynccontextmanager
-async def opened(path: Path) -> AsyncIterator[Folder]:
-    async with store_in(path) as store:
+async def opened(path: Path, how: str = "in process") -> AsyncIterator[Folder]:
+    async with AsyncExitStack() as stack:
+        store = await stack.enter_async_context(store_in(path, how))
         clock = store.clock
-        log = await SqliteLog.open(file_of(store), dict.fromkeys(TOPICS, 2), clock, SystemEntropy())
-        await migrate(store.db, [*migrations("sqlite"), *MIGRATIONS])
+        file = file_of(store) if how == "in process" else await SqliteFile.open(path / "log.db")
+        stack.push_async_callback(file.close)
+        log = await SqliteLog.open(file, dict.fromkeys(TOPICS, 2), clock, SystemEntropy())
+        await migrate(store.db, migrations(store.db.dialect))
+        if how == "in process":
+            await migrate(store.db, MIGRATIONS)
         naming = Naming(store.inside.bytes, store.db, log, clock)
         retention = Retention(KEEP_DAYS, store.db, log, naming, clock)
         yield Folder(store, log, retention, await store.vault.subject_for(ACME, "customer"), clock)
@@ -220,6 +226,27 @@ async def test_a_blob_that_a_new_run_is_about_to_name_outlives_the_run_that_name
         folder.clock.ms += 2 * DAY_MS
         await folder.store.inside.sweep(folder.clock.now_ms())
         assert await folder.store.bytes.stat(blobs["only-old"]) is not None
+
+
+@pytest.mark.parametrize("how", ["in process", "on postgres"])
+async def test_in_a_cluster_rows_and_blobs_go_and_the_facts_that_stay_bring_nothing_back(
+    tmp_path: Path, how: str
+) -> None:
+    async with opened(tmp_path, how) as folder:
+        blobs = await live_through(folder)
+        forgetting = Forgetting(KEEP_DAYS, folder.store.db, folder.store.bytes, folder.clock)
+        assert await forgetting.forget() == len(OLD)
+        assert await forgetting.forget() == 0
+        assert sorted(await folder.store.inside.bytes.names_to_forget()) == OLD
+        kept = await rows(folder.store.db)
+        assert {row[0] for row in kept["job_runs"]} == {LIVE, *YOUNG}
+        await project(folder, anew=True)
+        assert await rows(folder.store.db) == kept
+        await folder.retention.naming.forget([*OLD, LIVE])
+        folder.clock.ms += 2 * DAY_MS
+        await folder.store.inside.sweep(folder.clock.now_ms())
+        there = {name for name, sha256 in blobs.items() if await folder.store.bytes.stat(sha256) is not None}
+        assert there == {"shared", "only-young"}
 
 
 class CrashError(Exception):
