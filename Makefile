@@ -12,8 +12,8 @@ PURE := tests/unit/scheduler tests/unit/api_gateway/registry tests/unit/browser_
   tests/unit/kernel/processor
 
 .DEFAULT_GOAL := help
-.PHONY: help setup setup-run setup-up components run up check test test-unit test-contract test-integration test-chaos test-e2e \
-  test-real soak walk bench protos manual docs format clean
+.PHONY: help setup setup-run setup-up components run up check test test-unit test-contract test-integration test-chaos \
+  test-e2e test-real soak walk bench protos manual docs format clean
 
 help: ## print these verbs
 	@sed -n 's/^\([a-z0-9-]*\):.*## \(.*\)/  \1|\2/p' $(MAKEFILE_LIST) | awk -F'|' '{ printf "%-20s %s\n", $$1, $$2 }'

@@ -1,7 +1,7 @@
 """What `make up` starts: servers, two of each service, the demo; and it keeps them running until Ctrl-C.
 
     launcher ── Kafka, PostgreSQL, S3 server
-             ├─ two artifact stores, schedulers, gateways
+             ├─ two artifact stores, schedulers, gateways; one process for the health of providers
              ├─ two runners, each under its watchdog ── browsers
              └─ demo shop, demo (ends by itself)
 

@@ -1,4 +1,4 @@
-"""The service processes of a local cluster: two of each, and what each is told by its environment."""
+"""The service processes of a local cluster: two of each, one for the health of providers, and what each is told."""
 
 from __future__ import annotations
 
@@ -33,9 +33,10 @@ class Services:
         gateways = [layout.settings.port, self._port("api-gateway-2")]
         self.gateways = [f"http://127.0.0.1:{port}" for port in gateways]
         stores = [f"127.0.0.1:{self._port(f'artifact-store-{number}')}" for number in _numbers()]
-        store = f"ipv4:{','.join(stores)}"
+        store = ",".join(stores)
         self.stores = [self._store(number, stores[number - 1]) for number in _numbers()]
         self.schedulers = [self._scheduler(number) for number in _numbers()]
+        self.health = self._service("health-1", "", {}, command=("scheduler", "health"))
         self.runners = [self._runner(number, store) for number in _numbers()]
         self.gateway_processes = [self._gateway(number, gateways[number - 1], store) for number in _numbers()]
 
@@ -45,22 +46,30 @@ class Services:
     @property
     def all(self) -> Sequence[Service]:
         """In the order of their start."""
-        return [*self.stores, *self.schedulers, *self.runners, *self.gateway_processes]
+        return [*self.stores, *self.schedulers, *self.runners, *self.gateway_processes, self.health]
 
     @property
     def stages(self) -> Sequence[Sequence[Service]]:
         """In the order of their end: who asks before who answers, so that everybody can finish."""
-        return [[*self.runners, *self.gateway_processes], self.schedulers, self.stores]
+        return [[*self.runners, *self.gateway_processes, self.health], self.schedulers, self.stores]
 
     def _service(
-        self, name: str, address: str, environment: Mapping[str, str], *, health: str = "", drain: float = 5.0
+        self,
+        name: str,
+        address: str,
+        environment: Mapping[str, str],
+        *,
+        health: str = "",
+        drain: float = 5.0,
+        command: Sequence[str] = (),
     ) -> Service:
+        """`command` is what `python -m` gets; empty: the module of that name."""
         probes = health or f"127.0.0.1:{self._port(f'{name}-probes')}"
         told = {"TOWPATH_MEMBER": name, **({} if health else {"TOWPATH_PROBES": probes})}
         return Service(
             name,
             address,
-            [sys.executable, "-m", name.rpartition("-")[0].replace("-", "_")],
+            [sys.executable, "-m", *(command or (name.rpartition("-")[0].replace("-", "_"),))],
             {**self._common, **told, **environment},
             self._layout.logs / f"{name}.log",
             health=probes,
@@ -84,8 +93,8 @@ class Services:
             "BROWSER_RUNNER_STORE_KEY_FILE": str(self._layout.keys / "runner-key"),
             "BROWSER_RUNNER_HOST_ID": f"local-{number}",
             "BROWSER_RUNNER_BROWSER_PATH": settings.browser,
-            "BROWSER_RUNNER_BROWSER_SLOTS": str(_share(settings.browser_slots, number) if settings.browser else 0),
-            "BROWSER_RUNNER_LIGHT_SLOTS": str(_share(settings.light_slots, number)),
+            "BROWSER_RUNNER_BROWSER_SLOTS": str(share(settings.browser_slots, number) if settings.browser else 0),
+            "BROWSER_RUNNER_LIGHT_SLOTS": str(share(settings.light_slots, number)),
             "BROWSER_RUNNER_ALLOWED_NETWORKS": settings.egress_allow,
             "BROWSER_RUNNER_DRAIN_SECONDS": str(settings.drain_seconds),
         }
@@ -117,7 +126,7 @@ def _numbers() -> range:
     return range(1, COPIES + 1)
 
 
-def _share(slots: int, number: int) -> int:
+def share(slots: int, number: int) -> int:
     """What of `slots` the process of that number has."""
     return (slots + COPIES - number) // COPIES
 
