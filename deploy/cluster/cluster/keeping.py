@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import time
 from collections.abc import Callable, Sequence
 
 from cluster.parts import Part, Restarts, Service
@@ -12,12 +13,18 @@ from kernel.refusing import REFUSED_EXIT_CODE
 class Keeper:
     """Looks after parts that have been started. `look` is called again and again; it blocks while a server starts."""
 
-    def __init__(self, parts: Sequence[Part], tell: Callable[[str], None], changed: Callable[[], None]) -> None:
+    def __init__(
+        self,
+        parts: Sequence[Part],
+        tell: Callable[[str], None],
+        changed: Callable[[], None],
+        monotonic: Callable[[], float] = time.monotonic,
+    ) -> None:
         """`tell` is given a line for people, `changed` is called when a process is another one than before."""
         self._parts = parts
         self._tell = tell
         self._changed = changed
-        self._restarts = {part.name: Restarts() for part in parts}
+        self._restarts = {part.name: Restarts(monotonic) for part in parts}
         self._refused: set[str] = set()
 
     def look(self) -> None:

@@ -6,7 +6,7 @@ import signal
 import time
 import urllib.error
 import urllib.request
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Protocol
@@ -100,23 +100,25 @@ class Service:
         return self._process.tail().rpartition("\n")[2]
 
 
-@dataclass(slots=True)
 class Restarts:
     """When a part that died is started again: at once, then later and later while its lives are short."""
 
-    born: float = field(default_factory=time.monotonic)
-    died: float | None = None
-    delay: float = 0.0
+    def __init__(self, monotonic: Callable[[], float] = time.monotonic) -> None:
+        """`monotonic` tells seconds; the part has just been started."""
+        self._monotonic = monotonic
+        self._born = monotonic()
+        self._died: float | None = None
+        self._delay = 0.0
 
     def is_due(self) -> bool:
         """Whether a part that does not run is to be started now. Notes its death when asked for the first time."""
-        now = time.monotonic()
-        if self.died is None:
-            self.died = now
-            short = now - self.born < _SETTLED_SECONDS
-            self.delay = min(max(self.delay * 2, _FIRST_DELAY_SECONDS), _LONGEST_DELAY_SECONDS) if short else 0.0
-        return now - self.died >= self.delay
+        now = self._monotonic()
+        if self._died is None:
+            self._died = now
+            is_short = now - self._born < _SETTLED_SECONDS
+            self._delay = min(max(self._delay * 2, _FIRST_DELAY_SECONDS), _LONGEST_DELAY_SECONDS) if is_short else 0.0
+        return now - self._died >= self._delay
 
     def restarted(self) -> None:
-        """It lives again."""
-        self.born, self.died = time.monotonic(), None
+        """It was started again."""
+        self._born, self._died = self._monotonic(), None

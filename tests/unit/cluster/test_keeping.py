@@ -7,7 +7,6 @@ from dataclasses import dataclass, field
 
 import pytest
 
-from cluster import parts as parts_module
 from cluster.keeping import Keeper
 from cluster.parts import Restarts
 from kernel.errors import Permanent
@@ -38,22 +37,24 @@ class Model:
 
 
 class Time:
-    """The monotonic clock that a test moves."""
+    """Seconds that a test moves."""
 
-    def __init__(self, monkeypatch: pytest.MonkeyPatch) -> None:
+    def __init__(self) -> None:
         self.now = 1000.0
-        monkeypatch.setattr(parts_module.time, "monotonic", lambda: self.now)
+
+    def __call__(self) -> float:
+        return self.now
 
 
 @pytest.fixture
-def time(monkeypatch: pytest.MonkeyPatch) -> Time:
-    return Time(monkeypatch)
+def time() -> Time:
+    return Time()
 
 
 def test_what_died_after_a_long_life_is_started_again_at_once_and_told(time: Time) -> None:
     told, changed = list[str](), list[int]()
     part, other = Model("scheduler-1"), Model("scheduler-2")
-    keeper = Keeper([part, other], told.append, lambda: changed.append(1))
+    keeper = Keeper([part, other], told.append, lambda: changed.append(1), time)
     time.now += 60
     part.kill()
 
@@ -66,12 +67,12 @@ def test_what_died_after_a_long_life_is_started_again_at_once_and_told(time: Tim
 
 
 def test_short_lives_make_the_next_start_later_and_a_long_one_makes_up_for_them(time: Time) -> None:
-    restarts = Restarts()
+    restarts = Restarts(time)
     waits = []
     for _ in range(8):
         died = time.now
         while not restarts.is_due():
-            time.now += 0.1
+            time.now += 0.01
         waits.append(round(time.now - died, 1))
         restarts.restarted()
 
@@ -83,7 +84,7 @@ def test_short_lives_make_the_next_start_later_and_a_long_one_makes_up_for_them(
 def test_a_part_that_does_not_start_is_told_in_one_line_and_tried_again(time: Time) -> None:
     told = list[str]()
     part = Model("kafka", is_running=False, is_broken=True)
-    keeper = Keeper([part], told.append, lambda: None)
+    keeper = Keeper([part], told.append, lambda: None, time)
     time.now += 60
 
     keeper.look()
