@@ -37,6 +37,7 @@ class Shown(StrEnum):
     SCHEDULER = "scheduler"
     RUNNER = "browser-runner"
     STORE = "artifact-store"
+    HEALTH = "health"
 
 
 @dataclass(frozen=True, slots=True)
@@ -87,7 +88,7 @@ EVENT_TO_PROJECTION = Series(
 CONSUMER_LAG = Series(
     "kafka_consumer_lag", Kind.GAUGE,
     "Records between where a consumer stands and the end of the topic, over the partitions that this process has.",
-    _DECIDING, ("group", "topic"),
+    (*_DECIDING, Shown.HEALTH), ("group", "topic"),
 )  # fmt: skip
 ARTIFACT_BYTES = Series(
     "artifact_bytes_total", Kind.COUNTER, "Bytes of artifacts: `in` as runs produce them, `out` as they are fetched.",

@@ -35,6 +35,7 @@ from tests.support.health_facts import ACME, GUSTO, NOON, RIVAL, TOAST, Fact, co
 from tests.support.kafka_topics import topics_of_a_test
 from tests.support.registry import Registry
 
+COMMAND = (sys.executable, "-m", "scheduler", "health")
 PARTITIONS = 4
 PHASE_MS = 20 * MINUTE_MS
 """Between two phases: longer than the window that decides, so that each phase is judged by itself."""
@@ -77,9 +78,8 @@ class HealthProcess:
         return self._process.pid
 
     def start(self) -> None:
-        command = [sys.executable, "-m", "scheduler", "health"]
         environment = {**os.environ, **self.environment, "TOWPATH_MEMBER": self.member}
-        self._process = subprocess.Popen(command, env=environment, stdout=self.output, stderr=self.output, text=True)
+        self._process = subprocess.Popen(COMMAND, env=environment, stdout=self.output, stderr=self.output, text=True)
 
     def signal(self, number: signal.Signals) -> None:
         os.kill(self.pid, number)

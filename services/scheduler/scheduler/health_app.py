@@ -26,6 +26,7 @@ from kernel.log.kafka.log import KafkaLog
 from kernel.log.kafka.settings import KafkaSettings, kafka_settings
 from kernel.log.port import Record, Stored
 from kernel.log.topics import Topic
+from kernel.metering import Standing, measure_lag
 from kernel.service import Service, run_service
 from kernel.sql.port import migrate
 from kernel.sql.postgres.settings import postgres_settings
@@ -37,7 +38,7 @@ PAUSE_SECONDS = 1.0
 PENDING_MAX = 2000
 """So many events are written without waiting; no more are taken while they are."""
 RETRY_SECONDS = 1.0
-COMMIT_SECONDS = 2.0
+COMMIT_SECONDS = 1.0
 """Between two commits of offsets; what is not committed is read again and changes nothing."""
 SESSION_SECONDS = 10.0
 """Figures may wait for a takeover; no broker refuses so long a session."""
@@ -206,8 +207,8 @@ async def run(service: Service) -> None:
         logging.getLogger(chatty).setLevel(logging.WARNING)
     kafka, postgres = kafka_settings(service.environ), postgres_settings(service.environ)
     log = await service.reach(f"Kafka at {kafka.bootstrap}", lambda: KafkaLog.open(kafka, service.clock))
+    service.parts.push_async_callback(log.close)
     partitions, topic_id = log.partitions(Topic.REGISTRY_REQUESTS), await log.topic_id(Topic.JOB_RUNS)
-    await log.close()
     db = await service.reach(f"PostgreSQL at {postgres.place}", postgres.open)
     service.parts.push_async_callback(db.close)
     await migrate(db, health_rows.migrations(db.dialect))
@@ -222,10 +223,19 @@ async def run(service: Service) -> None:
     await app.start()
     service.parts.push_async_callback(app.stop)
     service.beside(follower.write_on(), name="writing")
+    standing = partial(_standing, app, book, kafka.broker_topic(Topic.JOB_RUNS))
+    service.beside(measure_lag(service.metrics, log, service.clock, standing), name="lag")
     service.watch("postgres", lambda: db.fetch_one("SELECT 1"))
     service.health.conditions["faust"] = lambda: not app.crashed
     service.started()
     await _until_the_end(service, app, follower)
+
+
+def _standing(app: Any, book: HealthBook, topic: str) -> Iterator[Standing]:
+    """How far the partitions are counted that this process has."""
+    for partition, next_offset in book.reached.items():
+        if (topic, partition) in app.consumer.assignment():
+            yield Standing(GROUP, Topic.JOB_RUNS, partition, next_offset)
 
 
 async def _until_the_end(service: Service, app: Any, follower: Follower) -> None:

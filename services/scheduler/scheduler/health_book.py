@@ -7,7 +7,7 @@ replaces what is newer. What the registry is told is made from written rows only
 
 from __future__ import annotations
 
-from collections.abc import Collection, Sequence
+from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass, field
 
 import structlog
@@ -80,6 +80,11 @@ class HealthBook:
         return bool(self._touched) or any(
             offset - self._kept.get(partition, 0) >= UNKEPT_MAX for partition, offset in self._next.items()
         )
+
+    @property
+    def reached(self) -> Mapping[int, int]:
+        """By partition, where the next stretch begins of what this process has counted."""
+        return dict(self._next)
 
     async def begin(self, topic_id: str) -> dict[int, int]:
         """Where each partition stands that was counted before. Figures of a recreated topic are dropped.

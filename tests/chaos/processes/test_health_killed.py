@@ -97,7 +97,7 @@ async def test_a_member_that_was_paused_past_its_session_changes_nothing_when_it
 
 
 async def kill_at_work(ground: Ground, process: HealthProcess, chance: Random) -> tuple[int, int]:
-    """Kill it a moment after its first write of this life; how many facts were on their way, and how many come again."""
+    """Kill it a moment after its first write of this life; how many facts were on their way, how many come again."""
     before = await ground.positions()
     await ground.until(partial(moved, ground, before))
     await asyncio.sleep(chance.random() * 2.5)
