@@ -14,9 +14,10 @@ from __future__ import annotations
 
 import asyncio
 from collections import deque
-from collections.abc import Awaitable, Iterable, Mapping, Sequence
+from collections.abc import Awaitable, Coroutine, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from itertools import islice
+from typing import Any
 from uuid import UUID
 
 from aiokafka.protocol.transaction import InitProducerIdRequest
@@ -141,24 +142,32 @@ class Sender:
         """What is put in the same turn of the loop goes together."""
         if not self._flushing:
             self._flushing = True
-            self._loop.call_soon(self._flush)
+            self._run(self._flush())
 
-    def _flush(self) -> None:
+    async def _flush(self) -> None:
+        """Send what is ready to each broker that has a request of ours less than it may."""
         self._flushing = False
-        going: dict[int | None, list[_Partition]] = {}
+        ready: dict[int | None, list[_Partition]] = {}
         for stream in self._ready:
-            going.setdefault(self._brokers.leader(stream), []).append(self._partitions[stream])
-        for node, partitions in going.items():
-            free = [""] if node is None else self._free.setdefault(node, _lanes())
-            if free:
-                self._start(node, free.pop(), partitions)
+            ready.setdefault(self._brokers.leader(stream), []).append(self._partitions[stream])
+        sending = [self._send(node, partitions) for node, partitions in ready.items() if self._is_free(node)]
+        for other in sending[1:]:
+            self._run(other)
+        if sending:
+            await sending[0]
 
-    def _start(self, node: int | None, lane: str, partitions: Iterable[_Partition]) -> None:
+    def _is_free(self, node: int | None) -> bool:
+        return node is None or bool(self._free.setdefault(node, _lanes()))
+
+    def _send(self, node: int | None, partitions: Iterable[_Partition]) -> Coroutine[Any, Any, None]:
         taken = list(islice(partitions, _REQUEST_PARTITIONS))
         for partition in taken:
             partition.busy = True
             del self._ready[partition.stream]
-        task = self._loop.create_task(self._nowhere(taken) if node is None else self._go(node, lane, taken))
+        return self._nowhere(taken) if node is None else self._go(node, self._free[node].pop(), taken)
+
+    def _run(self, work: Coroutine[Any, Any, None]) -> None:
+        task = self._loop.create_task(work)
         self._tasks.add(task)
         task.add_done_callback(self._tasks.discard)
 
