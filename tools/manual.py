@@ -14,6 +14,7 @@ import re
 import sys
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -24,6 +25,7 @@ from kernel.log.topics import TOPICS, TYPES, Topic, TypeRow
 from kernel.metrics import SERIES, Shown
 from kernel.steps.document import KINDS, steps_json_schema
 from tools.api_reference import api_reference
+from tools.service_settings import TABLES, rows_of
 
 ROOT = Path(__file__).resolve().parent.parent
 PAGES = (
@@ -242,6 +244,15 @@ def settings_table() -> str:
     return table(("Variable", "Default", "Meaning"), rows)
 
 
+def service_settings_table(name: str) -> str:
+    """The environment variables of one service of a cluster."""
+    rows: Rows = []
+    for place in TABLES[name]:
+        texts = {said.name: said.text for said in said_in(place[0], place[1].__name__)}
+        rows += rows_of(place, texts)
+    return table(("Variable", "Default", "Meaning"), rows)
+
+
 def _plain(value: bool | float | str) -> str:  # noqa: FBT001 (any default of a setting)
     if isinstance(value, str):
         return f"`{value}`" if value else "none"
@@ -276,6 +287,7 @@ MAKERS: dict[str, Callable[[], str]] = {
     "kinds": kinds_text,
     "shapes": shapes_text,
     "settings": settings_table,
+    **{name: partial(service_settings_table, name) for name in TABLES},
     "series": series_table,
     "api": lambda: api_reference(msgspec.json.decode(openapi_bytes())),
 }

@@ -8,8 +8,8 @@ text (`SecretText`) or hex digits (`bytes`). An orchestrator sets variables of i
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
-from dataclasses import MISSING, dataclass, fields
+from collections.abc import Callable, Iterator, Mapping
+from dataclasses import MISSING, Field, dataclass, fields
 from pathlib import Path
 from typing import Annotated, Any, NewType, TypeVar, get_args, get_origin, get_type_hints
 
@@ -70,20 +70,36 @@ def read_settings(
 
     Raises `Permanent("setting_missing")` or `Permanent("setting_malformed")`, whose message names the variable.
     """
-    known = {**_FORMS, **(forms or {})}
-    hints = get_type_hints(kind, include_extras=True)
     given: dict[str, Any] = {}
-    for field in fields(kind):  # type: ignore[arg-type]  # every settings class is a dataclass
+    for one in variables(kind, prefix, forms):
+        text = environment.get(one.name)
+        if text:
+            content = _content(one.name, text) if one.form.is_secret else text
+            given[one.field.name] = _within(one.name, _parsed(one, content), one.bounds)
+        elif one.field.default is MISSING and one.field.default_factory is MISSING:
+            raise Permanent("setting_missing", f"set {one.name}")
+    return kind(**given)
+
+
+@dataclass(frozen=True, slots=True)
+class Variable:
+    """How one field is read: the variable's name, and what its text must be."""
+
+    name: str
+    field: Field[Any]
+    annotation: Any
+    form: Form
+    bounds: Within | None
+
+
+def variables(kind: type[Any], prefix: str, forms: Mapping[Any, Form] | None = None) -> Iterator[Variable]:
+    """The variables of the dataclass `kind`, in the order of its fields."""
+    known, hints = {**_FORMS, **(forms or {})}, get_type_hints(kind, include_extras=True)
+    for field in fields(kind):
         annotation, bounds = _plain(hints[field.name])
         form = known[annotation]
-        variable = prefix + field.name.upper() + (SECRET_SUFFIX if form.is_secret else "")
-        text = environment.get(variable)
-        if text:
-            value = _parsed(variable, _content(variable, text) if form.is_secret else text, annotation, form)
-            given[field.name] = _within(variable, value, bounds)
-        elif field.default is MISSING and field.default_factory is MISSING:
-            raise Permanent("setting_missing", f"set {variable}")
-    return kind(**given)
+        suffix = SECRET_SUFFIX if form.is_secret else ""
+        yield Variable(prefix + field.name.upper() + suffix, field, annotation, form, bounds)
 
 
 def file_of(path: Path) -> bytes:
@@ -118,11 +134,12 @@ def _content(variable: str, path: str) -> str:
     return content
 
 
-def _parsed(variable: str, text: str, annotation: Any, form: Form) -> Any:
+def _parsed(variable: Variable, text: str) -> Any:
     try:
-        return form.parse(text)
+        return variable.form.parse(text)
     except ValueError as error:
-        raise Permanent("setting_malformed", f"{variable} {_SAID.get(annotation) or error}") from None
+        reason = _SAID.get(variable.annotation) or error
+        raise Permanent("setting_malformed", f"{variable.name} {reason}") from None
 
 
 def _within(variable: str, value: Any, bounds: Within | None) -> Any:

@@ -13,8 +13,10 @@ import msgspec
 import pytest
 
 from api_gateway.surfaces.api_v2.errors import STATUS
+from kernel.settings import variables
 from kernel.steps.check import check_document
 from tools.manual import PAGES, renewed
+from tools.service_settings import TABLES
 from towpath.cli import cli as towpath
 
 ROOT = Path(__file__).resolve().parents[2]
@@ -36,7 +38,10 @@ OPTION = re.compile(r"(?<!\S)--[a-z][a-z-]*")
 VARIABLE = re.compile(r"\bTOWPATH_[A-Z_]+\b")
 CODE_ROW = re.compile(r"^\| `([a-z_]+)` \|(?: (\d{3}) \|)?", re.MULTILINE)
 
-SETTINGS_FILES = ("deploy/embedded/embedded/settings.py", "clients/python/towpath/settings.py")
+SETTINGS_FILES = (
+    "deploy/embedded/embedded/settings.py", "clients/python/towpath/settings.py",
+    "kernel/kernel/log/kafka/settings.py", "kernel/kernel/sql/postgres/settings.py",
+)  # fmt: skip
 FOR_TESTS = {"TOWPATH_REQUIRE", "TOWPATH_SEED", "TOWPATH_SEEDS", "TOWPATH_REFRESH_SNAPSHOTS"}
 
 
@@ -113,7 +118,10 @@ def test_every_workflow_that_is_shown_may_be_saved(name: str) -> None:
 
 
 def test_settings_and_documents_name_the_same_variables() -> None:
-    set_in_code = {found for name in SETTINGS_FILES for found in VARIABLE.findall(text_of(name))}
+    read_by_name = {found for name in SETTINGS_FILES for found in VARIABLE.findall(text_of(name))}
+    places = [place for table in TABLES.values() for place in table]
+    read_by_field = {one.name for _, kind, prefix, forms in places for one in variables(kind, prefix, forms)}
+    set_in_code = {name for name in read_by_name | read_by_field if VARIABLE.fullmatch(name) and name[-1] != "_"}
     documented = {found for name in DOCUMENTS for found in VARIABLE.findall(text_of(name))}
     assert documented == set_in_code | FOR_TESTS
     assert set(VARIABLE.findall(text_of("docs/configuration.md"))) == documented, "each has its row"

@@ -30,7 +30,7 @@ class Settings:
     outcome_wait_seconds: float = 5.0
     """How long a POST waits for its outcome before it answers 503; the request itself is not lost."""
     request_validity_seconds: int = 600
-    """A request read later than this is rejected: it may be a late copy (design 4.7)."""
+    """A request read later than this is rejected: it may be a late copy."""
     body_bytes_max: int = 1024 * 1024
     """Longest request body."""
     body_seconds_max: float = 30.0
@@ -80,10 +80,10 @@ class ProcessSettings:
 
 def settings_from(environment: Mapping[str, str]) -> tuple[Settings, ProcessSettings]:
     """Settings of an environment. `Permanent("setting_missing")` or `("setting_malformed")` names the variable."""
-    settings = read_settings(Settings, _PREFIX, environment, _FORMS)
+    settings = read_settings(Settings, _PREFIX, environment, FORMS)
     if not settings.pepper:
         raise Permanent("setting_missing", f"set {_PREFIX}PEPPER_FILE")
-    return settings, read_settings(ProcessSettings, _PREFIX, environment, _FORMS)
+    return settings, read_settings(ProcessSettings, _PREFIX, environment, FORMS)
 
 
 def signing_keys(text: str) -> SigningKeys:
@@ -97,7 +97,7 @@ def signing_keys(text: str) -> SigningKeys:
     return SigningKeys(next(iter(keys)), keys)
 
 
-_FORMS: Mapping[object, Form] = {
+FORMS: Mapping[object, Form] = {
     SigningKeys: Form(signing_keys, is_secret=True),
     Address: Form(Address.parse),
     Networks: Form(parse_networks),

@@ -27,6 +27,7 @@ from kernel.domain.ids import Incarnation
 from kernel.domain.values import Pool
 from kernel.egress.dialer import Dialer
 from kernel.egress.policy import Policy, parse_networks
+from kernel.errors import Permanent
 from kernel.fence import Fence
 from kernel.ids import Entropy
 from kernel.log.codec import decode
@@ -41,6 +42,7 @@ from kernel.service import Service, run_service
 from kernel.settings import file_of
 from kernel.store.port import ByteStore, Vault
 from kernel.store.remote import RemoteStore
+from kernel.tracing import NO_TRACER, Tracer
 
 
 async def run(service: Service) -> None:
@@ -49,6 +51,8 @@ async def run(service: Service) -> None:
     service.parts.callback(alive.cancel)
     settings = settings_from(service.environ)
     kafka = kafka_settings(service.environ)
+    if not settings.store or not settings.store_key:
+        raise Permanent("setting_missing", "set BROWSER_RUNNER_STORE and BROWSER_RUNNER_STORE_KEY_FILE")
     log = await service.reach(f"Kafka at {kafka.bootstrap}", lambda: KafkaLog.open(kafka, service.clock))
     service.parts.push_async_callback(log.close)
     store = await _reach_store(service, settings)
@@ -66,6 +70,7 @@ async def run(service: Service) -> None:
         incarnation=Incarnation(service.environ.get(INCARNATION_VARIABLE, "")),
         serving=service.started,
         measures=service.metrics,
+        tracer=service.tracer,
     )
 
 
@@ -95,6 +100,7 @@ async def serve(
     incarnation: Incarnation = Incarnation(""),
     serving: Callable[[], None] | None = None,
     measures: Metrics | None = None,
+    tracer: Tracer = NO_TRACER,
 ) -> None:
     """Serve until `stop` is set, then drain. Raises `LogRefused`, or `Temporary` when no browser starts.
 
@@ -121,6 +127,7 @@ async def serve(
             browsers=browsers,
             egress=egress,
             session_days=settings.session_days,
+            tracer=tracer,
         )
         runner = Runner(services, _slots(settings), drain_seconds=settings.drain_seconds)
         runner.show_slots(meter)

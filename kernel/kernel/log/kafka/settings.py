@@ -70,7 +70,7 @@ class KafkaSettings:
 
 
 def kafka_settings(environ: Mapping[str, str]) -> KafkaSettings:
-    """Settings from TOWPATH_KAFKA and its companions; the password stands in a file.
+    """Settings from TOWPATH_KAFKA and its companions; the password stands in TOWPATH_KAFKA_SASL_PASSWORD_FILE.
 
     `Permanent("setting_malformed")` says what is wrong.
     """
