@@ -16,17 +16,21 @@ from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any, cast
 
+import httpx
+
 from kernel.domain.owner import OwnerClaimed
 from kernel.domain.values import Failure
 from kernel.domain.workflow_run import WorkflowRunStatus
 from kernel.log.codec import decode
 from kernel.log.kafka.log import KafkaLog
 from kernel.log.kafka.settings import KafkaSettings
+from kernel.log.port import EventLog
 from kernel.log.topics import Topic, partition_of
-from tests.support.gateways import RunningGateway, a_job, a_workflow, gateway_in, made, seen
+from tests.support.gateways import RunningGateway, a_job, a_workflow, gateway_in, seen
 from tests.support.hand_runner import HandRunner
 
 COMPLETED, FAILED = WorkflowRunStatus.COMPLETED, WorkflowRunStatus.FAILED
+MEMBER = "scheduler-"
 API_WORDS = {"completed": "COMPLETED", "failed": "FAILED", "cancelled": "FAILED", "left": "IN_PROGRESS"}
 
 
@@ -45,7 +49,7 @@ class Schedulers:
             **os.environ,
             "TOWPATH_KAFKA": self.kafka.bootstrap,
             "TOWPATH_TOPIC_PREFIX": self.kafka.prefix,
-            "TOWPATH_MEMBER": f"scheduler-{number}",
+            "TOWPATH_MEMBER": f"{MEMBER}{number}",
             "TOWPATH_PROBES": "",
         }
         with (self.folder / f"scheduler-{number}.log").open("wb") as log:
@@ -79,10 +83,16 @@ class OutsideStory:
         return run
 
     async def start(self, fate: str) -> str:
-        """A job run that has begun: its first workflow is in progress."""
-        run: str = (await made(self.gateway.api, "/job-runs", {"jobId": self.job, "externalId": f"customer {fate}"}))[
-            "id"
-        ]
+        """A job run that has begun; asked for again as long as nobody decides, as clients do."""
+        body = {"jobId": self.job, "externalId": f"customer {fate}"}
+        header = {"Idempotency-Key": f"run-{len(self.expected)}"}
+        async with asyncio.timeout(60):
+            while True:
+                answer = await self.gateway.api.post("/api/v2/job-runs", json=body, headers=header)
+                if answer.status_code != httpx.codes.SERVICE_UNAVAILABLE:
+                    break
+        assert answer.status_code == httpx.codes.CREATED, answer.text
+        run: str = answer.json()["id"]
         self.expected[run] = fate
         return run
 
@@ -119,16 +129,30 @@ class OutsideStory:
     async def owner_of(self, run: str) -> subprocess.Popen[bytes]:
         """The scheduler that owns the run's partition, by the last claim in its ledger."""
         log = self.gateway.services.log
-        partition = partition_of(run, log.partitions(Topic.RUN_LEDGER))
-        stored = await log.read(Topic.RUN_LEDGER, partition, 0, max_records=10_000)
-        claims = [event for event in (decode(one).event for one in stored) if isinstance(event, OwnerClaimed)]
-        return self.schedulers.processes[int(claims[-1].owner.removeprefix("scheduler-")) - 1]
+        owner = await last_owner(log, partition_of(run, log.partitions(Topic.RUN_LEDGER)))
+        return self.schedulers.processes[int(owner.removeprefix(MEMBER)) - 1]
 
     async def settled(self) -> dict[str, dict[str, Any]]:
         """What the API answers of every job run, once all are as they shall be."""
         for run, fate in self.expected.items():
             await seen(self.gateway, f"/job-runs/{run}", status=API_WORDS[fate])
         return {run: await self._read(run) for run in self.expected}
+
+
+async def last_owner(log: EventLog, partition: int) -> str:
+    """Who made the last claim in a partition of the runs' ledger; empty when nobody has."""
+    stored = await log.read(Topic.RUN_LEDGER, partition, 0, max_records=10_000)
+    claims = [event for event in (decode(one).event for one in stored) if isinstance(event, OwnerClaimed)]
+    return claims[-1].owner if claims else ""
+
+
+async def _all_owned(log: EventLog) -> None:
+    async with asyncio.timeout(60):
+        for partition in range(log.partitions(Topic.RUN_LEDGER)):
+            while True:
+                if (await last_owner(log, partition)).startswith(MEMBER):
+                    break
+                await asyncio.sleep(0.05)
 
 
 @asynccontextmanager
@@ -141,6 +165,7 @@ async def outside_story(folder: Path) -> AsyncIterator[OutsideStory]:
         try:
             schedulers.start()
             schedulers.start()
+            await _all_owned(gateway.services.log)
             job = await a_job(gateway.api, await a_workflow(gateway.api), await a_workflow(gateway.api, name="Second"))
             runner = HandRunner(gateway.services.log, gateway.clock)
             yield OutsideStory(gateway, runner, schedulers, kafka, job)

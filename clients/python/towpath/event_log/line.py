@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import re
 from collections.abc import Mapping
 from datetime import UTC, datetime
 from typing import Any
@@ -19,7 +20,8 @@ _BAD = ("failed", "cancelled", "rejected", "expired", "lapsed", "died", "degrade
 _WAITING = ("awaiting_user_input", "opened", "requeued", "parked", "suspended")
 _NEW = ("created", "started", "requested", "registered", "resumed", "assigned")
 _COLORS = {"green": _GOOD, "red": _BAD, "yellow": _WAITING, "cyan": _NEW}
-_UNTOLD = frozenset({"organizationId", "subjectId", "requestId", "createdBy", "externalId"})
+_ENUM_HEAD = re.compile(r"^[A-Z_]*?(?:STATUS|KIND|EFFECT|TYPE|OUTCOME|HEALTH|POOL)_(?=[A-Z_]+$)")
+_UNTOLD = frozenset({"organizationId", "subjectId", "requestId", "createdBy"})
 """Members that say little on a line; `--json` has them."""
 
 
@@ -58,20 +60,30 @@ def _shown(name: str, value: Any, key: str, opened: Mapping[str, Any]) -> str:
     if name in opened:
         value = opened[name]
         return "(erased)" if value is None else _cut(json.dumps(value, ensure_ascii=False))
-    if name in _UNTOLD or value == key:
+    if name in _UNTOLD or value == key or (name == "failure" and "code" not in value):
         return ""
     if isinstance(value, dict) and ("box" in value or set(value) == {"subjectId"}):
         return "(sealed)" if "box" in value else ""
-    return _cut(_plain(value))
+    return _cut(_plain(name, value))
 
 
-def _plain(value: Any) -> str:
+def _plain(name: str, value: Any) -> str:
+    """Lists and objects in brackets, empty ones not at all; sealed parts and what says little are left out."""
     if isinstance(value, list):
-        return "[" + ", ".join(_plain(item) for item in value) + "]"
+        items = [item for item in (_plain(name, item) for item in value) if item]
+        return f"[{', '.join(items)}]" if items else ""
     if isinstance(value, dict):
-        parts = [f"{name}={_plain(item)}" for name, item in value.items() if name not in _UNTOLD | {"box"}]
-        return "{" + " ".join(parts) + "}"
-    return _short(str(value))
+        parts = [(inner, _plain(inner, item)) for inner, item in value.items() if inner not in _UNTOLD | {"box"}]
+        told = [f"{inner}={text}" for inner, text in parts if text]
+        return f"{{{' '.join(told)}}}" if told else ""
+    text = str(value)
+    return _ENUM_HEAD.sub("", text) if _is_word_of(name, text) else _short(text)
+
+
+def _is_word_of(name: str, text: str) -> bool:
+    """Whether a text is a word of an enum that is named as its member is: `status`, `WORKFLOW_RUN_STATUS_FAILED`."""
+    found = _ENUM_HEAD.match(text)
+    return found is not None and found[0].rstrip("_").endswith(re.sub(r"(?<!^)(?=[A-Z])", "_", name).upper())
 
 
 def _short(text: str) -> str:

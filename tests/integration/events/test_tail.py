@@ -1,0 +1,108 @@
+"""`towpath events tail` against a real broker."""
+
+from __future__ import annotations
+
+import json
+import os
+import subprocess
+import sys
+from collections.abc import AsyncIterator
+from pathlib import Path
+from typing import Any
+
+import pytest
+from click.testing import CliRunner, Result
+
+from tests.support.components import needs_kafka
+from tests.support.outside_story import OutsideStory, outside_story
+from towpath.cli import cli
+from towpath.commands.shared import App
+
+pytestmark = [needs_kafka, pytest.mark.timeout(300)]
+
+
+@pytest.fixture
+async def story(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> AsyncIterator[OutsideStory]:
+    monkeypatch.setenv("TOWPATH_TEST_LOG", "kafka")
+    async with outside_story(tmp_path) as one:
+        yield one
+
+
+def tail(story: OutsideStory, *options: str) -> Result:
+    environment = {"TOWPATH_KAFKA": story.kafka.bootstrap, "TOWPATH_TOPIC_PREFIX": story.kafka.prefix}
+    return CliRunner(env=environment).invoke(cli, ["events", "tail", *options], obj=App(environment=environment))
+
+
+def as_json(story: OutsideStory, *options: str) -> list[dict[str, Any]]:
+    result = tail(story, "--from", "beginning", "--no-follow", "--json", *options)
+    assert result.exit_code == 0, result.output
+    return [json.loads(line) for line in result.stdout.splitlines()]
+
+
+async def test_any_topic_is_shown_from_the_beginning_and_ends_where_it_ends(story: OutsideStory) -> None:
+    done, failed = await story.run("completed"), await story.run("failed")
+    await story.settled()
+    found = as_json(story)
+    assert {one["topic"] for one in found} == {"job_runs", "definitions"}
+    assert all(one["data"] is not None for one in found)
+    of_one = as_json(story, "--topic", "job_runs", "--run", done)
+    assert [one["sequence"] for one in of_one] == list(range(1, len(of_one) + 1))
+    assert {one["key"] for one in of_one} == {done}
+    assert [one["type"] for one in of_one][:2] == ["job_run.created", "job_run.started"]
+    assert of_one[-1]["type"] == "job_run.completed"
+    ends = as_json(story, "--type", "job_run.completed", "--type", "job_run.fa*")
+    assert sorted(one["key"] for one in ends) == sorted([done, failed])
+    inside = as_json(story, "--topic", "run_ledger", "--topic", "task_reports", "--topic", "registry_ledger")
+    assert {"owner.claimed", "run.planned", "task.requested", "task.started"} <= {one["type"] for one in inside}
+    assert all(one["data"] is not None for one in inside), "topics of our own services are decoded, too"
+
+
+async def test_people_read_one_line_an_event(story: OutsideStory) -> None:
+    run = await story.run("failed")
+    await story.settled()
+    lines = tail(story, "--from", "beginning", "--no-follow", "--run", run).stdout.splitlines()
+    assert len(lines) == len(as_json(story, "--run", run))
+    assert "job_run.created" in lines[0]
+    assert "externalId=(sealed)" in lines[0]
+    assert "code=target_missing" in lines[-1]
+    assert f"{run[:8]} #{len(lines)}" in lines[-1]
+
+
+def follow(where: dict[str, str]) -> subprocess.Popen[str]:
+    command = [sys.executable, "-c", "from towpath.cli import cli; cli()", "events", "tail", "--json", "--from", "1m"]
+    return subprocess.Popen(command, env={**os.environ, **where}, stdout=subprocess.PIPE, text=True)
+
+
+async def test_what_comes_later_is_followed(story: OutsideStory) -> None:
+    where = {"TOWPATH_KAFKA": story.kafka.bootstrap, "TOWPATH_TOPIC_PREFIX": story.kafka.prefix}
+    following = follow(where)
+    try:
+        run = await story.run("completed")
+        await story.settled()
+        assert following.stdout is not None
+        for line in following.stdout:
+            told = json.loads(line)
+            if (told["key"], told["type"]) == (run, "job_run.completed"):
+                break
+        following.send_signal(2)
+        assert following.wait(timeout=20) == 130
+    finally:
+        following.kill()
+        following.wait()
+        if following.stdout is not None:
+            following.stdout.close()
+
+
+def test_a_broker_that_is_not_there_or_a_topic_that_is_not_is_said_in_plain_words() -> None:
+    result = CliRunner().invoke(cli, ["events", "tail", "--kafka", "127.0.0.1:1", "--no-follow"], obj=App())
+    assert result.exit_code == 1
+    assert "Error: the event log at 127.0.0.1:1 does not answer" in result.stderr
+    result = CliRunner(env={"TOWPATH_KAFKA": None}).invoke(cli, ["events", "tail"], obj=App())
+    assert result.exit_code == 2
+    assert "TOWPATH_KAFKA" in result.stderr
+
+
+def test_ages_and_options_are_checked_before_anything_is_asked() -> None:
+    for wrong in (["--from", "later"], ["-X", "novalue"], ["-X", "a=1", "-X", "a=2"]):
+        result = CliRunner().invoke(cli, ["events", "tail", "--kafka", "127.0.0.1:1", *wrong], obj=App())
+        assert result.exit_code == 2, wrong
