@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Callable, Iterable, Iterator, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from typing import NamedTuple
 
 import structlog
@@ -14,6 +14,7 @@ from kernel.errors import LogUnavailable
 from kernel.log.port import EventLog
 from kernel.metrics import Metrics
 from kernel.processor.ports import Parked, ProcessorObserver
+from kernel.tracing import NO_TRACER, SpanKind, Tracer
 
 LAG_SECONDS = 15.0
 BEAT_SECONDS = 1.0
@@ -30,10 +31,12 @@ class Standing(NamedTuple):
 
 
 class MeteringObserver:
-    """A `ProcessorObserver` that counts and passes everything on to `told`."""
+    """A `ProcessorObserver` that counts, makes spans, and passes everything on to `told`."""
 
-    def __init__(self, measures: Metrics, told: ProcessorObserver) -> None:
+    def __init__(self, measures: Metrics, told: ProcessorObserver, clock: Clock, *, tracer: Tracer = NO_TRACER) -> None:
         self._told = told
+        self._clock = clock
+        self._tracer = tracer
         self._transitions = measures.counter(metrics.TRANSITIONS)
         self._commit = measures.histogram(metrics.COMMIT)
         self._restore = measures.histogram(metrics.RESTORE)
@@ -68,6 +71,22 @@ class MeteringObserver:
         self._transitions.labels(decider).inc(inputs)
         self._commit.labels(decider).observe(commit_ms / 1000)
         self._told.committed(decider, partition, inputs, decisions, commit_ms)
+
+    def traced(self, decider: str, partition: int, traceparents: Sequence[str], commit_ms: float) -> None:
+        now_ms = self._clock.now_ms()
+        self._tracer.record(
+            f"decide {decider}",
+            SpanKind.CONSUMER,
+            now_ms - commit_ms,
+            now_ms,
+            links=traceparents,
+            attributes={
+                "towpath.decider": decider,
+                "towpath.partition": partition,
+                "messaging.operation.type": "process",
+            },
+        )
+        self._told.traced(decider, partition, traceparents, commit_ms)
 
     def checkpointed(self, decider: str, partition: int, positions: Mapping[str, int]) -> None:
         self._positions[decider, partition] = positions

@@ -35,6 +35,7 @@ from kernel.redaction import LiveSecrets
 from kernel.refusing import Unreached, exit_code, refusals
 from kernel.settings import Within, read_settings
 from kernel.telling import start_logging
+from kernel.tracing import NO_TRACER, Tracer, open_tracer
 
 T = TypeVar("T")
 
@@ -77,6 +78,7 @@ class Service:
     """What is pushed here is closed at the end, last first."""
     health: Health = field(default_factory=Health)
     metrics: Metrics = field(default_factory=Metrics)
+    tracer: Tracer = NO_TRACER
 
     @property
     def member(self) -> str:
@@ -198,6 +200,8 @@ async def _run(name: str, serve: Serve, environ: Mapping[str, str]) -> None:
     settings = read_settings(ServiceSettings, "TOWPATH_", environ)
     async with AsyncExitStack() as parts:
         service = Service(name, environ, settings, SystemClock(), SystemEntropy(), live, stop, parts)
+        service.tracer = open_tracer(name, "kafka", environ)
+        parts.push_async_callback(asyncio.to_thread, service.tracer.close)
         ProcessCollector(registry=service.metrics.registry)
         service.beside(measure_loop(service.metrics, service.clock), name="loop lag")
         if settings.probes:

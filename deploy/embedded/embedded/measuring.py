@@ -3,14 +3,16 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Iterable
+from collections.abc import Callable, Iterable
 from dataclasses import dataclass, field
 from pathlib import Path
 
 from prometheus_client import ProcessCollector
 
 from api_gateway.measuring import FactMeter
-from api_gateway.projecting import Projector
+from api_gateway.projecting import Projector, each
+from api_gateway.tracing_facts import FactTracer
+from api_gateway.waiting import Projected
 from artifact_store.measuring import StoreMeter
 from browser_runner.measuring import RunnerMeter
 from kernel.clock import Clock
@@ -19,6 +21,7 @@ from kernel.metering import MeteringObserver, Standing, measure_lag, measure_loo
 from kernel.metrics import Metrics
 from kernel.processor.ports import ProcessorObserver
 from kernel.sql.port import Database
+from kernel.tracing import NO_TRACER, Tracer
 
 
 @dataclass(slots=True)
@@ -26,6 +29,7 @@ class Measuring:
     """The meters of one platform process."""
 
     clock: Clock
+    tracer: Tracer = NO_TRACER
     metrics: Metrics = field(default_factory=Metrics)
     runner: RunnerMeter = field(init=False)
     store: StoreMeter = field(init=False)
@@ -40,12 +44,16 @@ class Measuring:
         self.store.show_keyring(keyring)
 
     def facts(self, db: Database) -> FactMeter:
-        """What the projector is given to call."""
+        """What measures batches of facts."""
         return FactMeter(self.metrics, db, self.clock)
+
+    def each(self, facts: FactMeter) -> Callable[[Projected], None]:
+        """What the projector is given to call."""
+        return each(facts.projected, FactTracer(self.tracer, self.clock).projected)
 
     def observer(self, told: ProcessorObserver) -> MeteringObserver:
         """What the deciders are given to tell."""
-        return MeteringObserver(self.metrics, told)
+        return MeteringObserver(self.metrics, told, self.clock, tracer=self.tracer)
 
     async def run(self, log: EventLog, facts: FactMeter, observer: MeteringObserver, projector: Projector) -> None:
         """Look, count and compare beside everything else, until cancelled."""

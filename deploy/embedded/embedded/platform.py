@@ -67,6 +67,7 @@ from kernel.sealing import SubjectKeys
 from kernel.sql.port import Database, migrate
 from kernel.sql.sqlite import SqliteDatabase
 from kernel.sqlite_file import SqliteFile
+from kernel.tracing import open_tracer
 from scheduler.advance import Advance
 from scheduler.dispatch import Dispatch
 from scheduler.health_loop import HealthLoop
@@ -94,7 +95,8 @@ class Ground:
 async def open_ground(settings: Settings, stack: AsyncExitStack, live: LiveSecrets) -> Ground:
     """Open the folder; `LogRefused` or `Permanent` when it cannot be used. What was opened is closed by `stack`."""
     clock, entropy = SystemClock(), SystemEntropy()
-    measuring = Measuring(clock)
+    measuring = Measuring(clock, open_tracer("towpath", "towpath", os.environ))
+    stack.push_async_callback(asyncio.to_thread, measuring.tracer.close)
     file = await SqliteFile.open(settings.database)
     stack.push_async_callback(file.close)
     db = SqliteDatabase(file)
@@ -168,7 +170,9 @@ async def run_platform(settings: Settings, live: LiveSecrets, stop: asyncio.Even
         async with asyncio.TaskGroup() as group:
             owners = [group.create_task(run_decider(decider, ports, deciders_stop)) for decider in deciders]
             facts = ground.measuring.facts(ground.db)
-            projector = Projector(ground.log, ground.db, gateway.waiters, ground.clock, measured=facts.projected)
+            projector = Projector(
+                ground.log, ground.db, gateway.waiters, ground.clock, measured=ground.measuring.each(facts)
+            )
             projecting = group.create_task(projector.run())
             measuring = group.create_task(ground.measuring.run(ground.log, facts, observer, projector))
             following = group.create_task(follow_runners(gateway.slots, ground.log, ground.clock))
@@ -225,6 +229,7 @@ async def _open_runner(ground: Ground, keys: SubjectKeys, stack: AsyncExitStack)
         inbox_partition=partition_of(ground.incarnation, ground.log.partitions(Topic.RUNNER_INBOX)),
         browsers=browsers,
         egress=proxy,
+        tracer=ground.measuring.tracer,
     )
     slots = {Pool.LIGHT: settings.light_slots}
     if browsers is not None:
@@ -248,6 +253,7 @@ def _gateway(ground: Ground, keys: SubjectKeys) -> GatewayServices:
         settings=gateway_settings(ground.settings, ground.entropy),
         checks=checks(ground.settings),
         metrics=ground.measuring.metrics,
+        tracer=ground.measuring.tracer,
     )
 
 

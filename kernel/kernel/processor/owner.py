@@ -430,6 +430,8 @@ class Owner:
         self._since_checkpoint += records
         commit_ms = self.ports.clock.boot_ms() - began_ms
         self.ports.observer.committed(self.decider.name, self.number, batch.transitions, len(batch.decided), commit_ms)
+        if traceparents := [item.traceparent for item in batch.decided if item.traceparent]:
+            self.ports.observer.traced(self.decider.name, self.number, traceparents, commit_ms)
 
     # deriving
 

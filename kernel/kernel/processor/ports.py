@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Protocol
 
@@ -89,6 +89,10 @@ class ProcessorObserver(Protocol):
         """A batch of `inputs` transitions was read back as effective, `commit_ms` after its append began."""
         ...
 
+    def traced(self, decider: str, partition: int, traceparents: Sequence[str], commit_ms: float) -> None:
+        """As `committed`, for batches that answer inputs of callers who trace; their spans, some more than once."""
+        ...
+
     def checkpointed(self, decider: str, partition: int, positions: Mapping[str, int]) -> None:
         """A checkpoint is effective: no owner will read an input topic below its position again."""
         ...
@@ -126,6 +130,9 @@ class QuietObserver:
         pass
 
     def committed(self, decider: str, partition: int, inputs: int, decisions: int, commit_ms: float) -> None:
+        pass
+
+    def traced(self, decider: str, partition: int, traceparents: Sequence[str], commit_ms: float) -> None:
         pass
 
     def checkpointed(self, decider: str, partition: int, positions: Mapping[str, int]) -> None:

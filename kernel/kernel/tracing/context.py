@@ -41,10 +41,7 @@ def parse(traceparent: str) -> TraceContext | None:
     return TraceContext(trace_id, span_id, bool(flags & _SAMPLED))
 
 
-def of_run(root_run_id: str) -> TraceContext | None:
-    """The first span of a run's own trace; None for an id that is no UUID."""
-    digits = root_run_id.replace("-", "")
-    if re.fullmatch(r"[0-9a-f]{32}", digits) is None or not int(digits, 16):
-        return None
-    span_id = int.from_bytes(hashlib.sha256(root_run_id.encode()).digest()[:8], "big") or 1
-    return TraceContext(int(digits, 16), span_id)
+def of_run(root_run_id: str) -> TraceContext:
+    """The first span of a run's own trace. Hashed, because samplers take the bits of an id for random ones."""
+    digest = hashlib.sha256(root_run_id.encode()).digest()
+    return TraceContext(int.from_bytes(digest[:16], "big"), int.from_bytes(digest[16:24], "big"))

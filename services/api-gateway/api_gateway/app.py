@@ -53,6 +53,7 @@ def create_app(services: Services, *, drains_on_sigterm: bool = False) -> Litest
         services.entropy,
         methods={route.path_format: ",".join(route.methods) for route in app.routes if isinstance(route, HTTPRoute)},
         body_seconds_max=services.settings.body_seconds_max,
+        tracer=services.tracer,
     )
     return app
 

@@ -28,6 +28,7 @@ from kernel.log.envelope import Envelope
 from kernel.log.port import EventLog
 from kernel.log.topics import Topic, partition_of
 from kernel.sql.port import Database
+from kernel.tracing import NO_TRACER, SpanKind, Tracer, current_traceparent
 
 
 @dataclass(frozen=True, slots=True)
@@ -40,6 +41,7 @@ class Asker:
     entropy: Entropy
     waiters: Waiters
     settings: Settings
+    tracer: Tracer = NO_TRACER
 
     async def ask(self, topic: Topic, key: str, request: Any, by: Principal) -> Fact:
         """The fact that decides `request`. `Rejected` when it was refused, `Temporary` when nobody decided in time."""
@@ -85,11 +87,17 @@ class Asker:
         return self.clock.now_ms() + self.settings.request_validity_seconds * 1000
 
     async def _append(self, topic: Topic, key: str, request: Any, by: Principal) -> None:
+        attributes = {"messaging.destination.name": topic.value, "messaging.operation.type": "send"}
+        with self.tracer.span(f"send {topic}", SpanKind.PRODUCER, attributes=attributes):
+            await self._append_now(topic, key, request, by)
+
+    async def _append_now(self, topic: Topic, key: str, request: Any, by: Principal) -> None:
         envelope = Envelope(
             id=request.request_id,
             time_ms=self.clock.now_ms(),
             organization_id=by.organization_id,
             correlation_id=request.request_id,
+            traceparent=current_traceparent(),
         )
         partition = partition_of(key, self.log.partitions(topic))
         await self.log.append([encode(request, topic=topic, key=key, envelope=envelope, partition=partition)])

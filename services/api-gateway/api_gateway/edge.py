@@ -14,15 +14,18 @@ from typing import Any, cast
 
 import structlog
 from litestar.enums import ScopeType
-from litestar.types import ASGIApp, Message, Receive, Scope, Send
+from litestar.types import ASGIApp, HTTPScope, Message, Receive, Scope, Send
 
 from api_gateway.limiter import Standing
 from api_gateway.open_calls import RETRY_SECONDS
 from api_gateway.principal import Principal
-from api_gateway.telemetry import UNMATCHED, Telemetry
+from api_gateway.telemetry import METHODS, UNMATCHED, Telemetry
 from kernel.clock import Clock
 from kernel.errors import Rejected
 from kernel.ids import Entropy
+from kernel.metrics import OTHER
+from kernel.tracing import NO_TRACER, SpanKind, Tracer
+from kernel.tracing.context import parse
 
 _SAFE_ID = re.compile(rb"[A-Za-z0-9._-]{8,128}")
 _UNCACHED = (b"cache-control", b"no-store")
@@ -33,6 +36,8 @@ _COMES_WITH_HEAD = 8 * 1024
 """Bytes of a body that are there when a request is read, whoever reads them."""
 _LAST = (b"connection", b"close")
 _log = structlog.get_logger("api_gateway.access")
+_OF_MONITORS = ("/health", "/metrics")
+"""Paths that somebody asks every few seconds."""
 SLOW_MS = 1000.0
 """A successful read that took longer is told in the access log."""
 
@@ -54,11 +59,24 @@ def _marked(headers: Iterable[tuple[bytes, bytes]], state: dict[str, Any], statu
     return kept
 
 
-def _as_read(scope: Scope) -> Scope:
+def _caller_of(scope: Scope) -> str:
+    """The caller's span, when it names one that is well formed."""
+    for name, value in scope["headers"]:
+        if name == b"traceparent":
+            text: str = value.decode("latin-1")
+            return text if parse(text) is not None else ""
+    return ""
+
+
+def _route_of(scope: Scope) -> str:
+    return str(scope.get("path_template") or UNMATCHED)
+
+
+def _as_read(scope: HTTPScope) -> HTTPScope:
     """A HEAD is answered as the GET that it asks about, without the body; a live stream has no end to wait for."""
     scope["state"]["is_head"] = True
     headers = [header for header in scope["headers"] if header[0] != b"accept"]
-    return cast("Scope", {**scope, "method": "GET", "headers": headers})
+    return cast("HTTPScope", {**scope, "method": "GET", "headers": headers})
 
 
 class _Body:
@@ -107,6 +125,7 @@ class Edge:
         *,
         methods: Mapping[str, str],
         body_seconds_max: float,
+        tracer: Tracer = NO_TRACER,
     ) -> None:
         """`methods`: of each route's template those that it answers, comma separated."""
         self._app = app
@@ -115,11 +134,27 @@ class Edge:
         self._entropy = entropy
         self._methods = methods
         self._body_seconds_max = body_seconds_max
+        self._tracer = tracer
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         if scope["type"] != ScopeType.HTTP:
             await self._app(scope, receive, send)
             return
+        parent = _caller_of(scope)
+        if not parent and (not self._tracer.is_on or scope["path"].startswith(_OF_MONITORS)):
+            await self._answer(scope, receive, send)
+            return
+        method = scope["method"] if scope["method"] in METHODS else OTHER
+        with self._tracer.span(
+            method, SpanKind.SERVER, parent=parent, attributes={"http.request.method": method}
+        ) as span:
+            route, status = await self._answer(scope, receive, send)
+            span.rename(f"{method} {route}")
+            span.set("http.route", route)
+            span.set("http.response.status_code", status)
+
+    async def _answer(self, scope: HTTPScope, receive: Receive, send: Send) -> tuple[str, int]:
+        """Answer one request; its route and status."""
         began_ms = self._clock.boot_ms()
         state = scope.setdefault("state", {})
         state["request_id"] = self._request_id(scope)
@@ -156,6 +191,7 @@ class Edge:
             if leave is not None:
                 leave()
             self._account(scope, method, status, self._clock.boot_ms() - began_ms)
+        return _route_of(scope), status
 
     def _allowing(self, scope: Scope, headers: Iterable[tuple[bytes, bytes]]) -> list[tuple[bytes, bytes]]:
         """Headers whose `Allow` names every method of the route (the framework knows some), HEAD among them."""
@@ -175,7 +211,7 @@ class Edge:
         return self._entropy.uuid()
 
     def _account(self, scope: Scope, method: str, status: int, took_ms: float) -> None:
-        route = str(scope.get("path_template") or UNMATCHED)
+        route = _route_of(scope)
         self._telemetry.answered(method, route, status, took_ms / 1000)
         principal = scope.get("auth")
         # Quick successful reads are counted, not told: whoever polls would drown the rest.

@@ -26,5 +26,15 @@ def facts_of(stored: Iterable[Stored]) -> list[Fact]:
             continue
         envelope = message.envelope
         wire = TYPES[type(message.event)].wire
-        facts.append(Fact(message.key, envelope.sequence, wire, envelope.time_ms, message.event, one.record.value))
+        facts.append(
+            Fact(
+                message.key,
+                envelope.sequence,
+                wire,
+                envelope.time_ms,
+                message.event,
+                one.record.value,
+                envelope.traceparent,
+            )
+        )
     return facts

@@ -32,6 +32,7 @@ from kernel.metrics import Metrics
 from kernel.sealing import SubjectKeys
 from kernel.sql.port import Database
 from kernel.store.port import ByteStore, Vault
+from kernel.tracing import NO_TRACER, Tracer
 
 
 async def _ready() -> bool:
@@ -62,6 +63,7 @@ class Services:
     """What `follow_runners` hears, for explanations."""
     metrics: Metrics = field(default_factory=Metrics)
     """What this process measures, shown at `/metrics`."""
+    tracer: Tracer = NO_TRACER
 
 
 @dataclass(frozen=True, slots=True)
@@ -85,7 +87,15 @@ class Gateway:
 
 def assemble(services: Services) -> Gateway:
     """Make the gateway from its parts."""
-    asker = Asker(services.db, services.log, services.clock, services.entropy, services.waiters, services.settings)
+    asker = Asker(
+        services.db,
+        services.log,
+        services.clock,
+        services.entropy,
+        services.waiters,
+        services.settings,
+        services.tracer,
+    )
     subjects, readings = Subjects(services.vault, services.clock), Readings(services.store)
     queries = Queries(services.db, services.keys, services.store, services.entropy)
     return Gateway(

@@ -75,7 +75,9 @@ async def run(service: Service) -> None:
     await migrate(db, migrations(db.dialect))
     store = await _reach_store(service, process)
     meter, tracer = FactMeter(service.metrics, db, service.clock), FactTracer(service.tracer, service.clock)
-    following = await Following.open(log, db, postgres.signals(), service.clock, measured=each(meter.projected, tracer.projected))
+    following = await Following.open(
+        log, db, postgres.signals(), service.clock, measured=each(meter.projected, tracer.projected)
+    )
     group = await _join(service, kafka, process)
     service.watch("kafka", lambda: log.end_offset(Topic.RUN_REQUESTS, 0))
     service.watch("artifact store", store.check)
@@ -99,7 +101,10 @@ async def run(service: Service) -> None:
         metrics=service.metrics,
         tracer=service.tracer,
     )
-    hint, observer = log.snapshot_hint(), MeteringObserver(service.metrics, TellingObserver(), service.clock, tracer=service.tracer)
+    hint, observer = (
+        log.snapshot_hint(),
+        MeteringObserver(service.metrics, TellingObserver(), service.clock, tracer=service.tracer),
+    )
     ports = Ports(
         log, codec, service.clock, service.entropy, service.member, hint=hint, observer=observer, bounds=BOUNDS
     )

@@ -66,6 +66,16 @@ def unmeasured(_batch: Projected) -> None:
     """Nobody measures."""
 
 
+def each(*measured: Callable[[Projected], None]) -> Callable[[Projected], None]:
+    """All of them, one after the other."""
+
+    def all_of_them(batch: Projected) -> None:
+        for one in measured:
+            one(batch)
+
+    return all_of_them
+
+
 class Projector:
     """Follows partitions of the public topics into the read models and tells its audience.
 

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from kernel.metrics import HTTP_OPEN, HTTP_REQUESTS, HTTP_SECONDS, OTHER, Metrics
 
-_METHODS = frozenset({"GET", "POST", "PUT", "PATCH", "DELETE", "HEAD", "OPTIONS"})
+METHODS = frozenset({"GET", "POST", "PUT", "PATCH", "DELETE", "HEAD", "OPTIONS"})
 UNMATCHED = "unmatched"
 
 
@@ -19,7 +19,7 @@ class Telemetry:
 
     def answered(self, method: str, route: str, status: int, seconds: float) -> None:
         """Count one answer."""
-        method = method if method in _METHODS else OTHER
+        method = method if method in METHODS else OTHER
         self._requests.labels(method, route, str(status)).inc()
         self._seconds.labels(method, route).observe(seconds)
 

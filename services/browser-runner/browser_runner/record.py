@@ -18,6 +18,7 @@ from kernel.domain.workflow_run import StepStatus
 from kernel.errors import TowpathError
 from kernel.steps.document import Step, kind_of, name_of
 from kernel.steps.effects import effect_of
+from kernel.tracing import SpanKind
 
 JOURNAL_INLINE_BYTES_MAX = 16 * 1024
 
@@ -112,8 +113,31 @@ class Record:
             resolved=outcome.resolved,
             asks_again=outcome.asks_again,
         )
+        self._trace(path, step, outcome)
         if outcome.consumed:
             await assignment.read_back(ticket)
+
+    def _trace(self, path: str, step: Step, outcome: Outcome) -> None:
+        """The step as a span of the run's trace. What was taken from the journal does not come here."""
+        assigned, services = self._assignment.assigned, self._assignment.services
+        if not services.tracer.is_on:
+            return
+        services.tracer.record(
+            f"step {kind_of(step)}",
+            SpanKind.INTERNAL,
+            outcome.started_ms,
+            services.clock.now_ms(),
+            run=assigned.root_run_id,
+            attributes={
+                "towpath.run_id": assigned.root_run_id,
+                "towpath.workflow_run_id": assigned.workflow_run_id,
+                "towpath.attempt": assigned.token.attempt,
+                "towpath.step": path,
+                "towpath.effect": effect_of(step).value,
+                "towpath.outcome": outcome.status.value,
+                "towpath.tries": max(outcome.tries, 1),
+            },
+        )
 
     async def _failure_of(self, failure: StepFailed | None, step_id: str, step_name: str) -> Failure:
         if failure is None:

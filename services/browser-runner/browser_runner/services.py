@@ -12,6 +12,7 @@ from kernel.log.port import EventLog
 from kernel.redaction import LiveSecrets
 from kernel.sealing import SubjectKeys
 from kernel.store.port import ByteStore, Vault
+from kernel.tracing import NO_TRACER, Tracer
 
 
 @dataclass(frozen=True, slots=True)
@@ -35,3 +36,4 @@ class Services:
     """None: browsers go straight out (tests and benchmarks on loopback)."""
     session_days: int = 30
     """How long a saved login is kept."""
+    tracer: Tracer = NO_TRACER

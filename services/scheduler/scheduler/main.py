@@ -42,7 +42,7 @@ async def serve(service: Service) -> None:
     )
     service.parts.push_async_callback(group.leave)
     service.health.conditions["group"] = lambda: group.is_member
-    observer = MeteringObserver(service.metrics, TellingObserver())
+    observer = MeteringObserver(service.metrics, TellingObserver(), service.clock, tracer=service.tracer)
     ports = Ports(
         log,
         codec,

@@ -27,6 +27,8 @@ class Fact:
     time_ms: int
     event: Any
     value: bytes
+    traceparent: str = ""
+    """The span that asked for it, when it was asked for and somebody traces."""
 
 
 class Kind(StrEnum):
