@@ -110,7 +110,7 @@ def copy_by_maven(dependencies: Sequence[str], folder: Path, *options: str) -> b
         pom = Path(scratch) / "pom.xml"
         pom.write_text(project(dependencies))
         goal = ("dependency:copy-dependencies", "-DincludeScope=runtime", f"-DoutputDirectory={folder}")
-        command = [maven, "-q", "-B", "-f", str(pom), *goal, *options]
+        command = [maven, "-q", "-B", "-Dstyle.color=never", "-f", str(pom), *goal, *options]
         return subprocess.run(command, stdout=sys.stderr, check=False).returncode == 0
 
 

@@ -1,10 +1,10 @@
-"""`python -m cluster`: the launcher, what `make up` starts; `prepare` is a part of it."""
+"""`python -m cluster`: the launcher, what `make up` starts; `keys` and `prepare` run once before services start."""
 
 from __future__ import annotations
 
 import sys
 
-_USAGE = "usage: python -m cluster [launch]"
+_USAGE = "usage: python -m cluster [launch | keys | prepare]"
 
 
 def main() -> int:
@@ -18,6 +18,10 @@ def main() -> int:
             from cluster.preparing import prepare  # noqa: PLC0415 (the launcher stays small)
 
             return prepare()
+        case ["keys"]:
+            from cluster.preparing import make_keys  # noqa: PLC0415 (the launcher stays small)
+
+            return make_keys()
         case _:
             print(_USAGE, file=sys.stderr)
             return 2

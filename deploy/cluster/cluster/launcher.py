@@ -26,8 +26,8 @@ from cluster.endpoints import write_endpoints
 from cluster.keeping import Keeper, ending
 from cluster.layout import Layout, read_layout
 from cluster.parts import Part, Service
-from cluster.servers import BUCKET, Servers
-from cluster.services import MARK_VARIABLE, Services
+from cluster.servers import Servers
+from cluster.services import MARK_VARIABLE, Services, store_keys
 from embedded.launcher import check
 from embedded.settings import Settings
 from embedded.shop import shop_arguments
@@ -120,13 +120,17 @@ class _Launch:
                     self._tell_ready(starting[done])
         for done in starting:
             done.result()
-        self.servers.s3.make_bucket(BUCKET)
 
     def _prepare(self) -> None:
         """Topics, tables and keys; raises `Permanent` when that fails."""
-        environment = {**os.environ, **self.servers.environment(), "TOWPATH_DATA": str(self.layout.data)}
+        environment = {
+            **os.environ,
+            **self.servers.environment(),
+            **store_keys(self.layout.keys),
+            "TOWPATH_DATA": str(self.layout.data),
+        }
         command = [sys.executable, "-m", "cluster", "prepare"]
-        done = subprocess.run(command, env=environment, stderr=subprocess.PIPE, text=True, check=False)
+        done = subprocess.run(command, env=environment, capture_output=True, text=True, check=False)
         if done.returncode != 0:
             raise Permanent("preparing_failed", done.stderr.strip().removeprefix("towpath: "))
         self._say(f"  {self._elapsed()}  topics, tables, bucket and keys are there")

@@ -11,6 +11,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
 
+from cluster.keys import Keys
 from embedded.settings import Settings, read_settings
 from kernel.errors import Rejected
 
@@ -51,9 +52,9 @@ class Layout:
         return self.data / "logs"
 
     @property
-    def keys(self) -> Path:
-        """Secrets of the services, a file for each."""
-        return self.data / "keys"
+    def keys(self) -> Keys:
+        """Secrets of the services."""
+        return Keys(self.data / "keys")
 
     @property
     def endpoints(self) -> Path:

@@ -76,7 +76,7 @@ class Servers:
 
     def environment(self) -> Mapping[str, str]:
         """Where services find them, once they have been started; secrets as files."""
-        url = self._layout.keys / "postgres-url"
+        url = self._layout.keys.of("postgres", "url")
         write_private(url, self.postgres.url + "\n")
         return {
             "TOWPATH_KAFKA": self.kafka.bootstrap,

@@ -7,6 +7,7 @@ import sys
 from collections.abc import Mapping, Sequence
 
 from cluster.components.process import kept_port
+from cluster.keys import Keys
 from cluster.layout import Layout
 from cluster.parts import Service
 from embedded.settings import Settings
@@ -25,7 +26,8 @@ class Services:
         """`servers` is where Kafka, PostgreSQL and the S3 server are, as environment."""
         self._layout = layout
         self._settings = layout.settings
-        self._common = {**_inherited(), **servers, MARK_VARIABLE: str(layout.data)}
+        self._servers = servers
+        self._common = {**os.environ, "TOWPATH_KAFKA": servers["TOWPATH_KAFKA"], MARK_VARIABLE: str(layout.data)}
         ports = layout.data / "ports"
         for folder in (ports, layout.logs):
             folder.mkdir(exist_ok=True)
@@ -36,7 +38,7 @@ class Services:
         store = ",".join(stores)
         self.stores = [self._store(number, stores[number - 1]) for number in _numbers()]
         self.schedulers = [self._scheduler(number) for number in _numbers()]
-        self.health = self._service("health-1", "", {}, command=("scheduler", "health"))
+        self.health = self._service("health-1", "", servers, command=("scheduler", "health"))
         self.runners = [self._runner(number, store) for number in _numbers()]
         self.gateway_processes = [self._gateway(number, gateways[number - 1], store) for number in _numbers()]
 
@@ -77,11 +79,8 @@ class Services:
         )
 
     def _store(self, number: int, address: str) -> Service:
-        keys = {"KEYRING_PATH": "keyring.json", "GATEWAY_KEY_PATH": "gateway-key", "RUNNER_KEY_PATH": "runner-key"}
-        environment = {f"ARTIFACT_STORE_{name}": str(self._layout.keys / file) for name, file in keys.items()}
-        return self._service(
-            f"artifact-store-{number}", address, environment | {"ARTIFACT_STORE_ADDRESS": address}, drain=30
-        )
+        environment = {**self._servers, **store_keys(self._layout.keys), "ARTIFACT_STORE_ADDRESS": address}
+        return self._service(f"artifact-store-{number}", address, environment, drain=30)
 
     def _scheduler(self, number: int) -> Service:
         return self._service(f"scheduler-{number}", "", {})
@@ -90,7 +89,7 @@ class Services:
         settings = self._settings
         environment = {
             "BROWSER_RUNNER_STORE": store,
-            "BROWSER_RUNNER_STORE_KEY_FILE": str(self._layout.keys / "runner-key"),
+            "BROWSER_RUNNER_STORE_KEY_FILE": str(self._layout.keys.of("browser-runner", "store-key")),
             "BROWSER_RUNNER_HOST_ID": f"local-{number}",
             "BROWSER_RUNNER_BROWSER_PATH": settings.browser,
             "BROWSER_RUNNER_BROWSER_SLOTS": str(share(settings.browser_slots, number) if settings.browser else 0),
@@ -103,12 +102,13 @@ class Services:
     def _gateway(self, number: int, port: int, store: str) -> Service:
         settings, keys = self._settings, self._layout.keys
         environment = {
+            **self._servers,
             "API_GATEWAY_ADDRESS": f"127.0.0.1:{port}",
             "API_GATEWAY_PUBLIC_URL": f"http://127.0.0.1:{settings.port}",
             "API_GATEWAY_STORE": store,
-            "API_GATEWAY_STORE_KEY_FILE": str(keys / "gateway-key"),
-            "API_GATEWAY_PEPPER_FILE": str(keys / "pepper"),
-            "API_GATEWAY_SIGNING_KEYS_FILE": str(keys / "signing-keys"),
+            "API_GATEWAY_STORE_KEY_FILE": str(keys.of("api-gateway", "store-key")),
+            "API_GATEWAY_PEPPER_FILE": str(keys.of("api-gateway", "pepper")),
+            "API_GATEWAY_SIGNING_KEYS_FILE": str(keys.of("api-gateway", "signing-keys")),
             "API_GATEWAY_OPEN_HOSTS": "127.0.0.1,localhost" if settings.allows_loopback else "",
             **_limits(settings),
         }
@@ -116,10 +116,10 @@ class Services:
         return self._service(f"api-gateway-{number}", self.gateways[number - 1], environment, health=address)
 
 
-def _inherited() -> dict[str, str]:
-    """Our own environment without what is ours to say: a setting of a service is said here or nowhere."""
-    ours = ("TOWPATH_", "API_GATEWAY_", "SCHEDULER_", "BROWSER_RUNNER_", "ARTIFACT_STORE_")
-    return {name: value for name, value in os.environ.items() if not name.startswith(ours)}
+def store_keys(keys: Keys) -> Mapping[str, str]:
+    """Where the artifact store finds its secrets."""
+    files = {"KEYRING_PATH": "keyring.json", "GATEWAY_KEY_PATH": "gateway-key", "RUNNER_KEY_PATH": "runner-key"}
+    return {f"ARTIFACT_STORE_{name}": str(keys.of("artifact-store", file)) for name, file in files.items()}
 
 
 def _numbers() -> range:
@@ -133,5 +133,5 @@ def share(slots: int, number: int) -> int:
 
 def _limits(settings: Settings) -> dict[str, str]:
     names = ("rate_per_minute", "rate_burst", "address_rate_per_minute", "address_rate_burst")
-    others = ("open_requests_max", "open_streams_max", "trusted_proxies")
+    others = ("open_requests_max", "open_streams_max", "trusted_proxies", "retention_days")
     return {f"API_GATEWAY_{name.upper()}": str(getattr(settings, name)) for name in (*names, *others)}

@@ -63,18 +63,3 @@ async def test_a_wrong_key_opens_nothing(tmp_path: Path) -> None:
         async with client(server, secret="guess") as s3:
             with pytest.raises(ClientError, match="SignatureDoesNotMatch"):
                 await s3.list_buckets()
-
-
-async def test_a_bucket_made_beside_the_protocol_is_one_as_any_other(tmp_path: Path) -> None:
-    with LocalS3(tmp_path) as server:
-        server.make_bucket("made")
-        server.make_bucket("made")
-        async with client(server) as s3:
-            upload = await s3.create_multipart_upload(Bucket="made", Key="long")
-            where = {"Bucket": "made", "Key": "long", "UploadId": upload["UploadId"]}
-            part = await s3.upload_part(**where, PartNumber=1, Body=b"bytes")
-            whole = {"Parts": [{"ETag": part["ETag"], "PartNumber": 1}]}
-            await s3.complete_multipart_upload(**where, MultipartUpload=whole)
-            listed = await s3.list_objects_v2(Bucket="made")
-
-    assert [found["Key"] for found in listed["Contents"]] == ["long"]

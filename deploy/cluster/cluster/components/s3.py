@@ -58,10 +58,6 @@ class LocalS3:
         self._process.start([str(program), *where, *self._attributes(), str(self._data)], environment)
         self._process.await_ready(lambda: answers(self.port), _START_SECONDS)
 
-    def make_bucket(self, name: str) -> None:
-        """Make an empty bucket unless it is there: a folder is one, for this server."""
-        (self._data / name).mkdir(exist_ok=True)
-
     def stop(self) -> None:
         """End it in order."""
         self._process.stop(signal.SIGTERM, _STOP_SECONDS)

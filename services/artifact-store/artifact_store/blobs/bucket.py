@@ -274,6 +274,25 @@ async def open_bucket(settings: BucketSettings, stack: AsyncExitStack) -> Bucket
     `Permanent("store_refused")` for wrong credentials, a missing bucket or a wrong region,
     `Temporary("store_unavailable")` when nobody answers.
     """
+    client = await _connect(settings, stack)
+    async with _judged(settings):
+        await client.list_objects_v2(Bucket=settings.bucket, Prefix=settings.prefix, MaxKeys=1)
+    return Bucket(client, settings)
+
+
+async def make_bucket(settings: BucketSettings) -> None:
+    """Make the bucket unless it is there; errors are those of `open_bucket`."""
+    async with AsyncExitStack() as stack:
+        client = await _connect(settings, stack)
+        async with _judged(settings):
+            try:
+                await client.create_bucket(Bucket=settings.bucket)
+            except ClientError as error:
+                if _code(error) != "BucketAlreadyOwnedByYou":
+                    raise
+
+
+async def _connect(settings: BucketSettings, stack: AsyncExitStack) -> S3Client:
     config = AioConfig(
         s3={"addressing_style": "path"},
         connect_timeout=min(_CONNECT_SECONDS, settings.answer_seconds),
@@ -285,7 +304,7 @@ async def open_bucket(settings: BucketSettings, stack: AsyncExitStack) -> Bucket
         response_checksum_validation="when_required",
     )
     try:
-        client = await stack.enter_async_context(
+        return await stack.enter_async_context(
             get_session().create_client(
                 "s3",
                 region_name=settings.region,
@@ -297,15 +316,15 @@ async def open_bucket(settings: BucketSettings, stack: AsyncExitStack) -> Bucket
         )
     except (ValueError, BotoCoreError) as error:
         raise Permanent("store_refused", f"the settings of the object store are wrong: {error}") from None
-    await _look(client, settings)
-    return Bucket(client, settings)
 
 
-async def _look(client: S3Client, settings: BucketSettings) -> None:
+@asynccontextmanager
+async def _judged(settings: BucketSettings) -> AsyncIterator[None]:
+    """The first calls of all, of whose errors somebody reads who can mend the settings."""
     where = f"bucket {settings.bucket!r} at {settings.endpoint or 'Amazon S3'}"
     try:
         async with asyncio.timeout(3 * settings.answer_seconds):
-            await client.list_objects_v2(Bucket=settings.bucket, Prefix=settings.prefix, MaxKeys=1)
+            yield
     except ClientError as error:
         code = _code(error)
         if error.response["ResponseMetadata"]["HTTPStatusCode"] in _REFUSED:
