@@ -43,6 +43,7 @@ HEARTBEAT_MS = 500
 REBALANCE_MS = 5_000
 """How long a rebalance waits for members that do not answer."""
 JOIN_SECONDS = 15.0
+LEAVE_SECONDS = 2.0
 _RETRY_SECONDS = 0.5
 _log = structlog.get_logger("kernel.log.kafka.membership")
 
@@ -117,10 +118,15 @@ class Membership:
         )
 
     async def leave(self) -> None:
-        """Tell the group to give everything to others; no proposal changes any more. Idempotent."""
+        """Tell the group to give everything to others; no proposal changes any more. Idempotent.
+
+        Brokers that do not answer in `LEAVE_SECONDS` will miss us by themselves.
+        """
         self._leaving.set()
         if self._task is not None:
-            await asyncio.wait([self._task])
+            await asyncio.wait([self._task], timeout=LEAVE_SECONDS)
+            self._task.cancel()
+            await asyncio.wait([self._task], timeout=LEAVE_SECONDS)
 
     async def _stay(self) -> None:
         """Be a member until `leave`; begin anew whenever aiokafka gives up."""
