@@ -61,11 +61,20 @@ def statements(counted: Counted, dialect: Dialect) -> tuple[str, ...]:
         layout = f"{columns}, number BIGINT NOT NULL, PRIMARY KEY ({keys})) WITHOUT ROWID"
     else:
         layout = f"{columns}, part TEXT NOT NULL DEFAULT '', number BIGINT NOT NULL, PRIMARY KEY ({keys}, part))"
-    return (
-        f"CREATE TABLE {counted.cells} ({layout}",
-        f"INSERT INTO {counted.cells} ({keys}, number) SELECT {keys}, count(*) FROM {counted.table} GROUP BY {keys}",  # noqa: S608 (our own names)
-        *(_sqlite_triggers(counted) if dialect == "sqlite" else _postgres_trigger(counted)),
-    )
+    make = f"CREATE TABLE {counted.cells} ({layout}"
+    if dialect == "sqlite":
+        return make, _count(counted), *_sqlite_triggers(counted)
+    return make, _postgres_function(counted), *recounting(counted)
+
+
+def recounting(counted: Counted) -> tuple[str, ...]:
+    """What fills empty cells of PostgreSQL with the rows that are there, and has those counted that come."""
+    return _count(counted), *_postgres_triggers(counted)
+
+
+def _count(counted: Counted) -> str:
+    keys = ", ".join(counted.keys)
+    return f"INSERT INTO {counted.cells} ({keys}, number) SELECT {keys}, count(*) FROM {counted.table} GROUP BY {keys}"  # noqa: S608 (our own names)
 
 
 def _row(counted: Counted, of: str) -> str:
@@ -96,7 +105,7 @@ def _sqlite_triggers(counted: Counted) -> tuple[str, ...]:
     )
 
 
-def _postgres_trigger(counted: Counted) -> tuple[str, ...]:
+def _postgres_function(counted: Counted) -> str:
     """Rows come and go many at a time, and are counted by the statement; those that change are looked at one by one."""
     table, cells, keys = counted.table, counted.cells, ", ".join(counted.keys)
 
@@ -113,10 +122,14 @@ def _postgres_trigger(counted: Counted) -> tuple[str, ...]:
         f" ELSIF tg_op = 'DELETE' THEN {moved('went', '-count(*)')}"
         f" ELSE {moved(changed, 'sum(step)')} END IF; RETURN NULL; END"
     )
+    return f"CREATE FUNCTION count_{table}() RETURNS trigger LANGUAGE plpgsql AS $$ {body} $$"
+
+
+def _postgres_triggers(counted: Counted) -> tuple[str, ...]:
+    table, keys = counted.table, ", ".join(counted.keys)
     call = f"EXECUTE FUNCTION count_{table}()"
     is_moved = f"({_row(counted, 'old')}) IS DISTINCT FROM ({_row(counted, 'new')})"
     return (
-        f"CREATE FUNCTION count_{table}() RETURNS trigger LANGUAGE plpgsql AS $$ {body} $$",
         f"CREATE TRIGGER {table}_come AFTER INSERT ON {table} REFERENCING NEW TABLE AS came FOR EACH STATEMENT {call}",
         f"CREATE TRIGGER {table}_move AFTER UPDATE OF {keys} ON {table} FOR EACH ROW WHEN ({is_moved}) {call}",
         f"CREATE TRIGGER {table}_go AFTER DELETE ON {table} REFERENCING OLD TABLE AS went FOR EACH STATEMENT {call}",

@@ -9,7 +9,7 @@ statement.
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Callable, Iterable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 
 import structlog
@@ -47,7 +47,8 @@ _STREAMS = Table("projected_streams", ("topic", "stream"))
 _log = structlog.get_logger("api_gateway.projecting")
 
 
-_Place = tuple[Topic, int]
+Place = tuple[Topic, int]
+"""A partition of a topic."""
 
 
 @dataclass(slots=True)
@@ -90,6 +91,7 @@ class Projector:
         clock: Clock,
         *,
         measured: Callable[[Projected], None] = unmeasured,
+        batch_records: int = BATCH_RECORDS_MAX,
     ) -> None:
         """`measured` is called with each batch at its commit; not by `catch_up` and `rebuild`."""
         self._log = log
@@ -97,10 +99,11 @@ class Projector:
         self._audience = audience
         self._clock = clock
         self._measured = measured
-        self._behind: dict[_Place, int] = {}
+        self._batch_records = batch_records
+        self._behind: dict[Place, int] = {}
         """Partitions that were taken and not caught up yet, with the offset where that is done."""
         self._taken: frozenset[int] | None = None
-        self._followers: dict[_Place, _Follower] = {}
+        self._followers: dict[Place, _Follower] = {}
 
     @property
     def is_caught_up(self) -> bool:
@@ -121,7 +124,7 @@ class Projector:
 
         Ends by cancellation, or with `LogRefused` in an `ExceptionGroup` when nothing helps.
         """
-        following: dict[_Place, asyncio.Task[None]] = {}
+        following: dict[Place, asyncio.Task[None]] = {}
         async with asyncio.TaskGroup() as group:
             while True:
                 self._taken = None if proposals is None else proposals.now
@@ -138,7 +141,7 @@ class Projector:
                     return
                 await proposals.other_than(self._taken or frozenset())
 
-    def _places(self, proposed: frozenset[int] | None = None) -> Iterator[_Place]:
+    def _places(self, proposed: frozenset[int] | None = None) -> Iterator[Place]:
         """All partitions, or those that go with the proposed ones of `job_runs`."""
         proposable = self._log.partitions(Topic.JOB_RUNS)
         for topic in PUBLIC_TOPICS:
@@ -146,13 +149,13 @@ class Projector:
                 if proposed is None or partition % proposable in proposed:
                     yield topic, partition
 
-    async def catch_up(self) -> int:
-        """Project what is in the log now; how many records that were. Not beside `run`.
+    async def catch_up(self, ends: Mapping[Place, int] | None = None) -> int:
+        """Project what is in the log now, or below `ends`; how many records that were. Not beside `run`.
 
         Errors come in an `ExceptionGroup`: the partitions are read side by side.
         """
         async with asyncio.TaskGroup() as group:
-            tasks = [group.create_task(self._catch_up(*place)) for place in self._places()]
+            tasks = [group.create_task(self._catch_up(place, ends)) for place in self._places()]
         return sum(task.result() for task in tasks)
 
     async def rebuild(self) -> int:
@@ -169,12 +172,14 @@ class Projector:
             behind += await self._log.end_offset(topic, partition) - (row[1] if row else 0)
         return behind
 
-    async def _catch_up(self, topic: Topic, partition: int) -> int:
-        follower = await self._follower(topic, partition)
-        end = await self._log.end_offset(topic, partition)
+    async def _catch_up(self, place: Place, ends: Mapping[Place, int] | None) -> int:
+        follower = await self._follower(*place)
+        end = await self._log.end_offset(*place) if ends is None else ends[place]
         count = 0
         while follower.next_offset < end:
             stored = await self._read(follower, 0.0)
+            if ends is not None:
+                stored = [one for one in stored if one.offset < end]
             if not stored or not await self._apply(follower, stored):
                 break
             count += len(stored)
@@ -211,7 +216,7 @@ class Projector:
             follower.topic,
             follower.partition,
             follower.next_offset,
-            max_records=BATCH_RECORDS_MAX,
+            max_records=self._batch_records,
             wait_seconds=wait_seconds,
         )
 

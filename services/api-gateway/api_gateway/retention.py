@@ -84,14 +84,17 @@ async def forget_rows(db: Database, before_ms: int) -> int:
 
 
 async def _forget(db: Database, roots: Sequence[str]) -> None:
+    marks = ", ".join(["(?)"] * len(roots))
+    note = f"INSERT INTO forgotten_runs (root_run_id) VALUES {marks} ON CONFLICT DO NOTHING"  # noqa: S608 (marks only)
+    await db.transaction([(note, tuple(roots)), *await deletions(db, roots)])
+
+
+async def deletions(db: Database, roots: Sequence[str]) -> list[Statement]:
+    """What deletes all rows of these root runs (at most `RUNS_AT_ONCE`)."""
     marks = _marks(roots)
     found = await db.fetch_all(f"SELECT id FROM workflow_runs WHERE {_OF_JOB_RUN} IN ({marks})", tuple(roots))  # noqa: S608 (our own names)
     runs = [*(row[0] for row in found), *roots]
     statements: list[Statement] = [
-        (
-            f"INSERT INTO forgotten_runs (root_run_id) VALUES {', '.join(['(?)'] * len(roots))} ON CONFLICT DO NOTHING",  # noqa: S608 (marks only)
-            tuple(roots),
-        ),
         (f"DELETE FROM run_events WHERE root_run_id IN ({marks})", tuple(roots)),  # noqa: S608 (marks only)
         (
             f"DELETE FROM projected_streams WHERE topic = ? AND stream IN ({marks})",  # noqa: S608 (marks only)
@@ -104,7 +107,7 @@ async def _forget(db: Database, roots: Sequence[str]) -> None:
         found_by = f"workflow_run_id IN ({_marks(part)})"
         statements += [(f"DELETE FROM {table} WHERE {found_by}", part) for table in _BY_WORKFLOW_RUN]  # noqa: S608 (our own names)
         statements.append((f"DELETE FROM workflow_runs WHERE id IN ({_marks(part)})", part))  # noqa: S608 (marks only)
-    await db.transaction(statements)
+    return statements
 
 
 async def noted(db: Database, roots: Collection[str]) -> set[str]:

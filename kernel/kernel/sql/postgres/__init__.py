@@ -6,7 +6,7 @@ database    `PostgresDatabase`: a pool of connections
 signals     `PostgresSignals`: short messages between processes, by NOTIFY
 """
 
-from kernel.sql.postgres.database import PostgresDatabase, Timeouts
+from kernel.sql.postgres.database import UNHURRIED, PostgresDatabase, Timeouts
 from kernel.sql.postgres.signals import PostgresSignals
 
-__all__ = ["PostgresDatabase", "PostgresSignals", "Timeouts"]
+__all__ = ["UNHURRIED", "PostgresDatabase", "PostgresSignals", "Timeouts"]

@@ -25,6 +25,8 @@ from kernel.sql.postgres.failing import DRIVER_ERRORS, Broken, Failure, failure_
 from kernel.sql.postgres.wording import changed, deleted_from, numbered
 
 T = TypeVar("T")
+Ask = Callable[..., Awaitable[list[Row]]]
+"""`ask(sql, params)`: the rows that a statement returns, none for one that only writes."""
 
 STATEMENTS_KEPT = 512
 """Prepared statements per connection."""
@@ -42,7 +44,11 @@ class Timeouts:
     lock: float = 10.0
     idle_in_transaction: float = 5.0
     """After that the locks of a paused process are taken from it."""
-    answer: float = 40.0
+    answer: float | None = 40.0
+
+
+UNHURRIED = Timeouts(statement=0, lock=60.0, answer=None)
+"""For migrations and rebuilds."""
 
 
 class _Connection(asyncpg.Connection):
@@ -70,12 +76,14 @@ class PostgresDatabase:
         self,
         pool: asyncpg.Pool[asyncpg.Record],
         connect: Callable[[], Awaitable[_Connection]],
+        dsn: str,
         name: str,
         timeouts: Timeouts,
     ) -> None:
         """Use `open`."""
         self._pool = pool
         self._connect = connect
+        self._dsn = dsn
         self._name = name
         self._timeouts = timeouts
         self._deleted_from: set[str] = set()
@@ -83,16 +91,22 @@ class PostgresDatabase:
 
     @classmethod
     async def open(
-        cls, dsn: str, *, pool_max: int = 10, schema: str | None = None, timeouts: Timeouts | None = None
+        cls,
+        dsn: str,
+        *,
+        pool_max: int = 10,
+        schema: str | None = None,
+        timeouts: Timeouts | None = None,
+        durable: bool = True,
     ) -> PostgresDatabase:
         """Connect once, so that what is wrong is told now; further connections, up to `pool_max`, when they are needed.
 
         `dsn` is a URL `postgresql://user:password@host:port/database`. `schema` is where names are looked for, and
-        where tables are made (several with commas between them); it need not exist yet (`make_schema`). Raises
-        `LogUnavailable`, or `LogRefused` when the server takes neither user nor database.
+        where tables are made (several with commas between them); it need not exist yet (`make_schema`). Not `durable`:
+        commits do not wait for the disk. Raises `LogUnavailable`, or `LogRefused` when the server takes no such user.
         """
         timeouts = timeouts or Timeouts()
-        options = _options(schema, timeouts)
+        options = _options(schema, timeouts, durable=durable)
 
         async def connect() -> _Connection:
             unhurried = {**options, "command_timeout": None}
@@ -107,7 +121,7 @@ class PostgresDatabase:
             )
         except DRIVER_ERRORS as error:
             raise translated(error, name) from error
-        database = cls(pool, connect, name, timeouts)
+        database = cls(pool, connect, dsn, name, timeouts)
         await database.fetch_one("SELECT 1")
         return database
 
@@ -159,18 +173,41 @@ class PostgresDatabase:
             done: list[int] = []
             async with self._told(connection):
                 await connection.get_ready(statements)
-                await connection.execute("BEGIN")
+            async with self._begun(connection), self._told(connection):
                 for sql, params in statements:
                     done.append(await _run(connection, sql, params))
                     if guarded and done == [0]:
                         break
-            async with self._told(connection, committing=True):
-                await connection.execute("COMMIT")
             return done
 
         done = await self._with_connection(write)
         self._remember(statements)
         return done
+
+    @asynccontextmanager
+    async def one_transaction(self) -> AsyncIterator[Ask]:
+        """A transaction whose statements depend on each other's answers: committed at the end, undone by an error.
+
+        Errors are those of the port. The server ends it when nothing is asked for `Timeouts.idle_in_transaction`.
+        """
+        async with self._borrowed() as connection:
+
+            async def ask(sql: str, params: Params = ()) -> list[Row]:
+                async with self._told(connection):
+                    return [tuple(record) for record in await connection.fetch(numbered(sql), *params)]
+
+            async with self._begun(connection):
+                yield ask
+
+    async def beside(self, schema: str) -> PostgresDatabase:
+        """The same database for long work at the side: names are looked for in `schema` first.
+
+        Its statements may take any time, and a commit may be lost with the server, though never in parts, until one of
+        this object follows it.
+        """
+        here = await self.fetch_one("SELECT current_schema()")
+        path = f"{schema}, {here[0]}" if here else schema
+        return await PostgresDatabase.open(self._dsn, schema=path, timeouts=UNHURRIED, durable=False)
 
     async def scrub(self) -> None:
         """Vacuum the tables that this object has deleted from: their pages let go of the rows, and are used again.
@@ -244,6 +281,20 @@ class PostgresDatabase:
                 await self._pool.release(cast("Any", connection))
 
     @asynccontextmanager
+    async def _begun(self, connection: _Connection) -> AsyncIterator[None]:
+        """BEGIN, and COMMIT or ROLLBACK."""
+        async with self._told(connection):
+            await connection.execute("BEGIN")
+        try:
+            yield
+        except BaseException:
+            with suppress(*DRIVER_ERRORS):  # whose connection is closed has nothing left to undo
+                await connection.execute("ROLLBACK")
+            raise
+        async with self._told(connection, committing=True):
+            await connection.execute("COMMIT")
+
+    @asynccontextmanager
     async def _told(self, connection: _Connection, *, committing: bool = False) -> AsyncIterator[None]:
         """Errors as the port tells them. Connections that were cut are not used again, nor are their likes."""
         try:
@@ -287,7 +338,7 @@ def _number(text: str) -> int | float:
     return int(number) if number == number.to_integral_value() else float(number)
 
 
-def _options(schema: str | None, timeouts: Timeouts) -> dict[str, Any]:
+def _options(schema: str | None, timeouts: Timeouts, *, durable: bool) -> dict[str, Any]:
     settings = {
         "application_name": "towpath",
         "statement_timeout": _ms(timeouts.statement),
@@ -300,6 +351,8 @@ def _options(schema: str | None, timeouts: Timeouts) -> dict[str, Any]:
         "default_transaction_isolation": "read committed",
         "jit": "off",
     }
+    if not durable:
+        settings["synchronous_commit"] = "off"
     if schema is not None:
         settings["search_path"] = schema
     return {

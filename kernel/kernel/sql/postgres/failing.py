@@ -52,6 +52,7 @@ _BY_CLASS = {
     "58": Failure.REFUSED,  # the server's disk
     "XX": Failure.REFUSED,  # damaged
 }
+_GONE = ("closed", "closing", "released")
 DRIVER_ERRORS = (asyncpg.PostgresError, asyncpg.InterfaceError, asyncpg.InternalClientError, OSError)
 """Everything that a call of the driver raises for reasons outside of this program, and its mistakes."""
 
@@ -70,7 +71,7 @@ def failure_of(error: BaseException) -> Failure:
     if isinstance(error, asyncpg.InternalClientError):  # the server has said good-bye, and its end is not read yet
         return Failure.UNSENT
     # The driver has no class of its own for this; every other error of its interface is a misuse.
-    return Failure.UNSENT if "closed" in str(error) or "closing" in str(error) else Failure.MISTAKE
+    return Failure.UNSENT if any(word in str(error) for word in _GONE) else Failure.MISTAKE
 
 
 def translated(error: BaseException, name: str, *, committing: bool = False) -> BaseException:
