@@ -24,14 +24,14 @@ from api_gateway.gateway import Services
 from api_gateway.key_store import KeyStore
 from api_gateway.measuring import FactMeter
 from api_gateway.migrations import migrations
-from api_gateway.projecting import Projector, each
+from api_gateway.projecting import each
+from api_gateway.rebuilding import rebuild_beside
 from api_gateway.registry.decider import RegistryDecider
 from api_gateway.retention import Forgetting
 from api_gateway.runner_slots import follow_runners
 from api_gateway.settings import ProcessSettings, settings_from
 from api_gateway.tracing_facts import FactTracer
 from api_gateway.upkeep import sweep
-from api_gateway.waiting import Waiters
 from kernel.clock import SystemClock
 from kernel.errors import Temporary
 from kernel.ids import SystemEntropy
@@ -213,7 +213,7 @@ def main(arguments: Sequence[str]) -> int:
 
 
 async def _migrate(*, check: bool) -> int:
-    return await run_migrate(postgres_settings(os.environ).open, migrations("postgres"), check=check)
+    return await run_migrate(postgres_settings(os.environ).open_unhurried, migrations("postgres"), check=check)
 
 
 async def _create_key(organization: str) -> int:
@@ -231,20 +231,24 @@ async def _create_key(organization: str) -> int:
 
 
 async def _rebuild() -> int:
-    """Project everything anew. Gateways must not run: a reader would miss what is not projected yet."""
+    """Project everything anew, beside the tables that gateways serve meanwhile."""
     clock = SystemClock()
     kafka, postgres = kafka_settings(os.environ), postgres_settings(os.environ)
     log = await KafkaLog.open(kafka, clock)
     try:
         db = await postgres.open()
         try:
-            count = await Projector(log, db, Waiters(), clock).rebuild()
+            count = await rebuild_beside(log, db, clock, tell=_tell)
         finally:
             await db.close()
     finally:
         await log.close()
     print(f"projected {count:,} records")  # noqa: T201 (a command)
     return 0
+
+
+def _tell(line: str) -> None:
+    print(line, flush=True)  # noqa: T201 (a command)
 
 
 @dataclass(frozen=True, slots=True)

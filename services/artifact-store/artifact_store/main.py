@@ -157,4 +157,4 @@ def main(arguments: Sequence[str]) -> int:
 
 async def _migrate(*, check: bool) -> int:
     settings = postgres_settings(os.environ)
-    return await run_migrate(settings.open, migrations("postgres"), check=check)
+    return await run_migrate(settings.open_unhurried, migrations("postgres"), check=check)

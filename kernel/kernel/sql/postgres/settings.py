@@ -9,7 +9,7 @@ from urllib.parse import urlsplit
 
 from kernel.errors import Permanent
 from kernel.settings import SecretText, Within, read_settings, text_or_file
-from kernel.sql.postgres.database import PostgresDatabase
+from kernel.sql.postgres.database import UNHURRIED, PostgresDatabase
 from kernel.sql.postgres.signals import PostgresSignals
 
 _URL = "TOWPATH_POSTGRES_URL"
@@ -36,6 +36,10 @@ class PostgresSettings:
     async def open(self) -> PostgresDatabase:
         """The database; errors are those of `PostgresDatabase.open`."""
         return await PostgresDatabase.open(self.url, pool_max=self.connections, schema=self.schema or None)
+
+    async def open_unhurried(self) -> PostgresDatabase:
+        """As `open`, for migrations: a statement may take any time."""
+        return await PostgresDatabase.open(self.url, pool_max=2, schema=self.schema or None, timeouts=UNHURRIED)
 
     def signals(self) -> PostgresSignals:
         """The signals of the same schema."""
