@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 from collections.abc import AsyncIterator, Iterable, Mapping
 from contextlib import asynccontextmanager
 from dataclasses import dataclass
@@ -29,6 +30,15 @@ class KafkaTopics:
         """Delete topics of ours, and what stands in them."""
         async with admin(self.settings) as connection:
             await connection.delete_topics([self.settings.broker_topic(topic) for topic in topics], timeout_ms=10_000)
+
+    async def recreate(self, partitions: Mapping[str, int]) -> None:
+        """Delete topics of ours, and make others of the same names once the broker has forgotten them."""
+        await self.delete(partitions)
+        names = [self.settings.broker_topic(topic) for topic in partitions]
+        async with admin(self.settings) as connection:
+            while not all(found["error_code"] for found in await connection.describe_topics(names)):  # noqa: ASYNC110 (a broker tells nobody)
+                await asyncio.sleep(0.01)
+        await self.create(partitions)
 
 
 @asynccontextmanager

@@ -117,8 +117,7 @@ class KafkaUnderTest:
         return self.log
 
     async def recreate(self, topic: str) -> None:
-        await self.topics.delete([topic])
-        await self.topics.create({topic: TOPICS[topic]})
+        await self.topics.recreate({topic: TOPICS[topic]})
 
     async def close(self) -> None:
         if self.log is not None:

@@ -6,6 +6,7 @@ import asyncio
 from collections.abc import AsyncIterator
 
 import pytest
+from aiokafka import AIOKafkaProducer
 
 from kernel.clock import SystemClock
 from kernel.errors import LogRefused
@@ -53,8 +54,7 @@ async def test_nothing_is_appended_to_a_recreated_topic_nor_read_on_in_it(topics
     await log.append([record("old"), record("kept", topic="ledger")])
     waiting = asyncio.create_task(log.read("facts", 0, 1, wait_seconds=60))
     await until(lambda: log._follower._followed)
-    await topics.delete(["facts"])
-    await topics.create({"facts": TOPICS["facts"]})
+    await topics.recreate({"facts": TOPICS["facts"]})
     with pytest.raises(LogRefused, match="recreated"):
         await log.append([record("new")])
     with pytest.raises(LogRefused):
@@ -116,3 +116,32 @@ async def test_what_is_not_read_is_not_fetched_without_end(
     assert found == [str(number) for number in range(100)]
     slow = [stored.record.key for stored in await log.read("facts", 0, 10, max_records=5, wait_seconds=60)]
     assert slow == ["10", "11", "12", "13", "14"]
+
+
+async def test_what_others_write_in_transactions_is_read_when_it_is_committed_and_leaves_gaps(
+    topics: KafkaTopics, log: KafkaLog
+) -> None:
+    name = topics.settings.broker_topic("facts")
+    reader = asyncio.create_task(_follow_to(log, "last"))
+    await until(lambda: log._follower._followed)
+    foreign = AIOKafkaProducer(bootstrap_servers=topics.settings.bootstrap, transactional_id=topics.settings.prefix)
+    await foreign.start()
+    for key, commits in (("committed", True), ("aborted", False), ("committed too", True)):
+        await foreign.begin_transaction()
+        await foreign.send_and_wait(name, b"\xff", key.encode(), partition=0, headers=[("h", b"\xff"), ("n", None)])
+        await (foreign.commit_transaction() if commits else foreign.abort_transaction())
+    await foreign.stop()
+    await log.append([record("last")])
+    assert await reader == [(0, "committed"), (4, "committed too"), (6, "last")]
+    log._follower._followed.clear()
+    fetched = await log.read("facts", 0, 1)
+    assert [(stored.offset, stored.record.key) for stored in fetched] == [(4, "committed too"), (6, "last")]
+    assert fetched[0].record.headers == (("h", "\N{REPLACEMENT CHARACTER}"), ("n", ""))
+
+
+async def _follow_to(log: KafkaLog, key: str) -> list[tuple[int, str]]:
+    found: list[tuple[int, str]] = []
+    while not found or found[-1][1] != key:
+        offset = found[-1][0] + 1 if found else 0
+        found += [(stored.offset, stored.record.key) for stored in await log.read("facts", 0, offset, wait_seconds=60)]
+    return found

@@ -109,6 +109,15 @@ class Brokers:
             raise LogRefused(f"topic {topic} is gone")
         return found
 
+    async def current_id(self, topic: str) -> UUID:
+        """The id of `topic`, asked anew. `LogRefused` when it is gone for longer than a new one takes to be known."""
+        began = asyncio.get_running_loop().time()
+        while True:
+            await self.refresh()
+            if not self.is_gone(topic) or asyncio.get_running_loop().time() - began > _CREATED_SECONDS:
+                return self.topic_id(topic)
+            await asyncio.sleep(self.jitter(0.1))
+
     def opened_id(self, topic: str) -> UUID:
         """The id that `topic` had at `open`."""
         return self._opened[topic]

@@ -62,7 +62,7 @@ class Followed:
     reached: int = 0
     """The highest offset below which records were seen: the log must not end before it."""
     handed: int = 0
-    """Readers have had everything below."""
+    """The fastest reader is here."""
     records: list[Stored] = field(default_factory=list)
     bytes_kept: int = 0
     bytes_unread: int = 0
@@ -84,8 +84,8 @@ class Followed:
         place = self._place(offset)
         found = self.records[place : place + max_records]
         if found and found[-1].offset >= self.handed:
-            first = max(self._place(self.handed), place) if self.handed > offset else place
-            self.bytes_unread -= sum(map(_memory_bytes, found[first - place :]))
+            unread = self.records[self._place(self.handed) : place + len(found)]
+            self.bytes_unread -= sum(map(_memory_bytes, unread))
             self.handed = found[-1].offset + 1
             self._shed()
         return found

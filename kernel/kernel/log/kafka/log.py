@@ -139,9 +139,8 @@ class KafkaLog:
 
     async def topic_id(self, topic: str) -> str:
         """Cluster and topic, asked anew each time. `LogRefused` when the topic is gone."""
-        name = self._names[topic]
-        await self._brokers.refresh()
-        return f"{self._brokers.cluster_id}/{self._brokers.topic_id(name)}"
+        found = await self._brokers.current_id(self._names[topic])
+        return f"{self._brokers.cluster_id}/{found}"
 
     def snapshot_hint(self) -> KafkaHint:
         """Where snapshots of ledgers start, kept in the same cluster; usable until `close`."""

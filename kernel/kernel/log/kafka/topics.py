@@ -5,8 +5,10 @@
 
 from __future__ import annotations
 
+import asyncio
 from collections.abc import AsyncIterator, Iterable, Mapping
 from contextlib import asynccontextmanager
+from typing import Any
 
 from aiokafka.admin import AIOKafkaAdminClient, NewTopic
 from aiokafka.errors import KafkaError
@@ -18,6 +20,8 @@ from kernel.log.kafka.wire import name_of
 from kernel.log.topics import TOPICS, Topic
 
 PARTITIONS = 12
+CREATED_SECONDS = 10.0
+"""How long brokers may take to hear of a new topic, and to agree on who leads it."""
 _EXISTS = 36
 _DAY_MS = 24 * 60 * 60 * 1000
 _MIB = 1024 * 1024
@@ -82,12 +86,27 @@ async def create_named(
             existing.append(name)
         elif code != 0:
             raise LogRefused(f"topic {name} is not created: {name_of(code)} {' '.join(filter(None, text))}")
-    for found in await connection.describe_topics(existing) if existing else []:
-        if len(found["partitions"]) != partitions[found["topic"]]:
+    for found in await _created(connection, list(wanted)):
+        name, count = found["topic"], len(found["partitions"])
+        if name in existing and count != partitions[name]:
             raise LogRefused(
-                f"topic {found['topic']} has {len(found['partitions'])} partitions, not {partitions[found['topic']]}; "
-                "their number is fixed at creation"
+                f"topic {name} has {count} partitions, not {partitions[name]}; their number is fixed at creation"
             )
+
+
+async def _created(connection: AIOKafkaAdminClient, names: list[str]) -> list[dict[str, Any]]:
+    """The topics as a broker describes them, once it knows all of them and who leads: it hears of them a little later.
+
+    `LogUnavailable` when it does not within `CREATED_SECONDS`.
+    """
+    give_up = asyncio.get_running_loop().time() + CREATED_SECONDS
+    while True:
+        found: list[dict[str, Any]] = await connection.describe_topics(names)
+        if all(not one["error_code"] and all(part["leader"] >= 0 for part in one["partitions"]) for one in found):
+            return found
+        if asyncio.get_running_loop().time() > give_up:
+            raise LogUnavailable(f"topics are created, and the brokers do not know them yet: {', '.join(names)}")
+        await asyncio.sleep(0.05)
 
 
 @asynccontextmanager
