@@ -92,6 +92,7 @@ class Services:
             "BROWSER_RUNNER_STORE_KEY_FILE": str(self._layout.keys.of("browser-runner", "store-key")),
             "BROWSER_RUNNER_HOST_ID": f"local-{number}",
             "BROWSER_RUNNER_BROWSER_PATH": settings.browser,
+            "BROWSER_RUNNER_SANDBOX": "false" if os.geteuid() == 0 else "true",
             "BROWSER_RUNNER_BROWSER_SLOTS": str(share(settings.browser_slots, number) if settings.browser else 0),
             "BROWSER_RUNNER_LIGHT_SLOTS": str(share(settings.light_slots, number)),
             "BROWSER_RUNNER_ALLOWED_NETWORKS": settings.egress_allow,

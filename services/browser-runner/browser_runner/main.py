@@ -27,7 +27,7 @@ from kernel.domain.ids import Incarnation
 from kernel.domain.values import Pool
 from kernel.egress.dialer import Dialer
 from kernel.egress.policy import Policy, parse_networks
-from kernel.errors import Permanent
+from kernel.errors import Permanent, Temporary
 from kernel.fence import Fence
 from kernel.ids import Entropy
 from kernel.log.codec import decode
@@ -37,6 +37,7 @@ from kernel.log.port import EventLog
 from kernel.log.topics import Topic, partition_of
 from kernel.metrics import Metrics
 from kernel.redaction import LiveSecrets
+from kernel.refusing import Unreached
 from kernel.sealing import SubjectKeys
 from kernel.service import Service, run_service
 from kernel.settings import file_of
@@ -102,7 +103,8 @@ async def serve(
     measures: Metrics | None = None,
     tracer: Tracer = NO_TRACER,
 ) -> None:
-    """Serve until `stop` is set, then drain. Raises `LogRefused`, or `Temporary` when no browser starts.
+    """Serve until `stop` is set, then drain. Raises `LogRefused`, and `Permanent` or `Unreached` when
+    no browser may or does start.
 
     `incarnation` is fresh for every life of the process (drawn when it is empty). `serving` is called once browsers
     are there and the first heartbeat is about to be sent.
@@ -145,6 +147,11 @@ async def _open_browsers(
 ) -> tuple[BrowserPool | None, Egress | None]:
     if not settings.browser_slots:
         return None, None
+    if settings.sandbox and os.geteuid() == 0:
+        why = (
+            "as root a browser has no sandbox: use an ordinary user, or set BROWSER_RUNNER_SANDBOX to false for a trial"
+        )
+        raise Permanent("no_sandbox", why)
     policy = Policy(parse_networks(settings.allowed_networks))
     proxy = EgressProxy(Dialer(policy), fence, entropy, host=settings.proxy_host, count_denied=meter.denied)
     await proxy.start()
@@ -158,7 +165,10 @@ async def _open_browsers(
         crashed=meter.crashed,
     )
     cleanup.push_async_callback(pool.close)
-    await pool.start()
+    try:
+        await pool.start()
+    except Temporary as error:
+        raise Unreached(f"no browser starts: {error.message}") from None
     return pool, proxy
 
 

@@ -35,6 +35,9 @@ class Settings:
     """Runs without a page at a time; they wait for the log most of the time. 0: none."""
     runs_per_browser: Annotated[int, Within(1, 1_000_000)] = 100
     """A browser is replaced after so many runs, before leaks of renderers add up."""
+    sandbox: bool = True
+    """Whether browsers must be in their sandbox. It takes an ordinary user; as root a runner with browsers refuses to
+    start, unless this is false, for trials on sites that are trusted."""
     headless: bool = True
     """False: a window, for sites that need full Chromium; needs a display."""
     drain_seconds: Annotated[float, Within(0, 3600)] = 25.0

@@ -40,6 +40,8 @@ REPORT_SECONDS = 10.0
 """How long a report of death is tried; half a lease, so that it can still be of use."""
 _HAND_BACK_SECONDS = 10.0
 """What a runner gets beyond its own drain to close what it holds."""
+_NO_FORKS = {"GRPC_ENABLE_FORK_SUPPORT": "0"}
+"""gRPC need not care for a fork: what the runner forks is a browser's driver at once."""
 _log = structlog.get_logger("browser_runner.watching")
 
 
@@ -54,7 +56,7 @@ def watch() -> int:
     try:
         return run_watchdog(
             [sys.executable, "-m", "browser_runner", "life"],
-            environ={**os.environ, "TMPDIR": str(lives.scratch.path), "BROWSER_RUNNER_HOST_ID": host_id},
+            environ={**os.environ, **_NO_FORKS, "TMPDIR": str(lives.scratch.path), "BROWSER_RUNNER_HOST_ID": host_id},
             of_life=lives.begin,
             on_death=lives.over,
             settings=WatchdogSettings(drain_seconds=settings.drain_seconds + _HAND_BACK_SECONDS),

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import json
+import os
 import signal
 import time
 from collections.abc import AsyncIterator
@@ -125,6 +126,28 @@ async def test_a_runner_with_a_foreign_service_key_is_refused(processes: Service
     refused = await asyncio.to_thread(processes.run, "browser_runner", **wrong)
     assert refused.returncode == REFUSED_EXIT_CODE
     assert refused.stderr == "towpath browser-runner: the artifact store does not know the key of this service\n"
+
+
+@pytest.mark.skipif(os.geteuid() != 0, reason="an ordinary user's browsers have their sandbox")
+async def test_a_runner_whose_browsers_would_have_no_sandbox_is_refused(processes: ServiceProcesses) -> None:
+    await processes.start("artifact_store").ready()
+    refused = await asyncio.to_thread(processes.run, "browser_runner", BROWSER_RUNNER_BROWSER_SLOTS="1")
+    assert refused.returncode == REFUSED_EXIT_CODE
+    (line,) = refused.stderr.splitlines()
+    assert "set BROWSER_RUNNER_SANDBOX" in line
+
+
+async def test_a_runner_whose_browser_does_not_start_ends_with_one_line(processes: ServiceProcesses) -> None:
+    await processes.start("artifact_store").ready()
+    broken = {
+        "BROWSER_RUNNER_BROWSER_SLOTS": "1",
+        "BROWSER_RUNNER_SANDBOX": "false",
+        "BROWSER_RUNNER_BROWSER_PATH": "/bin/false",
+    }
+    refused = await asyncio.to_thread(processes.run, "browser_runner", **broken)
+    assert refused.returncode == UNREACHED_EXIT_CODE
+    (line,) = refused.stderr.splitlines()
+    assert line.startswith("towpath browser-runner: no browser starts: ")
 
 
 async def test_tables_and_topics_are_made_by_commands_that_may_be_repeated(processes: ServiceProcesses) -> None:
