@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import os
 import signal
+import subprocess
 import sys
 import threading
 import time
@@ -26,8 +27,7 @@ from cluster.components.s3 import LocalS3
 from cluster.keeping import Keeper
 from cluster.layout import Layout, read_layout
 from cluster.parts import Service
-from cluster.preparing import prepare
-from cluster.services import Services
+from cluster.services import Services, store_keys
 from embedded.folder import write_private
 from tests.support.pid_proxy import PidProxy, ProxyThread
 
@@ -105,7 +105,6 @@ class FaultyCluster:
         self._stack.callback(self.kafka.kill)
         self.postgres = self._stack.enter_context(LocalPostgres(layout.postgres))
         self.s3 = self._stack.enter_context(LocalS3(layout.s3))
-        self.s3.make_bucket(BUCKET)
         self.postgres_proxy = self.net.open(self.postgres.port)
         self.s3_proxy = self.net.open(int(self.s3.endpoint.rpartition(":")[2]))
 
@@ -120,7 +119,7 @@ class FaultyCluster:
         self.site_url = f"http://127.0.0.1:{self.site_proxy.port}"
 
     def _servers_environment(self) -> dict[str, str]:
-        url = self.layout.keys / "postgres-url"
+        url = self.layout.keys.of("postgres", "url")
         proxied = self.postgres.url.replace(f":{self.postgres.port}/", f":{self.postgres_proxy.port}/")
         write_private(url, proxied + "\n")
         return {
@@ -133,18 +132,16 @@ class FaultyCluster:
         }
 
     def _prepare(self) -> None:
-        kept = dict(os.environ)
-        os.environ.update(self.environ | self._servers_environment())
-        try:
-            assert prepare() == 0, "topics, tables and keys could not be made"
-        finally:
-            os.environ.clear()
-            os.environ.update(kept)
+        environment = {**os.environ, **self.environ, **self._servers_environment(), **store_keys(self.layout.keys)}
+        done = subprocess.run(
+            [sys.executable, "-m", "cluster", "prepare"], env=environment, capture_output=True, text=True, check=False
+        )
+        assert done.returncode == 0, f"topics, tables and keys could not be made: {done.stderr}"
 
     def _start_services(self) -> None:
         self.services = Services(self.layout, self._servers_environment())
         self.store_proxies = [self.net.open(int(store.address.rpartition(":")[2])) for store in self.services.stores]
-        stores = "ipv4:" + ",".join(f"127.0.0.1:{proxy.port}" for proxy in self.store_proxies)
+        stores = ",".join(f"127.0.0.1:{proxy.port}" for proxy in self.store_proxies)
         for service in (*self.services.runners, *self.services.gateway_processes):
             name = "BROWSER_RUNNER_STORE" if service in self.services.runners else "API_GATEWAY_STORE"
             service.environment = {**service.environment, name: stores}
