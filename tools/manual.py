@@ -25,12 +25,15 @@ from kernel.log.topics import TOPICS, TYPES, Topic, TypeRow
 from kernel.metrics import SERIES, Shown
 from kernel.steps.document import KINDS, steps_json_schema
 from tools.api_reference import api_reference
+from tools.events import access
+from tools.events.public import public_contracts, public_events
+from tools.events.schemas import about_of
 from tools.service_settings import TABLES, rows_of
 
 ROOT = Path(__file__).resolve().parent.parent
 PAGES = (
     *("ARCHITECTURE.md", "README.md", "docs/api.md", "docs/configuration.md", "docs/observing.md"),
-    "docs/writing-workflows.md",
+    *("docs/subscribe-to-events.md", "docs/writing-workflows.md"),
 )
 PART = re.compile(r"<!-- generated: (?P<name>[a-z-]+) -->\n.*?<!-- end of (?P=name) -->", re.DOTALL)
 DOCUMENTS = ("kernel/kernel/steps/document.py", "kernel/kernel/steps/targets.py")
@@ -115,6 +118,29 @@ def _places(row: TypeRow) -> str:
     for topic, writer in row.topics.items():
         by_writer.setdefault(writer, []).append(topic)
     return "; ".join(f"{', '.join(f'`{t}`' for t in topics)} ({writer})" for writer, topics in by_writer.items())
+
+
+# ---------------------------------------------------------------- the event log for outsiders
+
+
+def event_topics_table() -> str:
+    """Every topic as brokers name it, and how long what."""
+    return table(("Topic", "Read by", "Records are kept", "Cleaned up"), access.topic_rows())
+
+
+def event_access_table() -> str:
+    """What each kind of process reads and writes."""
+    return table(("Process", "Reads", "Writes", "Deletes from", "Groups"), access.access_rows())
+
+
+def event_types_table() -> str:
+    """Every public event type, its message and what it means."""
+    contracts = public_contracts()
+    rows: Rows = [
+        (f"`{event.type}`", f"`{event.topic}`", f"`{event.message}`", about_of(contracts, event.message))
+        for event in public_events()
+    ]
+    return table(("Type", "Topic", "Message", "Meaning"), rows)
 
 
 # ---------------------------------------------------------------- steps
@@ -289,6 +315,10 @@ MAKERS: dict[str, Callable[[], str]] = {
     "settings": settings_table,
     **{name: partial(service_settings_table, name) for name in TABLES},
     "series": series_table,
+    "event-topics": lambda: f"{event_topics_table()}\n\n{access.common_configuration()}",
+    "event-access": event_access_table,
+    "event-acls": lambda: "```\n" + "\n".join(access.commands()) + "\n```",
+    "event-types": event_types_table,
     "api": lambda: api_reference(msgspec.json.decode(openapi_bytes())),
 }
 

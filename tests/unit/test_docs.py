@@ -104,7 +104,7 @@ def test_every_command_that_is_named_exists_with_its_options(name: str) -> None:
             continue
         command = group.commands.get(command_name) if isinstance(group, click.Group) else None
         assert command is not None, f"{name}: towpath {group_name} {command_name}"
-        known = {option for parameter in command.params for option in parameter.opts}
+        known = {option for one in command.params for option in (*one.opts, *one.secondary_opts)}
         assert set(OPTION.findall(rest)) <= known, f"{name}: towpath {group_name} {command_name}{rest}"
 
 

@@ -1,0 +1,111 @@
+"""Who may do what at the brokers, from the topic table: a row per process, as a table and as `kafka-acls` commands."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+from kernel.log.kafka.topics import PARTITIONS, configuration
+from kernel.log.topics import GENERATION, TOPICS, TYPES, Topic, Writer
+
+PREFIX = "towpath"
+SUBSCRIBER = "SUBSCRIBER"
+
+
+@dataclass(frozen=True, slots=True)
+class Process:
+    """One kind of process: as whom it writes, what it reads, whose ledgers it owns, which groups it is in."""
+
+    name: str
+    writers: tuple[Writer, ...]
+    reads: tuple[Topic, ...]
+    ledgers: tuple[Topic, ...] = ()
+    groups: tuple[str, ...] = ()
+
+    @property
+    def writes(self) -> list[Topic]:
+        """Topics in which one of its types stands, and its ledgers."""
+        found = {topic for row in TYPES.values() for topic, writer in row.topics.items() if writer in self.writers}
+        return [topic for topic in Topic if topic in found or topic in self.ledgers]
+
+
+PROCESSES = (
+    Process(
+        "api-gateway",
+        (Writer.GATEWAY, Writer.REGISTRY),
+        (Topic.JOB_RUNS, Topic.DEFINITIONS, Topic.DISPATCH, Topic.REGISTRY_REQUESTS, Topic.REGISTRY_LEDGER),
+        (Topic.REGISTRY_LEDGER,),
+        ("api-gateway", "snapshots"),
+    ),
+    Process(
+        "scheduler",
+        (Writer.ADVANCE, Writer.DISPATCH),
+        (Topic.RUN_REQUESTS, Topic.TASK_REPORTS, Topic.RUN_LEDGER, Topic.DISPATCH, Topic.DISPATCH_LEDGER),
+        (Topic.RUN_LEDGER, Topic.DISPATCH_LEDGER),
+        ("scheduler", "snapshots"),
+    ),
+    Process("health", (Writer.HEALTH,), (Topic.JOB_RUNS,), groups=("health",)),
+    Process("browser-runner", (Writer.RUNNER, Writer.WATCHDOG), (Topic.RUNNER_INBOX, Topic.TASK_REPORTS)),
+    Process("artifact-store", (), (Topic.TASK_REPORTS, Topic.JOB_RUNS, Topic.DEFINITIONS, Topic.RUN_LEDGER)),
+)
+
+
+def topic_rows() -> list[tuple[str, ...]]:
+    """Topic, for whom, how long its records are kept, how it is cleaned up."""
+    rows: list[tuple[str, ...]] = []
+    for topic, row in TOPICS.items():
+        told = configuration(topic, 3)
+        kept_ms = int(told["retention.ms"])
+        kept = f"{kept_ms // 86_400_000} days" if kept_ms > 0 else "for ever"
+        if row.ledger:
+            kept = "until its owner deletes what lies before its last two snapshots"
+        shown = f"`{told['cleanup.policy']}`, `retention.ms={kept_ms}`"
+        rows.append((f"`{PREFIX}.{topic}.{GENERATION}`", "everybody" if row.public else "our services", kept, shown))
+    return rows
+
+
+def common_configuration() -> str:
+    """What every topic has in common, in a sentence."""
+    told = configuration(Topic.JOB_RUNS, 3)
+    names = ("compression.type", "max.message.bytes", "message.timestamp.type", "min.insync.replicas")
+    shown = [f"`{name}={told[name]}`" for name in (*names, "unclean.leader.election.enable")]
+    return f"Every topic has {PARTITIONS} partitions, 3 replicas where there are 3 brokers, and {', '.join(shown)}."
+
+
+def access_rows() -> list[tuple[str, ...]]:
+    """Process, what it reads, what it writes, whose records it deletes, its groups."""
+
+    def listed(topics: list[Topic] | tuple[Topic, ...]) -> str:
+        return ", ".join(f"`{topic}`" for topic in topics) or "nothing"
+
+    return [
+        (f"`{one.name}`", listed(one.reads), listed(one.writes), listed(one.ledgers), ", ".join(one.groups) or "none")
+        for one in PROCESSES
+    ]
+
+
+def commands() -> list[str]:
+    """What an operator runs, for an empty cluster that denies what is not allowed. `$KAFKA` names the brokers."""
+    found = []
+    for one in PROCESSES:
+        principal = f"{PREFIX}-{one.name}"
+        everything = f"--resource-pattern-type prefixed --topic {PREFIX}."
+        found.append(_command(principal, ("Describe", "DescribeConfigs"), everything))
+        for operation, topics in (("Read", one.reads), ("Write", one.writes), ("Delete", one.ledgers)):
+            if topics:
+                found.append(_command(principal, (operation,), _named(topics)))
+        if one.groups:
+            groups = " ".join(f"--group {PREFIX}.{group}" for group in one.groups)
+            found.append(_command(principal, ("Read", "Describe"), groups))
+    public = [topic for topic, row in TOPICS.items() if row.public]
+    found.append(_command(SUBSCRIBER, ("Read", "Describe"), _named(public)))
+    found.append(_command(SUBSCRIBER, ("Read",), f"--resource-pattern-type prefixed --group {SUBSCRIBER}-"))
+    return found
+
+
+def _named(topics: list[Topic] | tuple[Topic, ...]) -> str:
+    return " ".join(f"--topic {PREFIX}.{topic}.{GENERATION}" for topic in topics)
+
+
+def _command(principal: str, operations: tuple[str, ...], resource: str) -> str:
+    asked = " ".join(f"--operation {operation}" for operation in operations)
+    return f'kafka-acls.sh --bootstrap-server "$KAFKA" --add --allow-principal User:{principal} {asked} {resource}'
