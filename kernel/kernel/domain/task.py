@@ -373,6 +373,8 @@ class RunnerHeartbeat:
     draining: bool
     held: tuple[HeldTask, ...]
     sent_ms: int
+    unsandboxed: bool = False
+    """Its browsers are not in their sandbox."""
 
 
 @dataclass(frozen=True, slots=True)

@@ -5,10 +5,11 @@ Pure but for `checks`, which asks: each finding is made from what was found.
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 
 from api_gateway.doctor import Check, Finding, failed, ok, warning
+from api_gateway.runner_slots import RunnerSlots
 from kernel.clock import Clock
 from kernel.domain.task import RunnerHeartbeat
 from kernel.errors import UnknownType
@@ -40,6 +41,7 @@ class ClusterParts:
     db: Database
     group: Membership
     clock: Clock
+    slots: RunnerSlots
 
 
 def checks(parts: ClusterParts) -> tuple[tuple[str, Check], ...]:
@@ -57,7 +59,16 @@ def checks(parts: ClusterParts) -> tuple[tuple[str, Check], ...]:
     async def connection() -> Finding:
         return connection_finding(parts.kafka)
 
-    return (("topics", topics), ("group sessions", session), ("clocks", clocks), ("connection to Kafka", connection))
+    async def sandbox() -> Finding:
+        return sandbox_finding(parts.slots.unsandboxed_hosts(parts.clock.boot_ms()))
+
+    return (
+        ("topics", topics),
+        ("group sessions", session),
+        ("clocks", clocks),
+        ("connection to Kafka", connection),
+        ("sandbox", sandbox),
+    )
 
 
 def topics_finding(state: TopicsState) -> Finding:
@@ -105,6 +116,14 @@ def connection_finding(kafka: KafkaSettings) -> Finding:
         return ok("connection to Kafka", f"{kafka.security_protocol} to {kafka.bootstrap}")
     advice = "set TOWPATH_KAFKA_SECURITY_PROTOCOL to SASL_SSL where others can listen or connect"
     return warning("connection to Kafka", f"{kafka.security_protocol} to {kafka.bootstrap}", advice)
+
+
+def sandbox_finding(hosts: Sequence[str]) -> Finding:
+    """Are pages shut in wherever browsers run? A runner refuses to start without, unless it is told otherwise."""
+    if hosts:
+        advice = "run runners as an ordinary user, without BROWSER_RUNNER_SANDBOX=false"
+        return warning("sandbox", f"browsers without their sandbox on {', '.join(hosts)}", advice)
+    return ok("sandbox", "no runner has browsers without their sandbox")
 
 
 async def _database_skew(parts: ClusterParts) -> dict[str, float]:

@@ -28,7 +28,7 @@ from api_gateway.projecting import each
 from api_gateway.rebuilding import rebuild_beside
 from api_gateway.registry.decider import RegistryDecider
 from api_gateway.retention import Forgetting
-from api_gateway.runner_slots import follow_runners
+from api_gateway.runner_slots import RunnerSlots, follow_runners
 from api_gateway.settings import ProcessSettings, settings_from
 from api_gateway.tracing_facts import FactTracer
 from api_gateway.upkeep import sweep
@@ -78,7 +78,7 @@ async def run(service: Service) -> None:
     following = await Following.open(
         log, db, postgres.signals(), service.clock, measured=each(meter.projected, tracer.projected)
     )
-    group = await _join(service, kafka, process)
+    group, slots = await _join(service, kafka, process), RunnerSlots()
     service.watch("kafka", lambda: log.end_offset(Topic.RUN_REQUESTS, 0))
     service.watch("artifact store", store.check)
 
@@ -97,7 +97,8 @@ async def run(service: Service) -> None:
         drain=Drain(),
         settings=settings,
         is_ready=is_ready,
-        checks=cluster_checks.checks(ClusterParts(kafka, log, db, group, service.clock)),
+        checks=cluster_checks.checks(ClusterParts(kafka, log, db, group, service.clock, slots)),
+        slots=slots,
         metrics=service.metrics,
         tracer=service.tracer,
     )

@@ -61,6 +61,11 @@ class RunnerSlots:
         busy = sum(not held.waiting for beat in beats for held in beat.held)
         return PoolSlots(len(beats), sum(beat.slots for beat in beats), busy)
 
+    def unsandboxed_hosts(self, now_ms: float) -> list[str]:
+        """Hosts whose runners have browsers that are not in their sandbox."""
+        fresh = [beat for heard_ms, beat in self._beats.values() if now_ms - heard_ms <= FRESH_MS]
+        return sorted({beat.host_id for beat in fresh if beat.unsandboxed})
+
 
 async def follow_runners(slots: RunnerSlots, log: EventLog, clock: Clock) -> None:
     """Follow the heartbeats of all pools until cancelled."""

@@ -75,7 +75,7 @@ class Heartbeat:
         now_ms = services.clock.now_ms()
         beat = RunnerHeartbeat(
             services.incarnation, services.host_id, self._pool, services.inbox_partition, load.slots, load.draining,
-            load.held, now_ms,
+            load.held, now_ms, services.unsandboxed and self._pool is Pool.BROWSER,
         )  # fmt: skip
         beat_id = derived_id("heartbeat", services.incarnation, self._pool, str(self._count))
         envelope = Envelope(beat_id, now_ms, subject=services.incarnation)

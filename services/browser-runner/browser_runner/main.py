@@ -128,6 +128,7 @@ async def serve(
             inbox_partition=partition_of(incarnation, log.partitions(Topic.RUNNER_INBOX)),
             browsers=browsers,
             egress=egress,
+            unsandboxed=browsers is not None and os.geteuid() == 0,
             session_days=settings.session_days,
             tracer=tracer,
         )
@@ -148,9 +149,7 @@ async def _open_browsers(
     if not settings.browser_slots:
         return None, None
     if settings.sandbox and os.geteuid() == 0:
-        why = (
-            "as root a browser has no sandbox: use an ordinary user, or set BROWSER_RUNNER_SANDBOX to false for a trial"
-        )
+        why = "as root a browser has no sandbox: use an ordinary user, or set BROWSER_RUNNER_SANDBOX=false for a trial"
         raise Permanent("no_sandbox", why)
     policy = Policy(parse_networks(settings.allowed_networks))
     proxy = EgressProxy(Dialer(policy), fence, entropy, host=settings.proxy_host, count_denied=meter.denied)

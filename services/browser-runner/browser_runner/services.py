@@ -34,6 +34,8 @@ class Services:
     """None: this runner serves the `light` pool only."""
     egress: Egress | None = None
     """None: browsers go straight out (tests and benchmarks on loopback)."""
+    unsandboxed: bool = False
+    """The browsers are not in their sandbox; told in heartbeats."""
     session_days: int = 30
     """How long a saved login is kept."""
     tracer: Tracer = NO_TRACER

@@ -6,7 +6,13 @@ from dataclasses import replace
 
 import pytest
 
-from api_gateway.cluster_checks import clocks_finding, connection_finding, session_finding, topics_finding
+from api_gateway.cluster_checks import (
+    clocks_finding,
+    connection_finding,
+    sandbox_finding,
+    session_finding,
+    topics_finding,
+)
 from api_gateway.doctor import Verdict
 from kernel.log.kafka.inspecting import TopicsState
 from kernel.log.kafka.settings import KafkaSettings
@@ -46,6 +52,11 @@ def test_clocks_that_differ_by_more_than_a_second_are_named() -> None:
     finding = clocks_finding({"the database": 10.0, "host a": -2500.0})
     assert finding.verdict is Verdict.WARNING
     assert "host a by -2.5 s" in finding.message
+
+
+def test_browsers_without_their_sandbox_are_a_warning() -> None:
+    assert sandbox_finding([]).verdict is Verdict.OK
+    assert sandbox_finding(["node-1"]).verdict is Verdict.WARNING
 
 
 def test_an_open_line_to_a_broker_elsewhere_is_a_warning() -> None:

@@ -350,6 +350,7 @@ class RunnerHeartbeat(_message.Message):
     DRAINING_FIELD_NUMBER: _builtins.int
     HELD_FIELD_NUMBER: _builtins.int
     SENT_MS_FIELD_NUMBER: _builtins.int
+    UNSANDBOXED_FIELD_NUMBER: _builtins.int
     incarnation: _builtins.str
     """One life of one runner process."""
     host_id: _builtins.str
@@ -364,6 +365,8 @@ class RunnerHeartbeat(_message.Message):
     """True when the runner takes no new task."""
     sent_ms: _builtins.int
     """When the runner sent it, milliseconds since 1970 UTC."""
+    unsandboxed: _builtins.bool
+    """True when the runner's browsers are not in their sandbox, as an operator may allow for trials."""
     @_builtins.property
     def held(self) -> _containers.RepeatedCompositeFieldContainer[Global___HeldTask]:
         """Tasks that the runner holds. Empty: none."""
@@ -379,10 +382,11 @@ class RunnerHeartbeat(_message.Message):
         draining: _builtins.bool = ...,
         held: _abc.Iterable[Global___HeldTask] | None = ...,
         sent_ms: _builtins.int = ...,
+        unsandboxed: _builtins.bool = ...,
     ) -> None: ...
     _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["draining", b"draining", "held", b"held", "host_id", b"host_id", "inbox_partition", b"inbox_partition", "incarnation", b"incarnation", "pool", b"pool", "sent_ms", b"sent_ms", "slots", b"slots"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["draining", b"draining", "held", b"held", "host_id", b"host_id", "inbox_partition", b"inbox_partition", "incarnation", b"incarnation", "pool", b"pool", "sent_ms", b"sent_ms", "slots", b"slots", "unsandboxed", b"unsandboxed"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 
