@@ -54,6 +54,8 @@ class OwnerSnapshotChunked:
     offset: int
     kind: str
     value: bytes
+    shape: int = 0
+    """Which shape of that class; an older build than the one that wrote it may not know it."""
 
 
 @dataclass(frozen=True, slots=True)

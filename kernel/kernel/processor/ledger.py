@@ -123,6 +123,7 @@ class _Chunk:
     reflects: int
     kind: str
     value: bytes
+    shape: int
 
 
 class LedgerFold:
@@ -192,7 +193,7 @@ class LedgerFold:
     def _add_chunk(self, at: int, event: OwnerSnapshotChunked) -> None:
         old = self._chunks.get(event.key)
         if old is None or replaces(event.offset, old.reflects):
-            self._chunks[event.key] = _Chunk(at, event.offset, event.kind, event.value)
+            self._chunks[event.key] = _Chunk(at, event.offset, event.kind, event.value, event.shape)
 
     def _begin_at(self, start: int) -> None:
         """Forget what stands before the last complete snapshot: it holds every key that was alive there."""
@@ -223,7 +224,7 @@ class LedgerFold:
     def _map(
         self, decider: Decider, values: StateValues, decisions: list[tuple[int, Decision, Message]]
     ) -> dict[str, Any]:
-        held = {key: values.read(chunk.kind, chunk.value) for key, chunk in self._chunks.items()}
+        held = {key: values.read(chunk.kind, chunk.value, chunk.shape) for key, chunk in self._chunks.items()}
         reflects = {key: chunk.reflects for key, chunk in self._chunks.items()}
         for offset, decision, _ in decisions:
             for key in decider.touches(decision):

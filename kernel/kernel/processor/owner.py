@@ -31,7 +31,13 @@ from kernel.processor.feed import InputFeed
 from kernel.processor.ledger import Effective, Mark, MarkKey, Restored, names_foreign_claim
 from kernel.processor.partition import Partition
 from kernel.processor.ports import Ports
-from kernel.processor.restoring import await_inputs, marks_of_inputs, refuse_other_topics, restore_partition
+from kernel.processor.restoring import (
+    await_inputs,
+    known_messages,
+    marks_of_inputs,
+    refuse_other_topics,
+    restore_partition,
+)
 from kernel.processor.values import StateValues
 
 _STUCK_WAKE_MS = 1000
@@ -388,7 +394,7 @@ class Owner:
             records = await self.ports.log.read(
                 self._ledger.topic, self.number, offset, max_records=min(first - offset, 500), wait_seconds=1.0
             )
-            foreign += [self.ports.codec.decode(stored) for stored in records if stored.offset < first]
+            foreign += known_messages(self.ports.codec, [stored for stored in records if stored.offset < first])
             if records:
                 offset = records[-1].offset + 1
         return foreign

@@ -2,14 +2,15 @@
 
 from __future__ import annotations
 
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Iterable, Iterator
 
 from kernel.domain.decider import Decider
-from kernel.errors import LogRefused, NotOwner
+from kernel.errors import LogRefused, NotOwner, UnknownType
+from kernel.log.envelope import Message
 from kernel.log.port import Stored
 from kernel.processor.deriving import Ledger
 from kernel.processor.ledger import LedgerFold, Mark, MarkKey, Restored, raise_mark
-from kernel.processor.ports import Ports
+from kernel.processor.ports import Codec, Ports
 from kernel.processor.values import StateValues
 
 _READ_RECORDS = 1000
@@ -47,8 +48,23 @@ async def _fold(
     add, decode = fold.add, ports.codec.decode
     async for batch in _batches(ports, ledger.topic, ledger.partition, base, claim_offset + 1):
         for stored in batch:
-            add(decode(stored))
+            try:
+                add(decode(stored))
+            except UnknownType as error:
+                where = f"{ledger.topic}/{ledger.partition} holds a {error} at {stored.offset}"
+                raise LogRefused(
+                    f"{where}, which this build does not know: run the build that wrote it, or a newer one"
+                ) from error
     return fold.finish(decider, values)
+
+
+def known_messages(codec: Codec, records: Iterable[Stored]) -> Iterator[Message]:
+    """What of `records` this build can read. Of what others wrote only claims matter, which every build knows."""
+    for stored in records:
+        try:
+            yield codec.decode(stored)
+        except UnknownType:
+            continue
 
 
 async def marks_of_inputs(decider: Decider, ports: Ports, partition: int, restored: Restored) -> dict[MarkKey, Mark]:

@@ -41,11 +41,11 @@ def next_chunks(
     chunks: list[OwnerSnapshotChunked] = []
     size = 0
     for key in snapshot.keys[snapshot.done : snapshot.done + records_max]:
-        kind, value = values.write(state.get(key))
+        kind, value, shape = values.write(state.get(key))
         size += len(value) + 2 * len(key) + 400
         if chunks and size > bytes_max:
             break
-        chunks.append(OwnerSnapshotChunked(key, reflects, kind, value))
+        chunks.append(OwnerSnapshotChunked(key, reflects, kind, value, shape))
     return chunks
 
 

@@ -1,4 +1,13 @@
-"""State values as bytes: msgpack beside the name of the class, as the decider lists it."""
+"""State values as bytes: msgpack by names of fields, beside the name of the class and the number of its shape.
+
+Two builds may work on one ledger, one after the other and back, so either reads what the other wrote:
+
+    a field more, with a default    the older build leaves it out, the newer one fills it in; no other number
+    any other change                a new number: `SHAPE` of the class, which keeps what was before in `FORMER`
+
+A class without `SHAPE` is in shape 0. `FORMER[n]` is a frozen dataclass of shape n whose `raised()` gives the value in
+shape n + 1. A shape that is newer than this build is refused in one line, and the partition is left to a newer build.
+"""
 
 from __future__ import annotations
 
@@ -11,6 +20,7 @@ from kernel.errors import LogRefused
 
 GONE = ""
 """The kind of a chunk that says: at that offset the key is not in the map."""
+_WAY_OUT = "run the build that wrote it, or a newer one"
 
 
 class StateValues:
@@ -18,27 +28,49 @@ class StateValues:
 
     def __init__(self, value_types: Iterable[type]) -> None:
         self._encode = msgspec.msgpack.Encoder().encode
-        self._decoders: dict[str, msgspec.msgpack.Decoder[Any]] = {
-            cls.__name__: msgspec.msgpack.Decoder(cls) for cls in value_types
+        self._decoders: dict[str, list[msgspec.msgpack.Decoder[Any]]] = {
+            cls.__name__: [msgspec.msgpack.Decoder(shape) for shape in _shapes(cls)] for cls in value_types
         }
 
-    def write(self, value: Any | None) -> tuple[str, bytes]:
-        """(kind, bytes) of a value; None is `GONE`. Raises `LogRefused` for a class that the decider does not list."""
+    def write(self, value: Any | None) -> tuple[str, bytes, int]:
+        """(kind, bytes, shape) of a value; None is `GONE`.
+
+        Raises `LogRefused` for a class that the decider does not list.
+        """
         if value is None:
-            return GONE, b""
+            return GONE, b"", 0
         kind = type(value).__name__
         if kind not in self._decoders:
             raise LogRefused(f"{kind} is not among the decider's value types")
-        return kind, self._encode(value)
+        return kind, self._encode(value), len(self._decoders[kind]) - 1
 
-    def read(self, kind: str, value: bytes) -> Any | None:
-        """The value that `write` was given. Raises `LogRefused` for an unknown kind or damaged bytes."""
+    def read(self, kind: str, value: bytes, shape: int) -> Any | None:
+        """The value that `write` was given, in today's shape.
+
+        Raises `LogRefused` for a kind or a shape that this build does not know, and for damaged bytes.
+        """
         if kind == GONE:
             return None
-        decoder = self._decoders.get(kind)
-        if decoder is None:
-            raise LogRefused(f"the snapshot holds a {kind}, which this decider does not know")
+        decoders = self._decoders.get(kind)
+        if decoders is None:
+            raise LogRefused(f"the snapshot holds a {kind}, which this build does not know: {_WAY_OUT}")
+        if shape >= len(decoders):
+            raise LogRefused(
+                f"the snapshot holds a {kind} of shape {shape}, and this build knows them up to {len(decoders) - 1}:"
+                f" {_WAY_OUT}"
+            )
         try:
-            return decoder.decode(value)
+            found = decoders[shape].decode(value)
         except msgspec.DecodeError as error:
-            raise LogRefused(f"the snapshot of a {kind} does not read") from error
+            raise LogRefused(f"the snapshot of a {kind} does not read: it is damaged, or {_WAY_OUT}") from error
+        for _ in range(shape, len(decoders) - 1):
+            found = found.raised()
+        return found
+
+
+def _shapes(cls: type) -> list[type]:
+    """The class of each shape, oldest first. `TypeError` unless every former one is kept."""
+    former: tuple[type, ...] = getattr(cls, "FORMER", ())
+    if len(former) != getattr(cls, "SHAPE", 0):
+        raise TypeError(f"{cls.__name__} is in shape {getattr(cls, 'SHAPE', 0)} and keeps {len(former)} former ones")
+    return [*former, cls]

@@ -14,7 +14,7 @@ from typing import Any
 
 import pytest
 
-from browser_runner import fence
+from kernel import fence
 from kernel.domain.task import Journal, JournalEntry, TaskLeaseLapsed
 from kernel.domain.values import SealedBody
 from scheduler import advance

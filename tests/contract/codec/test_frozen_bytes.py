@@ -4,29 +4,14 @@ from __future__ import annotations
 
 import json
 from pathlib import Path
-from typing import Any
 
 import pytest
 
 from kernel.log.codec import decode_value
 from kernel.log.topics import TYPES
-from tests.support.frozen import FROZEN, told
+from tests.support.frozen import FROZEN, assert_tells, told
 
 FILES = sorted(FROZEN.glob("*.json"))
-
-
-def assert_tells(now: Any, then: Any, where: str) -> None:
-    """`now` tells all that `then` told; it may tell more, by fields that were added since."""
-    if isinstance(then, dict):
-        for name, value in then.items():
-            assert name in now, f"{where}.{name} is gone"
-            assert_tells(now[name], value, f"{where}.{name}")
-    elif isinstance(then, list):
-        assert len(now) == len(then), where
-        for index, value in enumerate(then):
-            assert_tells(now[index], value, f"{where}[{index}]")
-    else:
-        assert now == then, where
 
 
 @pytest.mark.parametrize("path", FILES, ids=lambda path: path.stem)

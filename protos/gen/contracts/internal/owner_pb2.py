@@ -24,7 +24,7 @@ _sym_db = _symbol_database.Default()
 
 
 
-DESCRIPTOR = _descriptor_pool.Default().AddSerializedFile(b'\n\x1e\x63ontracts/internal/owner.proto\x12\x12\x63ontracts.internal\"@\n\rInputPosition\x12\r\n\x05topic\x18\x01 \x01(\t\x12\x10\n\x08topic_id\x18\x02 \x01(\t\x12\x0e\n\x06offset\x18\x03 \x01(\x03\"d\n\tWatermark\x12\x13\n\x0binput_topic\x18\x05 \x01(\t\x12\x10\n\x08topic_id\x18\x01 \x01(\t\x12\x11\n\tpartition\x18\x02 \x01(\x05\x12\x0e\n\x06offset\x18\x03 \x01(\x03\x12\r\n\x05index\x18\x04 \x01(\x05\"/\n\x0cOwnerClaimed\x12\x10\n\x08\x63laim_id\x18\x01 \x01(\t\x12\r\n\x05owner\x18\x02 \x01(\t\"\xba\x01\n\x11OwnerCheckpointed\x12\x1a\n\rderived_below\x18\x01 \x01(\x03H\x00\x88\x01\x01\x12\x34\n\tpositions\x18\x02 \x03(\x0b\x32!.contracts.internal.InputPosition\x12\x31\n\nwatermarks\x18\x03 \x03(\x0b\x32\x1d.contracts.internal.Watermark\x12\x0e\n\x06now_ms\x18\x04 \x01(\x03\x42\x10\n\x0e_derived_below\"P\n\x14OwnerSnapshotChunked\x12\x0b\n\x03key\x18\x01 \x01(\t\x12\x0e\n\x06offset\x18\x02 \x01(\x03\x12\x0c\n\x04kind\x18\x03 \x01(\t\x12\r\n\x05value\x18\x04 \x01(\x0c\"\xaf\x01\n\x16OwnerSnapshotCompleted\x12\x12\n\x05start\x18\x01 \x01(\x03H\x00\x88\x01\x01\x12\x34\n\tpositions\x18\x02 \x03(\x0b\x32!.contracts.internal.InputPosition\x12\x31\n\nwatermarks\x18\x03 \x03(\x0b\x32\x1d.contracts.internal.Watermark\x12\x0e\n\x06now_ms\x18\x04 \x01(\x03\x42\x08\n\x06_startb\x06proto3')
+DESCRIPTOR = _descriptor_pool.Default().AddSerializedFile(b'\n\x1e\x63ontracts/internal/owner.proto\x12\x12\x63ontracts.internal\"@\n\rInputPosition\x12\r\n\x05topic\x18\x01 \x01(\t\x12\x10\n\x08topic_id\x18\x02 \x01(\t\x12\x0e\n\x06offset\x18\x03 \x01(\x03\"d\n\tWatermark\x12\x13\n\x0binput_topic\x18\x05 \x01(\t\x12\x10\n\x08topic_id\x18\x01 \x01(\t\x12\x11\n\tpartition\x18\x02 \x01(\x05\x12\x0e\n\x06offset\x18\x03 \x01(\x03\x12\r\n\x05index\x18\x04 \x01(\x05\"/\n\x0cOwnerClaimed\x12\x10\n\x08\x63laim_id\x18\x01 \x01(\t\x12\r\n\x05owner\x18\x02 \x01(\t\"\xba\x01\n\x11OwnerCheckpointed\x12\x1a\n\rderived_below\x18\x01 \x01(\x03H\x00\x88\x01\x01\x12\x34\n\tpositions\x18\x02 \x03(\x0b\x32!.contracts.internal.InputPosition\x12\x31\n\nwatermarks\x18\x03 \x03(\x0b\x32\x1d.contracts.internal.Watermark\x12\x0e\n\x06now_ms\x18\x04 \x01(\x03\x42\x10\n\x0e_derived_below\"_\n\x14OwnerSnapshotChunked\x12\x0b\n\x03key\x18\x01 \x01(\t\x12\x0e\n\x06offset\x18\x02 \x01(\x03\x12\x0c\n\x04kind\x18\x03 \x01(\t\x12\r\n\x05value\x18\x04 \x01(\x0c\x12\r\n\x05shape\x18\x05 \x01(\x05\"\xaf\x01\n\x16OwnerSnapshotCompleted\x12\x12\n\x05start\x18\x01 \x01(\x03H\x00\x88\x01\x01\x12\x34\n\tpositions\x18\x02 \x03(\x0b\x32!.contracts.internal.InputPosition\x12\x31\n\nwatermarks\x18\x03 \x03(\x0b\x32\x1d.contracts.internal.Watermark\x12\x0e\n\x06now_ms\x18\x04 \x01(\x03\x42\x08\n\x06_startb\x06proto3')
 
 _globals = globals()
 _builder.BuildMessageAndEnumDescriptors(DESCRIPTOR, _globals)
@@ -40,7 +40,7 @@ if not _descriptor._USE_C_DESCRIPTORS:
   _globals['_OWNERCHECKPOINTED']._serialized_start=272
   _globals['_OWNERCHECKPOINTED']._serialized_end=458
   _globals['_OWNERSNAPSHOTCHUNKED']._serialized_start=460
-  _globals['_OWNERSNAPSHOTCHUNKED']._serialized_end=540
-  _globals['_OWNERSNAPSHOTCOMPLETED']._serialized_start=543
-  _globals['_OWNERSNAPSHOTCOMPLETED']._serialized_end=718
+  _globals['_OWNERSNAPSHOTCHUNKED']._serialized_end=555
+  _globals['_OWNERSNAPSHOTCOMPLETED']._serialized_start=558
+  _globals['_OWNERSNAPSHOTCOMPLETED']._serialized_end=733
 # @@protoc_insertion_point(module_scope)

@@ -170,6 +170,7 @@ class OwnerSnapshotChunked(_message.Message):
     OFFSET_FIELD_NUMBER: _builtins.int
     KIND_FIELD_NUMBER: _builtins.int
     VALUE_FIELD_NUMBER: _builtins.int
+    SHAPE_FIELD_NUMBER: _builtins.int
     key: _builtins.str
     """The key in the owner's state map."""
     offset: _builtins.int
@@ -178,6 +179,10 @@ class OwnerSnapshotChunked(_message.Message):
     """Name of the value's class."""
     value: _builtins.bytes
     """The value, msgpack of the class `kind`; never empty."""
+    shape: _builtins.int
+    """Number of the shape of that class in which the value is written, from 0; it grows with changes that are not
+    additive.
+    """
     def __init__(
         self,
         *,
@@ -185,10 +190,11 @@ class OwnerSnapshotChunked(_message.Message):
         offset: _builtins.int = ...,
         kind: _builtins.str = ...,
         value: _builtins.bytes = ...,
+        shape: _builtins.int = ...,
     ) -> None: ...
     _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["key", b"key", "kind", b"kind", "offset", b"offset", "value", b"value"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["key", b"key", "kind", b"kind", "offset", b"offset", "shape", b"shape", "value", b"value"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 

@@ -113,17 +113,17 @@ def test_positions_of_two_topics_of_one_name_are_refused() -> None:
 
 def test_state_values_come_back_as_they_were() -> None:
     values = StateValues((Thing,))
-    kind, data = values.write(Thing(3, "live", 9))
-    assert kind == "Thing"
-    assert values.read(kind, data) == Thing(3, "live", 9)
-    assert values.write(None) == (GONE, b"")
-    assert values.read(GONE, b"") is None
+    kind, data, shape = values.write(Thing(3, "live", 9))
+    assert (kind, shape) == ("Thing", 0)
+    assert values.read(kind, data, shape) == Thing(3, "live", 9)
+    assert values.write(None) == (GONE, b"", 0)
+    assert values.read(GONE, b"", 0) is None
 
 
 @pytest.mark.parametrize(("kind", "data"), [("Other", b"\x80"), ("Thing", b"\xff\xff"), ("Thing", b"\x80")])
 def test_values_that_do_not_read_are_refused(kind: str, data: bytes) -> None:
     with pytest.raises(LogRefused):
-        StateValues((Thing,)).read(kind, data)
+        StateValues((Thing,)).read(kind, data, 0)
 
 
 def test_a_value_of_a_class_that_is_not_listed_is_refused() -> None:
