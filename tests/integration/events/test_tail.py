@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import json
 import os
 import subprocess
@@ -10,10 +11,15 @@ from collections.abc import AsyncIterator
 from pathlib import Path
 from typing import Any
 
+import httpx
 import pytest
 from click.testing import CliRunner, Result
 
+from api_gateway.key_store import KeyStore, NewKey
+from api_gateway.principal import Level
+from kernel.domain.ids import SubjectId
 from tests.support.components import needs_kafka
+from tests.support.gateways import ACME, PEPPER, client_of
 from tests.support.outside_story import OutsideStory, outside_story
 from towpath.cli import cli
 from towpath.commands.shared import App
@@ -28,9 +34,23 @@ async def story(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> AsyncIterato
         yield one
 
 
-def tail(story: OutsideStory, *options: str) -> Result:
+class BlockingNetwork(httpx.BaseTransport):
+    """A blocking client's way to an application that runs on the loop of another thread."""
+
+    def __init__(self, client: httpx.AsyncClient, loop: asyncio.AbstractEventLoop) -> None:
+        self._client = client
+        self._loop = loop
+
+    def handle_request(self, request: httpx.Request) -> httpx.Response:
+        asking = self._client.request(request.method, request.url.raw_path.decode())
+        answer = asyncio.run_coroutine_threadsafe(asking, self._loop).result(timeout=30)
+        return httpx.Response(answer.status_code, content=answer.content)
+
+
+def tail(story: OutsideStory, *options: str, network: httpx.BaseTransport | None = None) -> Result:
     environment = {"TOWPATH_KAFKA": story.kafka.bootstrap, "TOWPATH_TOPIC_PREFIX": story.kafka.prefix}
-    return CliRunner(env=environment).invoke(cli, ["events", "tail", *options], obj=App(environment=environment))
+    app = App(environment={**environment, "TOWPATH_API_KEY": "the network has it"}, network=network)
+    return CliRunner(env=environment).invoke(cli, ["events", "tail", *options], obj=app)
 
 
 def as_json(story: OutsideStory, *options: str) -> list[dict[str, Any]]:
@@ -91,6 +111,31 @@ async def test_what_comes_later_is_followed(story: OutsideStory) -> None:
         following.wait()
         if following.stdout is not None:
             following.stdout.close()
+
+
+async def test_sealed_values_are_opened_for_a_key_of_level_events_until_the_customer_is_erased(
+    story: OutsideStory,
+) -> None:
+    run = await story.run("completed")
+    await story.settled()
+    services = story.gateway.services
+    key = await KeyStore(services.db, PEPPER, story.gateway.clock, services.entropy).create(ACME, NewKey(Level.EVENTS))
+    network = BlockingNetwork(client_of(story.gateway.app, key.text), asyncio.get_running_loop())
+
+    async def created() -> dict[str, Any]:
+        options = ("--from", "beginning", "--no-follow", "--json", "--unseal", "--run", run)
+        result = await asyncio.to_thread(tail, story, *options, network=network)
+        assert result.exit_code == 0, result.output
+        # Meanwhile the gateway's log goes to standard output, too.
+        lines = [line for line in result.stdout.splitlines() if line.startswith("{")]
+        found: dict[str, Any] = json.loads(lines[0])
+        return found
+
+    first = await created()
+    assert first["opened"]["externalId"] == "customer completed"
+    assert "customer" not in json.dumps(first["data"])
+    await services.vault.erase_subject(SubjectId(first["data"]["subjectId"]))
+    assert (await created())["opened"]["externalId"] is None
 
 
 def test_a_broker_that_is_not_there_or_a_topic_that_is_not_is_said_in_plain_words() -> None:

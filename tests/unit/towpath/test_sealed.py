@@ -69,3 +69,9 @@ def test_without_its_key_a_value_is_none() -> None:
     box = sealing.seal(SubjectId(SUBJECT), KEY, b"ada", SystemEntropy()).box
     created = job_run_pb2.JobRunCreated(external_id=values_pb2.Sealed(subject_id=SUBJECT, box=box))
     assert opened(created, lambda _: None) == {"externalId": None}
+
+
+def test_what_is_absent_is_no_lost_value() -> None:
+    absent = values_pb2.Sealed(subject_id=SUBJECT)
+    created = job_run_pb2.JobRunCreated(external_id=absent, inputs=[values_pb2.SealedBody()])
+    assert opened(created, lambda _: None) == {}

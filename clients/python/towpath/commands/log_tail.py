@@ -12,9 +12,11 @@ import click
 import msgspec
 
 from towpath.commands.shared import App, out
-from towpath.errors import MissingExtra
+from towpath.errors import MissingExtra, Unreadable
 
 if TYPE_CHECKING:
+    from google.protobuf.message import Message
+
     from towpath.event_log.decoding import LogRecord
     from towpath.event_log.sealed import KeyOf
 
@@ -78,13 +80,24 @@ def _teller(app: App, wanted: Wanted) -> Callable[[LogRecord], None]:
         data = None if message is None else decoding.data_of(message)
         if not _is_wanted(record, data, wanted):
             return
-        opened = sealed.opened(message, key_of) if message is not None and key_of else {}
+        opened = _opened(record, message, key_of) if message is not None and key_of else {}
         if wanted.as_json:
             click.echo(msgspec.json.encode(_as_json(record, data, opened if key_of else None)).decode())
         else:
             console.print(line.line(record, data, opened), soft_wrap=True)
 
     return tell
+
+
+def _opened(record: LogRecord, message: Message, key_of: KeyOf) -> dict[str, Any]:
+    from towpath.event_log import sealed  # noqa: PLC0415 (an extra, as above)
+
+    try:
+        return sealed.opened(message, key_of)
+    except Unreadable as error:
+        where = f"{record.topic}/{record.partition}/{record.offset}"
+        click.echo(f"Warning: sealed values of {where} stay sealed: {error}", err=True)
+        return {}
 
 
 def _is_wanted(record: LogRecord, data: dict[str, Any] | None, wanted: Wanted) -> bool:

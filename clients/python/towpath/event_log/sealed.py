@@ -13,6 +13,7 @@ from __future__ import annotations
 
 import base64
 import json
+import re
 from collections.abc import Callable, Iterable
 from typing import Any
 
@@ -26,6 +27,8 @@ from towpath.errors import Unreadable
 TEXT = "text"
 JSON = "json"
 KEYS_AT_ONCE = 100
+_UUID = re.compile(r"[0-9a-f]{8}(-[0-9a-f]{4}){3}-[0-9a-f]{12}", re.IGNORECASE)
+"""What is none never had a key."""
 _VERSION = b"\x01"
 _NONCE_BYTES = 12
 _SHORTEST = len(_VERSION) + _NONCE_BYTES + 16
@@ -62,10 +65,11 @@ class SubjectKeys:
 
     def fetch(self, subject_ids: Iterable[str]) -> None:
         """Ask for many at once, 100 a call. ApiError `forbidden` for a key without the level `events`."""
-        missing = [id_ for id_ in dict.fromkeys(subject_ids) if id_ not in self._kept]
+        wanted = [id_ for id_ in dict.fromkeys(subject_ids) if id_ not in self._kept]
+        self._kept.update(dict.fromkeys(wanted))
+        missing = [id_ for id_ in wanted if _UUID.fullmatch(id_)]
         for start in range(0, len(missing), KEYS_AT_ONCE):
             asked = missing[start : start + KEYS_AT_ONCE]
-            self._kept.update(dict.fromkeys(asked))
             self._kept.update({id_: base64.b64decode(key) for id_, key in self._client.subject_keys(asked).items()})
 
 
@@ -73,6 +77,7 @@ def opened(message: Message, key_of: KeyOf) -> dict[str, Any]:
     """What `message` carries sealed, opened: JSON path (`failure.message`) to text or JSON value.
 
     A value whose key is gone is None. A body that was too long to travel is `{"blob": sha256}`.
+    `Unreadable` when a value does not open under its subject's key.
     """
     found: dict[str, Any] = {}
     _open_below(message, "", key_of, found)
@@ -84,19 +89,21 @@ def _open_below(message: Message, path: str, key_of: KeyOf, found: dict[str, Any
         if field.message_type is None:
             continue
         here = f"{path}.{field.json_name}" if path else field.json_name
-        parts = [(here, value)] if isinstance(value, Message) else [(f"{here}[{i}]", v) for i, v in enumerate(value)]
+        parts: list[tuple[str, Any]] = (
+            [(here, value)] if isinstance(value, Message) else [(f"{here}[{i}]", v) for i, v in enumerate(value)]
+        )
         for name, part in parts:
             purpose = _PURPOSES.get(field.message_type.full_name)
             if purpose is None:
                 _open_below(part, name, key_of, found)
-            else:
+            elif part.box or getattr(part, "blob", ""):
                 found[name] = _open(part, purpose, key_of)
 
 
 def _open(sealed: Any, purpose: str, key_of: KeyOf) -> Any:
     if purpose == JSON and sealed.blob:
         return {"blob": sealed.blob}
-    key = key_of(sealed.subject_id) if sealed.box else None
+    key = key_of(sealed.subject_id)
     if key is None:
         return None
     plaintext = unseal(sealed.box, key, sealed.subject_id, purpose)
