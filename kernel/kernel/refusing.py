@@ -6,7 +6,9 @@ A bug is none of this: it goes on to the interpreter, with its traceback.
 from __future__ import annotations
 
 import errno
-from collections.abc import Iterator
+import sys
+from collections.abc import Callable, Coroutine, Iterator
+from typing import Any
 
 from kernel.errors import LogRefused, Permanent, Rejected, TowpathError, UnknownOutcome
 
@@ -20,6 +22,26 @@ _OF_THE_DISK = frozenset({errno.ENOSPC, errno.EDQUOT, errno.EROFS, errno.EACCES,
 
 class Unreached(TowpathError):
     """What a process needs to start did not answer in time; the text says what, why and for how long."""
+
+
+def run_command(name: str, command: Callable[[], Coroutine[Any, Any, int]]) -> int:
+    """Run what an operator asks for once; its exit code, or that of its refusal."""
+    import asyncio  # noqa: PLC0415 (launchers and watchdogs, which import this, stay small)
+
+    return run_plainly(name, lambda: asyncio.run(command()))
+
+
+def run_plainly(name: str, run: Callable[[], int | None]) -> int:
+    """What `run` gives, or the lines and the code of a refusal."""
+    try:
+        return run() or 0
+    except Exception as error:  # the edge of the process: what is no refusal goes on to the interpreter
+        lines = refusals(error)
+        if not lines:
+            raise
+        for line in lines:
+            print(f"towpath {name}: {line}", file=sys.stderr, flush=True)  # noqa: T201 (its last word)
+        return exit_code(error)
 
 
 def refusals(error: BaseException) -> list[str]:

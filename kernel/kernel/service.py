@@ -32,7 +32,7 @@ from kernel.metering import measure_loop
 from kernel.metrics import Metrics
 from kernel.probes import Health, Probes, about
 from kernel.redaction import LiveSecrets
-from kernel.refusing import Unreached, exit_code, refusals
+from kernel.refusing import Unreached, run_plainly
 from kernel.settings import Within, read_settings
 from kernel.telling import start_logging
 from kernel.tracing import NO_TRACER, Tracer, open_tracer
@@ -172,24 +172,6 @@ def run_service(name: str, serve: Serve, *, environ: Mapping[str, str] | None = 
     # A core file would hold every secret that was open; whatever starts below inherits this.
     resource.setrlimit(resource.RLIMIT_CORE, (0, 0))
     return run_plainly(name, lambda: uvloop.run(_run(name, serve, os.environ if environ is None else environ)))
-
-
-def run_command(name: str, command: Callable[[], Coroutine[Any, Any, int]]) -> int:
-    """Run what an operator asks for once; its exit code, or that of its refusal."""
-    return run_plainly(name, lambda: asyncio.run(command()))
-
-
-def run_plainly(name: str, run: Callable[[], int | None]) -> int:
-    """What `run` gives, or the lines and the code of a refusal: for processes that have no event loop."""
-    try:
-        return run() or 0
-    except Exception as error:  # the edge of the process: what is no refusal goes on to the interpreter
-        lines = refusals(error)
-        if not lines:
-            raise
-        for line in lines:
-            print(f"towpath {name}: {line}", file=sys.stderr, flush=True)  # noqa: T201 (its last word)
-        return exit_code(error)
 
 
 async def _run(name: str, serve: Serve, environ: Mapping[str, str]) -> None:

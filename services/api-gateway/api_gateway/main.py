@@ -43,8 +43,9 @@ from kernel.log.kafka.settings import KafkaSettings, kafka_settings
 from kernel.log.topics import Topic
 from kernel.metering import MeteringObserver, Standing, measure_lag
 from kernel.processor import Bounds, Ports, run_in_group
+from kernel.refusing import run_command
 from kernel.sealing import SubjectKeys
-from kernel.service import Service, run_command, run_service
+from kernel.service import Service, run_service
 from kernel.settings import file_of, read_settings
 from kernel.sql.migrating import run_migrate
 from kernel.sql.port import migrate

@@ -31,7 +31,8 @@ from kernel.log.kafka.settings import kafka_settings
 from kernel.log.port import EventLog
 from kernel.log.topics import Topic
 from kernel.metrics import Metrics
-from kernel.service import Service, run_command, run_service
+from kernel.refusing import run_command
+from kernel.service import Service, run_service
 from kernel.sql.migrating import run_migrate
 from kernel.sql.port import Database
 from kernel.sql.postgres.settings import postgres_settings

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import sys
 
-from kernel.service import run_plainly
+from kernel.refusing import run_plainly
 
 _USAGE = "usage: python -m browser_runner"
 

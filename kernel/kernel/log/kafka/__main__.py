@@ -8,7 +8,7 @@ import sys
 
 from kernel.log.kafka.settings import kafka_settings
 from kernel.log.kafka.topics import PARTITIONS, create_topics
-from kernel.service import run_command
+from kernel.refusing import run_command
 
 
 def main() -> int:
