@@ -41,8 +41,12 @@ CODE_ROW = re.compile(r"^\| `([a-z_]+)` \|(?: (\d{3}) \|)?", re.MULTILINE)
 SETTINGS_FILES = (
     "deploy/embedded/embedded/settings.py", "clients/python/towpath/settings.py",
     "kernel/kernel/log/kafka/settings.py", "kernel/kernel/sql/postgres/settings.py",
+    "tools/kafka.py", "tools/versitygw.py",
 )  # fmt: skip
-FOR_TESTS = {"TOWPATH_REQUIRE", "TOWPATH_SEED", "TOWPATH_SEEDS", "TOWPATH_REFRESH_SNAPSHOTS"}
+FOR_TESTS = {
+    "TOWPATH_REQUIRE", "TOWPATH_SEED", "TOWPATH_SEEDS", "TOWPATH_REFRESH_SNAPSHOTS",
+    "TOWPATH_TEST_KAFKA", "TOWPATH_TEST_POSTGRES_URL",
+}  # fmt: skip
 
 
 def text_of(name: str) -> str:
