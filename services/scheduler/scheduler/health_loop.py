@@ -26,7 +26,8 @@ PAUSE_SECONDS = 1.0
 """Between two readings of a partition, and between two writings: what comes meanwhile costs one wake-up."""
 READ_WAIT_SECONDS = 30.0
 RETRY_SECONDS = 1.0
-BATCH_RECORDS_MAX = 1000
+BATCH_RECORDS_MAX = 200
+"""Some milliseconds of counting; then whoever else has work on this event loop goes first."""
 TOLD_AT_ONCE_MAX = 500
 
 T = TypeVar("T")
@@ -87,8 +88,8 @@ class HealthLoop:
         read = partial(self._read, partition, READ_WAIT_SECONDS)
         while True:
             stored = await self._patiently(read)
-            if 0 < len(stored) < BATCH_RECORDS_MAX:
-                await self._clock.sleep(PAUSE_SECONDS)
+            if stored:
+                await self._clock.sleep(PAUSE_SECONDS if len(stored) < BATCH_RECORDS_MAX else 0.0)
 
     async def _read(self, partition: int, wait_seconds: float) -> list[Stored]:
         stored = await self._log.read(
