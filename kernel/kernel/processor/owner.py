@@ -388,7 +388,9 @@ class Owner:
         """
         first, offset = sent.offsets[0], self._tail
         if first < offset:
-            raise LogRefused(f"{self._ledger.topic}/{self.number} was read to {offset} and has ended before {first}")
+            raise LogRefused(
+                f"{self._ledger.topic}/{self.number} has lost records: read to {offset}, appended at {first}"
+            )
         foreign: list[Message] = []
         while offset < first:
             records = await self.ports.log.read(

@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 from collections.abc import AsyncIterator, Iterator
 from dataclasses import replace
+from typing import Any
 
 import pytest
 
@@ -15,7 +16,7 @@ from tests.support.components import needs_kafka
 from tests.support.eventually import until
 from tests.support.kafka_load import append_batches, check_batches, follow
 from tests.support.kafka_topics import topics_of_a_test
-from tests.support.logs import TOPICS
+from tests.support.logs import TOPICS, record
 
 pytestmark = needs_kafka
 
@@ -78,3 +79,28 @@ async def test_the_leader_stops_under_load_and_goes_on_later(cluster: LocalKafka
     finally:
         cluster.resume(stopped)
     await finish(log, load, reader)
+
+
+async def test_followers_stay_with_a_partition_whose_leader_moves_and_do_not_spin(
+    cluster: LocalKafka, log: KafkaLog, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """A node that is stopped in order hands its leadership on; its polls answer that it leads no more."""
+    readers = [asyncio.create_task(log.read("facts", partition, 0, wait_seconds=60)) for partition in range(4)]
+    await until(lambda: len(log._follower._followed) == 4)
+    moved = leader(log)
+    await asyncio.to_thread(cluster.stop, moved)
+    await until(lambda: leader(log) != moved, 20)
+    asked = 0
+
+    async def counted(*arguments: Any) -> Any:
+        nonlocal asked
+        asked += 1
+        return await asking(*arguments)
+
+    asking = log._brokers.ask
+    monkeypatch.setattr(log._brokers, "ask", counted)
+    await asyncio.sleep(2.5)
+    assert asked < 60, "polls of a second each, by three lanes at most"
+    await log.append([record("news", partition=partition) for partition in range(4)])
+    for reader in readers:
+        assert [stored.record.key for stored in await reader] == ["news"]

@@ -39,6 +39,8 @@ _RECORD_OVERHEAD_BYTES = 512
 _JOIN_SECONDS = 0.002
 _SWEEP_SECONDS = 5.0
 _GONE_SECONDS = 10.0
+_BACKOFF_SECONDS = 0.1
+_BACKOFF_SECONDS_MAX = 2.0
 _SESSION_LOST = frozenset(
     {Code.FETCH_SESSION_ID_NOT_FOUND, Code.INVALID_FETCH_SESSION_EPOCH, Code.FETCH_SESSION_TOPIC_ID}
 )
@@ -290,6 +292,9 @@ class Follower:
                     lane.new_session()
                     if not lane.interrupted:
                         self._recover_soon(self._leave(lane, list(lane.streams.values())))
+                except LogRefused as error:
+                    for followed in list(lane.streams.values()):
+                        self._let_go(followed, error)
                 else:
                     await self._answered(lane, covered, answer)
                 lane.interrupted = False
@@ -333,7 +338,6 @@ class Follower:
             await self._place_anew(followed)
         elif fetched.code in LATER:
             left = self._leave(lane, [followed])
-            lane.known.pop(followed.place, None)
             self._recover_soon(left, refresh=fetched.code in ELSEWHERE)
         else:
             topic, partition = followed.stream
@@ -391,9 +395,10 @@ class Follower:
 
     async def _recover(self, streams: list[Followed], *, refresh: bool) -> None:
         """Find who leads now. Readers wait through it, unless the topic or the cluster is another one."""
-        began = self._loop.time()
+        began, seconds = self._loop.time(), _BACKOFF_SECONDS
         while streams:
-            await asyncio.sleep(self._brokers.jitter(0.1))
+            await asyncio.sleep(self._brokers.jitter(seconds))
+            seconds = min(2 * seconds, _BACKOFF_SECONDS_MAX)
             try:
                 if refresh:
                     await self._brokers.refresh()

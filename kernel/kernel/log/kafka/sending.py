@@ -198,6 +198,9 @@ class Sender:
             answer = await self._brokers.ask(node, request, lane)
         except Unreached as error:
             await self._again(partitions, str(error))
+        except LogRefused as error:
+            for partition in partitions:
+                self._end(partition, error)
         except Lost as error:
             for partition in partitions:
                 assert partition.batch is not None
