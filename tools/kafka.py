@@ -110,8 +110,11 @@ def copy_by_maven(dependencies: Sequence[str], folder: Path, *options: str) -> b
         pom = Path(scratch) / "pom.xml"
         pom.write_text(project(dependencies))
         goal = ("dependency:copy-dependencies", "-DincludeScope=runtime", f"-DoutputDirectory={folder}")
-        command = [maven, "-q", "-B", "-Dstyle.color=never", "-f", str(pom), *goal, *options]
-        return subprocess.run(command, stdout=sys.stderr, check=False).returncode == 0
+        command = [maven, "-q", "-B", "-f", str(pom), *goal, *options]
+        done = subprocess.run(command, capture_output=True, text=True, check=False)
+        if done.returncode != 0:
+            say(f"Maven failed:\n{done.stdout}{done.stderr}")
+        return done.returncode == 0
 
 
 def repository() -> str:
