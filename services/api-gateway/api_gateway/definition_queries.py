@@ -152,7 +152,8 @@ class DefinitionQueries:
         (total,) = await self._one(*listing.total(listed, where), "no count")
         if window.offset >= total:
             return Listing([], total)
-        rows = await self.db.fetch_all(*listing.page(listed, columns, where, window, count=total))
+        page = listing.page(listed, columns, where, window, count=total, dialect=self.db.dialect)
+        rows = await self.db.fetch_all(*page)
         return Listing([answer(row) for row in rows], total)
 
     async def _steps(self, document: str, blob: str) -> msgspec.Raw:

@@ -23,7 +23,7 @@ from api_gateway.counting import Counted
 from kernel.domain.input_request import InputRequestStatus
 from kernel.domain.job_run import JobRunStatus
 from kernel.domain.workflow_run import WorkflowRunStatus
-from kernel.sql.port import Statement
+from kernel.sql.port import Dialect, Statement
 
 T = TypeVar("T")
 Value = str | int
@@ -133,24 +133,37 @@ def total(listed: Listed, where: Where) -> Statement:
 
 
 def page(
-    listed: Listed, columns: str, where: Where, window: Window, *, count: int, seen: Sequence[Value] = ()
+    listed: Listed,
+    columns: str,
+    where: Where,
+    window: Window,
+    *,
+    count: int,
+    dialect: Dialect,
+    seen: Sequence[Value] = (),
 ) -> Statement:
     """The question for the rows in `window` of a list of `count`; `seen` answers `seen_values`."""
     left = count - window.offset
     take = min(window.limit, left)
     backwards = window.offset > left
+    skip = left - take if backwards else window.offset
     way = "ASC" if backwards else "DESC"
-    walks = list(_walks(listed, where, seen))
-    entries = " UNION ALL ".join(
-        f"SELECT created_ms AS page_ms, id AS page_id FROM {listed.table} WHERE {found}"  # noqa: S608 (our own names)
-        for found, _ in walks
-    )
+    entry = f"SELECT created_ms AS page_ms, id AS page_id FROM {listed.table} WHERE"  # noqa: S608 (our own names)
+    ordered = ""
+    arms = list(_walks(listed, where, seen))
+    if dialect == "postgres" and len(arms) > 1:
+        # It merges walks that say themselves how far they go, and otherwise reads and sorts all of them.
+        entry, ordered = f"({entry}", f" ORDER BY created_ms {way}, id {way} LIMIT ?)"
+    walks: list[str] = []
+    params: list[Value] = []
+    for found, its in arms:
+        walks.append(f"{entry} {found}{ordered}")
+        params += [*its, skip + take] if ordered else its
     sql = (
-        f"SELECT {columns} FROM ({entries} ORDER BY page_ms {way}, page_id {way} LIMIT ? OFFSET ?) AS page"  # noqa: S608 (our own names)
-        f" JOIN {listed.table} ON id = page_id ORDER BY page_ms DESC, page_id DESC"
+        f"SELECT {columns} FROM ({' UNION ALL '.join(walks)} ORDER BY page_ms {way}, page_id {way} LIMIT ? OFFSET ?)"  # noqa: S608 (our own names)
+        f" AS page JOIN {listed.table} ON id = page_id ORDER BY page_ms DESC, page_id DESC"
     )
-    params = [param for _, its in walks for param in its]
-    return sql, (*params, take, left - take if backwards else window.offset)
+    return sql, (*params, take, skip)
 
 
 def _walks(listed: Listed, where: Where, seen: Sequence[Value]) -> Iterator[tuple[str, tuple[Value, ...]]]:

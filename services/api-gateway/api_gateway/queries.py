@@ -233,7 +233,8 @@ class Queries:
             return Listing([], total)
         ask = listing.seen_values(listed, where)
         seen = [] if ask is None else [row[0] for row in await self.db.fetch_all(*ask)]
-        rows = await self.db.fetch_all(*listing.page(listed, source.columns, where, window, count=total, seen=seen))
+        page = listing.page(listed, source.columns, where, window, count=total, dialect=self.db.dialect, seen=seen)
+        rows = await self.db.fetch_all(*page)
         return Listing([await answer(row) for row in rows], total)
 
     # ---------------------------------------------------------------- answers

@@ -60,7 +60,7 @@ def statements(listed: Listed, where: Where) -> Iterator[Statement]:
     if ask := listing.seen_values(listed, where):
         yield ask
     for offset in (0, 100, COUNT - 1):
-        yield listing.page(listed, "id", where, Window(50, offset), count=COUNT, seen=SEEN)
+        yield listing.page(listed, "id", where, Window(50, offset), count=COUNT, dialect="sqlite", seen=SEEN)
 
 
 @pytest.mark.parametrize("listed", listing.LISTED.values(), ids=lambda listed: listed.table)
@@ -87,7 +87,9 @@ async def test_walks_to_a_page_touch_index_entries_only(db: Database, table: str
         if not where.keys() & {narrow.column for narrow in listed.narrow}:
             steps = [
                 what
-                for _, what in await plan(db, listing.page(listed, "*", where, Window(50, 0), count=COUNT, seen=SEEN))
+                for _, what in await plan(
+                    db, listing.page(listed, "*", where, Window(50, 0), count=COUNT, dialect="sqlite", seen=SEEN)
+                )
             ]
             walks = [what for what in steps if what.startswith(f"SEARCH {table}") and "(id=?)" not in what]
             assert walks, where

@@ -105,7 +105,9 @@ async def listed_ids(db: Database, listed: Listed, where: Where, window: Window)
     seen = [] if ask is None else [row[0] for row in await db.fetch_all(*ask)]
     if window.offset >= counted[0]:
         return [], counted[0]
-    rows = await db.fetch_all(*listing.page(listed, "id", where, window, count=counted[0], seen=seen))
+    rows = await db.fetch_all(
+        *listing.page(listed, "id", where, window, count=counted[0], dialect=db.dialect, seen=seen)
+    )
     return [row[0] for row in rows], counted[0]
 
 

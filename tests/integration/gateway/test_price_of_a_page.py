@@ -51,7 +51,7 @@ def prices(path: Path) -> list[int]:
     for filters in FILTERS:
         where = {"organization_id": ACME, **filters}
         found.append(steps_of(path, listing.total(listing.WORKFLOW_RUNS, where)))
-        page = listing.page(listing.WORKFLOW_RUNS, "id, status", where, Window(10, 0), count=FEW)
+        page = listing.page(listing.WORKFLOW_RUNS, "id, status", where, Window(10, 0), count=FEW, dialect="sqlite")
         found.append(steps_of(path, page))
     return found
 
