@@ -25,6 +25,8 @@ from kernel.log.topics import Topic
 from tests.integration.cluster.test_processes import make_job, run_job
 from tests.support.components import needs_kafka, needs_postgres
 from tests.support.service_processes import PARTITIONS, Running, ServiceProcesses, service_processes
+from towpath.client import Client
+from towpath.resources import WorkflowType
 
 pytestmark = [needs_kafka, needs_postgres, pytest.mark.timeout(240)]
 
@@ -140,6 +142,54 @@ async def test_a_runner_that_is_killed_is_told_dead_by_its_watchdog_and_lives_ag
         await asyncio.to_thread(use)
     finally:
         await log.close()
+
+
+ASKING: dict[str, Any] = {
+    "version": 1,
+    "steps": [
+        {
+            "id": "code",
+            "type": "ask_user",
+            "params": {
+                "kind": "mfa_code",
+                "prompt": "The code?",
+                "fields": [{"name": "code", "label": "Code", "kind": "text"}],
+            },
+        }
+    ],
+}
+
+
+async def test_a_run_that_a_killed_runner_held_goes_on_with_another_one(processes: ServiceProcesses) -> None:
+    await processes.start_all()
+    first = processes.running[-1]
+
+    def begin(client: Client) -> tuple[str, str]:
+        """A run that waits for a person, and its question."""
+        workflow = client.workflows.create(
+            name="Asks", source_provider="proofs", type_=WorkflowType.USER_DEFINED, steps_json=ASKING
+        )
+        run = client.workflow_runs.create(workflow_id=workflow.id, external_id="customer-1")
+        deadline = time.monotonic() + 30
+        while not (asked := client.input_requests.list(workflow_run_id=run.id).data):
+            assert time.monotonic() < deadline
+            time.sleep(0.05)
+        return run.id, asked[0].id
+
+    def end(client: Client, run_id: str, request_id: str) -> None:
+        client.input_requests.answer(request_id, {"code": "1234"})
+        deadline = time.monotonic() + 30
+        while not (run := client.workflow_runs.get(run_id)).ended:
+            assert time.monotonic() < deadline, run.status
+            time.sleep(0.05)
+        assert run.ended_well, run.error_code
+
+    with processes.client() as client:
+        run_id, request_id = await asyncio.to_thread(begin, client)
+        second = await processes.start("browser_runner", 2).ready()
+        os.kill(children_of(first.pid)[0], signal.SIGKILL)
+        await asyncio.to_thread(end, client, run_id, request_id)
+    assert second.process.poll() is None
 
 
 async def test_a_runner_that_never_succeeds_ends_with_its_watchdog(processes: ServiceProcesses) -> None:
