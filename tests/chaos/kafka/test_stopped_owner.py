@@ -30,7 +30,7 @@ from tests.support.toy_decider import FACTS, LEDGER, NUDGES, TOPICS, ObjectCodec
 pytestmark = needs_kafka
 
 STRIDE = 9
-SEED = int(os.environ.get("SEED", "1"))
+SEED = int(os.environ.get("TOWPATH_SEED") or "1")
 HASTY_SECONDS = 0.25
 
 
