@@ -93,7 +93,8 @@ class ClusterLoad:
 
     def _ask(self, number: int, job: str, inputs: dict[str, str], ref: str) -> Accepted | None:
         """Ask until it is promised; None when the load ends before."""
-        key, turn, deadline = uuid.uuid4().hex, number, time.monotonic() + _ACCEPT_SECONDS  # noqa: TID251
+        key = uuid.uuid4().hex  # noqa: TID251 (a caller's own key)
+        turn, deadline = number, time.monotonic() + _ACCEPT_SECONDS
         while True:
             answer = self._post(self._gateways[turn % 2], job, key, inputs)
             if answer is not None and answer.status_code == 201:

@@ -39,7 +39,7 @@ from kernel.log.topics import Topic, partition_of
 from kernel.redaction import LiveSecrets
 from kernel.sealing import Sealer, SubjectKeys
 from kernel.steps.document import needs_page, parse_document
-from kernel.store.port import ByteStore, GatewayOpener, PutHeader, Session, Staged, Vault
+from kernel.store.port import ByteStore, GatewayOpener, PutHeader, RunOpener, Session, Staged, Vault
 from kernel.store.secret import Secret
 from tests.support.model_site import HOST, ModelBrowsers, Site
 from tests.support.processing import HandClock
@@ -90,8 +90,13 @@ class MemoryVault:
     proven: int = 0
     refuses: SecretUnavailable | None = None
     """What every opening is answered with."""
+    away: int = 0
+    """How many of a run's calls for a key nobody answers."""
 
     async def subject_key(self, subject_id: SubjectId, opener: object) -> bytes:
+        if self.away and isinstance(opener, RunOpener):
+            self.away -= 1
+            raise Temporary("store_unavailable", "nobody answers")
         return hashlib.sha256(subject_id.encode()).digest()
 
     async def open_secret(self, ref: str, opener: object, connection_id: str = "") -> Secret:
@@ -303,7 +308,9 @@ async def a_world(
         inbox_partition=1,
         browsers=browsers or ModelBrowsers(site),
     )
-    sealer = Sealer(keys, cast("ByteStore", store), services.entropy, GatewayOpener(ORGANIZATION))
+    sealer = Sealer(
+        SubjectKeys(cast("Vault", vault), used), cast("ByteStore", store), services.entropy, GatewayOpener(ORGANIZATION)
+    )
     runner = Runner(services, SLOTS)
     world = World(hand, log, site, store, vault, services, runner, sealer, fence)
     if run:

@@ -4,8 +4,10 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import Awaitable, Callable
+from itertools import chain, repeat
 from typing import Any, TypeVar
 
+from browser_runner.deadline import Deadline
 from browser_runner.ends import Fenced
 from browser_runner.reporting import Reporter, Ticket
 from browser_runner.services import Services
@@ -44,15 +46,21 @@ class Assignment:
         )
         self.sealer = Sealer(services.keys, services.store, services.entropy, self.opener)
         self.reporter = Reporter(services.log, services.clock, assigned)
+        self._patience_ends_ms = self.clock.boot_ms() + Deadline(self.clock, request).left_ms()
 
     async def patiently(self, call: Callable[[], Awaitable[T]]) -> T:
-        """Ask vault or store again when they are away for a moment; then `Temporary`."""
-        for delay in _RETRY_SECONDS:
+        """Ask vault or store again while they are away, as long as the run may take; then `Temporary`.
+
+        A run is not to fail for what is our own fault and will be mended: it waits, and holds its slot meanwhile.
+        """
+        for delay in chain(_RETRY_SECONDS, repeat(_RETRY_SECONDS[-1])):
             try:
                 return await call()
             except Temporary:
-                await self.clock.sleep(delay)
-        return await call()
+                if self.clock.boot_ms() + delay * 1000 > self._patience_ends_ms:
+                    raise
+                await self.clock.sleep(delay * (0.5 + self.services.entropy.fraction() / 2))
+        raise AssertionError  # the delays never end
 
     async def opened(self, body: SealedBody) -> Any:
         """The value of a sealed body."""

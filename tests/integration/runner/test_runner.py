@@ -55,6 +55,26 @@ async def test_a_form_is_filled_and_sent_once_and_announced_before() -> None:
         assert world.site.closed == 1
 
 
+async def test_a_run_waits_for_a_vault_that_is_away_and_does_not_fail() -> None:
+    async with a_world(a_shop()) as world:
+        world.vault.away = 20
+        await world.assign(FORM, inputs={"who": "Ada"}, timeout_seconds=300)
+        await world.tick(1000, times=60)
+        ended = await world.until_report(TaskEnded)
+        assert ended.status is WorkflowRunStatus.COMPLETED, ended
+        assert world.vault.away == 0
+        assert world.site.deeds["click Save"] == 1
+
+
+async def test_a_run_ends_at_its_time_out_when_the_vault_never_comes_back() -> None:
+    async with a_world(a_shop()) as world:
+        world.vault.away = 1_000_000
+        await world.assign(FORM, inputs={"who": "Ada"}, timeout_seconds=30)
+        await world.tick(1000, times=40)
+        ended = await world.until_report(TaskEnded)
+        assert (ended.status, ended.failure.code) == (WorkflowRunStatus.FAILED, "task_unreadable")
+
+
 async def test_an_assignment_that_comes_twice_is_carried_out_once() -> None:
     async with a_world(a_shop()) as world:
         assigned = await world.assign(FORM, inputs={"who": "Ada"})
