@@ -30,7 +30,7 @@ from tests.bench.backlog import backlog
 from tests.bench.browsing import browser_overhead
 from tests.bench.figures import Figure, line, put, tell
 from tests.bench.gateway import gateway
-from tests.bench.lists import lists
+from tests.bench.lists import kafka_lists, lists
 from tests.bench.memory import idle_memory
 from tests.bench.platform import Platform, running_platform
 from tests.bench.runs import Effort, start, w1, w1_c100, w2
@@ -73,7 +73,7 @@ MEASURES: dict[str, Measure] = {
     "browser": browser_overhead,
     "size": size,
 }
-SLOW: dict[str, Measure] = {"lists": lists, "backlog": backlog, "abuse": abuse}
+SLOW: dict[str, Measure] = {"lists": lists, "kafka_lists": kafka_lists, "backlog": backlog, "abuse": abuse}
 """Over a minute each; measured only when named."""
 ALL = {**MEASURES, **SLOW}
 

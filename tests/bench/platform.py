@@ -17,7 +17,7 @@ import msgspec
 from tests.bench.http import Connection
 
 _START_SECONDS = 60.0
-_NO_LIMITS = {
+NO_LIMITS = {
     f"TOWPATH_{name}": "0"
     for name in ("RATE_PER_MINUTE", "ADDRESS_RATE_PER_MINUTE", "OPEN_REQUESTS_MAX", "OPEN_STREAMS_MAX")
 }
@@ -61,7 +61,7 @@ def running_platform(folder: Path, *, browser: str = "", limited: bool = False) 
     environ = {name: value for name, value in os.environ.items() if not name.startswith("TOWPATH_")}
     environ |= {"TOWPATH_DATA": str(data), "TOWPATH_PORT": str(port), "TOWPATH_DEMO": "0"}
     environ |= {"TOWPATH_BROWSER": browser, "TOWPATH_EGRESS_ALLOW": "127.0.0.0/8"}
-    environ |= {} if limited else _NO_LIMITS
+    environ |= {} if limited else NO_LIMITS
     log = folder / "launcher.log"
     with log.open("wb") as said:
         launcher = subprocess.Popen([sys.executable, "-m", "embedded"], env=environ, stdout=said, stderr=said)
