@@ -1,10 +1,13 @@
-"""`python -m cluster`: the launcher, what `make up` starts; `keys` and `prepare` run once before services start."""
+"""`python -m cluster`: the launcher, what `make up` starts; `keys` and `prepare` run once before services start.
+
+`backup` and `restore` are for operators; see `cluster.backup`.
+"""
 
 from __future__ import annotations
 
 import sys
 
-_USAGE = "usage: python -m cluster [launch | keys | prepare]"
+_USAGE = "usage: python -m cluster [launch | keys | prepare | backup FOLDER | restore FOLDER]"
 
 
 def main() -> int:
@@ -22,6 +25,10 @@ def main() -> int:
             from cluster.preparing import make_keys  # noqa: PLC0415 (the launcher stays small)
 
             return make_keys()
+        case ["backup" | "restore" as command, folder]:
+            from cluster.backup.command import run  # noqa: PLC0415 (the launcher stays small)
+
+            return run(command, folder)
         case _:
             print(_USAGE, file=sys.stderr)
             return 2
