@@ -1,7 +1,8 @@
 """Where things lie in the folder of a local cluster, and what may be set of it.
 
 The settings are those of the embedded form, as far as they make sense here: the same `TOWPATH_PORT`, the same
-`api-key` file, the same demo. Only the folder is another one, `.towpath-cluster`.
+`api-key` file, the same demo. Only the folder is another one, `.towpath-cluster`, and `TOWPATH_COPIES` says how many of
+each service run.
 """
 
 from __future__ import annotations
@@ -18,13 +19,17 @@ from kernel.errors import Rejected
 FOLDER = ".towpath-cluster"
 PARTITIONS = 4
 """Of every topic: few batch better on one machine; fixed when the topics are made."""
+COPIES = 2
+"""Of each service: enough that others take over."""
+_COPIES_MAX = 8
 
 
 @dataclass(frozen=True, slots=True)
 class Layout:
-    """Paths of one folder; `settings` are the operator's."""
+    """Paths of one folder; `settings` are the operator's, `copies` how many of each service run."""
 
     settings: Settings
+    copies: int = COPIES
 
     @property
     def data(self) -> Path:
@@ -65,7 +70,14 @@ class Layout:
 def read_layout(environ: Mapping[str, str] | None = None) -> Layout:
     """The layout that the environment asks for. `Rejected("setting_invalid")` names the variable that is wrong."""
     source = os.environ if environ is None else environ
-    layout = Layout(read_settings({**source, "TOWPATH_DATA": source.get("TOWPATH_DATA") or FOLDER}))
+    settings = read_settings({**source, "TOWPATH_DATA": source.get("TOWPATH_DATA") or FOLDER})
+    layout = Layout(settings, _copies(source.get("TOWPATH_COPIES") or str(COPIES)))
     if layout.settings.database.exists():
         raise Rejected("setting_invalid", f"TOWPATH_DATA: {layout.data} is a folder of `make run`; name another one")
     return layout
+
+
+def _copies(text: str) -> int:
+    if not text.isdecimal() or not 1 <= int(text) <= _COPIES_MAX:
+        raise Rejected("setting_invalid", f"TOWPATH_COPIES: {text!r} is no number from 1 to {_COPIES_MAX}")
+    return int(text)

@@ -1,4 +1,4 @@
-"""The service processes of a local cluster: two of each, one for the health of providers, and what each is told."""
+"""The service processes of a local cluster: some of each, one for the health of providers, and what each is told."""
 
 from __future__ import annotations
 
@@ -12,7 +12,6 @@ from cluster.layout import Layout
 from cluster.parts import Service
 from embedded.settings import Settings
 
-COPIES = 2
 MARK_VARIABLE = "TOWPATH_FOLDER"
 """Stands in the environment of every service, so that what an earlier life left behind is found."""
 _EXTRA_SECONDS = 15.0
@@ -32,15 +31,16 @@ class Services:
         for folder in (ports, layout.logs):
             folder.mkdir(exist_ok=True)
         self._ports = ports
-        gateways = [layout.settings.port, self._port("api-gateway-2")]
+        numbers = range(1, layout.copies + 1)
+        gateways = [layout.settings.port, *(self._port(f"api-gateway-{number}") for number in numbers[1:])]
         self.gateways = [f"http://127.0.0.1:{port}" for port in gateways]
-        stores = [f"127.0.0.1:{self._port(f'artifact-store-{number}')}" for number in _numbers()]
+        stores = [f"127.0.0.1:{self._port(f'artifact-store-{number}')}" for number in numbers]
         store = ",".join(stores)
-        self.stores = [self._store(number, stores[number - 1]) for number in _numbers()]
-        self.schedulers = [self._scheduler(number) for number in _numbers()]
+        self.stores = [self._store(number, stores[number - 1]) for number in numbers]
+        self.schedulers = [self._scheduler(number) for number in numbers]
         self.health = self._service("health-1", "", servers, command=("scheduler", "health"))
-        self.runners = [self._runner(number, store) for number in _numbers()]
-        self.gateway_processes = [self._gateway(number, gateways[number - 1], store) for number in _numbers()]
+        self.runners = [self._runner(number, store) for number in numbers]
+        self.gateway_processes = [self._gateway(number, gateways[number - 1], store) for number in numbers]
 
     def _port(self, name: str) -> int:
         return kept_port(self._ports / name)
@@ -86,15 +86,16 @@ class Services:
         return self._service(f"scheduler-{number}", "", {})
 
     def _runner(self, number: int, store: str) -> Service:
-        settings = self._settings
+        settings, copies = self._settings, self._layout.copies
+        browser_slots = share(settings.browser_slots, number, copies) if settings.browser else 0
         environment = {
             "BROWSER_RUNNER_STORE": store,
             "BROWSER_RUNNER_STORE_KEY_FILE": str(self._layout.keys.of("browser-runner", "store-key")),
             "BROWSER_RUNNER_HOST_ID": f"local-{number}",
             "BROWSER_RUNNER_BROWSER_PATH": settings.browser,
             "BROWSER_RUNNER_SANDBOX": "false" if os.geteuid() == 0 else "true",
-            "BROWSER_RUNNER_BROWSER_SLOTS": str(share(settings.browser_slots, number) if settings.browser else 0),
-            "BROWSER_RUNNER_LIGHT_SLOTS": str(share(settings.light_slots, number)),
+            "BROWSER_RUNNER_BROWSER_SLOTS": str(browser_slots),
+            "BROWSER_RUNNER_LIGHT_SLOTS": str(share(settings.light_slots, number, copies)),
             "BROWSER_RUNNER_ALLOWED_NETWORKS": settings.egress_allow,
             "BROWSER_RUNNER_DRAIN_SECONDS": str(settings.drain_seconds),
         }
@@ -123,13 +124,9 @@ def store_keys(keys: Keys) -> Mapping[str, str]:
     return {f"ARTIFACT_STORE_{name}": str(keys.of("artifact-store", file)) for name, file in files.items()}
 
 
-def _numbers() -> range:
-    return range(1, COPIES + 1)
-
-
-def share(slots: int, number: int) -> int:
-    """What of `slots` the process of that number has."""
-    return (slots + COPIES - number) // COPIES
+def share(slots: int, number: int, copies: int) -> int:
+    """What of `slots` the process of that number has, of so many."""
+    return (slots + copies - number) // copies
 
 
 def _limits(settings: Settings) -> dict[str, str]:
