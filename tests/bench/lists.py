@@ -65,7 +65,7 @@ async def kafka_lists(folder: Path, effort: Effort) -> AsyncIterator[Figure]:
 
 @dataclass(frozen=True, slots=True)
 class _Loaded:
-    """What is there: so many runs, one workflow of theirs, the run in the middle, and the bytes that all of it takes."""
+    """So many runs, one of their workflows, the run in the middle, and the bytes that all of it takes."""
 
     runs: int
     workflow: str
