@@ -13,7 +13,7 @@ PURE := tests/unit/scheduler tests/unit/api_gateway/registry tests/unit/browser_
 
 .DEFAULT_GOAL := help
 .PHONY: help setup setup-run setup-up components run up check test test-unit test-contract test-integration test-chaos \
-  test-e2e test-real soak walk bench protos manual docs format clean
+  test-e2e test-real soak soak-processes walk bench protos manual docs format clean
 
 help: ## print these verbs
 	@sed -n 's/^\([a-z0-9-]*\):.*## \(.*\)/  \1|\2/p' $(MAKEFILE_LIST) | awk -F'|' '{ printf "%-20s %s\n", $$1, $$2 }'
@@ -83,6 +83,9 @@ test-real: setup ## on a real application, pretix, brought into .tools; TIMES=n 
 
 soak: setup ## many simulated seeds; SEEDS=n
 	TOWPATH_SEEDS="$(or $(SEEDS),1000)" $(PYTEST) tests/chaos/simulator
+
+soak-processes: setup ## hurt a whole cluster of processes until Ctrl-C, or CYCLES=n times each way; writes tests/chaos/RESULTS.md
+	TOWPATH_BROWSER="$$($(PYTHON) -m tools.browser)" $(BIN)/python -m tests.support.soak_processes --cycles $(or $(CYCLES),0) $(ARGS)
 
 walk: setup ## the exhaustive walks over larger instances; many minutes and gigabytes
 	$(BIN)/pytest -n $(WORKERS) -m large tests/chaos/small_scope

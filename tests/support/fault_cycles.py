@@ -26,7 +26,7 @@ TOPICS = ("towpath.job_runs.g1", "towpath.definitions.g1")
 _MOMENT_SECONDS = 60.0
 _END_SECONDS = 120.0
 _READ_SECONDS = 10.0
-_LEASE_OF_RUNNERS = frozenset({Role.RUNNER, Role.BROWSER})
+_HOLDS_A_LEASE = frozenset({Role.RUNNER, Role.BROWSER})
 
 
 class Fault(StrEnum):
@@ -49,6 +49,13 @@ class Pair:
         return f"{self.role}: {self.fault}"
 
 
+_HURT_SECONDS = {
+    (Role.RUNNER, Fault.STOP): 24.0,
+    (Role.RUNNER, Fault.CUT): 24.0,
+    (Role.BROWSER, Fault.STOP): 24.0,
+    (Role.BROWSER, Fault.CUT): 4.0,  # no more than steps are patient with a site
+}
+"""What is beyond the 8 s that outlast every session of two seconds: the lease of a task is 20 s."""
 PAIRS = tuple(Pair(role, fault) for fault in (Fault.KILL, Fault.STOP, Fault.CUT) for role in Role)
 DRAINS = tuple(Pair(role, Fault.DRAIN) for role in (Role.GATEWAY, Role.SCHEDULER, Role.RUNNER, Role.STORE))
 
@@ -78,7 +85,6 @@ class Cycles:
     cluster: FaultyCluster
     watch: PublicWatch
     load: ClusterLoad
-    told: Callable[[str], None]
     checked: set[str] = field(default_factory=set)
     checked_problems: int = 0
 
@@ -109,7 +115,7 @@ class Cycles:
 
         def has_come(fold: OutsideFold) -> bool:
             live = {fold.runs[id_].partition for id_ in self.load.unfinished(fold) if id_ in fold.runs}
-            return len(live) == partitions and (pair.role not in _LEASE_OF_RUNNERS or bool(fold.open_once))
+            return len(live) == partitions and (pair.role not in _HOLDS_A_LEASE or bool(fold.open_once))
 
         self.watch.until(has_come, _MOMENT_SECONDS, f"live work in every partition, before {pair}")
 
@@ -127,7 +133,7 @@ class Cycles:
     def _hold(self, pair: Pair, chance: Random) -> None:
         """A stop or a cut outlasts every lease of its role: sessions of 2 s, leases of tasks of 20 s."""
         if pair.fault in (Fault.STOP, Fault.CUT):
-            time.sleep((24 if pair.role in _LEASE_OF_RUNNERS else 8) + chance.random() * 2)
+            time.sleep(_HURT_SECONDS.get((pair.role, pair.fault), 8.0) + chance.random() * 2)
         elif pair.fault is Fault.KILL and pair.role in (Role.BROKER, Role.POSTGRES):
             time.sleep(chance.random() * 3)
 
