@@ -21,6 +21,7 @@ from api_gateway.cluster_checks import ClusterParts
 from api_gateway.draining import Drain
 from api_gateway.following import Following
 from api_gateway.gateway import Services
+from api_gateway.idempotency import forget_answers
 from api_gateway.key_store import KeyStore
 from api_gateway.measuring import FactMeter
 from api_gateway.migrations import migrations
@@ -32,9 +33,10 @@ from api_gateway.runner_slots import RunnerSlots, follow_runners
 from api_gateway.settings import ProcessSettings, settings_from
 from api_gateway.tracing_facts import FactTracer
 from api_gateway.upkeep import sweep
-from kernel.clock import SystemClock
-from kernel.errors import Temporary
-from kernel.ids import SystemEntropy
+from kernel.clock import Clock, SystemClock
+from kernel.domain.ids import OrganizationId
+from kernel.errors import Rejected, Temporary
+from kernel.ids import Entropy, SystemEntropy
 from kernel.listening import check_free
 from kernel.log import codec
 from kernel.log.kafka.log import KafkaLog
@@ -60,7 +62,8 @@ _USAGE = """usage: python -m api_gateway
        python -m api_gateway migrate [--check]
        python -m api_gateway rebuild
        python -m api_gateway create-organization
-       python -m api_gateway create-key ORGANIZATION_ID"""
+       python -m api_gateway create-key ORGANIZATION_ID
+       python -m api_gateway erase ORGANIZATION_ID EXTERNAL_ID"""
 _log = structlog.get_logger("api_gateway.main")
 
 
@@ -122,16 +125,15 @@ async def run(service: Service) -> None:
 
 
 async def _reach_store(service: Service, process: ProcessSettings) -> RemoteStore:
-    store = RemoteStore(
-        process.store,
-        process.store_key,
-        clock=service.clock,
-        entropy=service.entropy,
-        root_certificate=file_of(process.store_ca_path) if process.store_ca_path else None,
-    )
+    store = _store_of(process, service.clock, service.entropy)
     service.parts.push_async_callback(store.close)
     await service.reach(f"the artifact store at {process.store}", store.check)
     return store
+
+
+def _store_of(process: ProcessSettings, clock: Clock, entropy: Entropy) -> RemoteStore:
+    certificate = file_of(process.store_ca_path) if process.store_ca_path else None
+    return RemoteStore(process.store, process.store_key, clock=clock, entropy=entropy, root_certificate=certificate)
 
 
 async def _join(service: Service, kafka: KafkaSettings, process: ProcessSettings) -> Membership:
@@ -209,6 +211,8 @@ def main(arguments: Sequence[str]) -> int:
             return run_command(GROUP, lambda: _create_key(""))
         case ["create-key", organization]:
             return run_command(GROUP, lambda: _create_key(organization))
+        case ["erase", organization, external_id]:
+            return run_command(GROUP, lambda: _erase(OrganizationId(organization), external_id))
         case _:
             print(_USAGE, file=sys.stderr)  # noqa: T201 (a command)
             return 2
@@ -229,6 +233,24 @@ async def _create_key(organization: str) -> int:
         await db.close()
     print(f"organization  {created.answer.organization_id}")  # noqa: T201 (a command)
     print(f"API key       {created.text}   (level admin; shown once, kept nowhere)")  # noqa: T201 (a command)
+    return 0
+
+
+async def _erase(organization: OrganizationId, external_id: str) -> int:
+    """Delete the data key of an end customer, secrets, sessions, blobs and kept answers, while everything works."""
+    _, process = settings_from(os.environ)
+    db = await postgres_settings(os.environ).open()
+    store = _store_of(process, SystemClock(), SystemEntropy())
+    try:
+        subject = await store.vault.find_subject(organization, external_id)
+        if subject is None:
+            raise Rejected("not_found", "nothing is kept of such a customer")
+        await store.vault.erase_subject(subject)
+        await forget_answers(db, organization)
+    finally:
+        await store.close()
+        await db.close()
+    print("Erased. What topics and backups still hold cannot be read by anyone.")  # noqa: T201 (a command)
     return 0
 
 

@@ -62,7 +62,7 @@ class ProcessSettings:
     """What only a gateway that is a process of its own reads; meaning, unit and default of each setting."""
 
     store: str
-    """Where the artifact store listens, `host:port`."""
+    """Where the artifact store listens: `host:port` of a name that stands for all of them, or `ip:port,ip:port`."""
     store_key: SecretText = field(repr=False)
     """What the gateway proves itself to the artifact store by: its gateway key."""
     store_ca_path: Path | None = None

@@ -20,7 +20,7 @@ class Settings:
     """Meaning, unit and default of each setting."""
 
     store: str = ""
-    """Where the artifact store listens, `host:port`."""
+    """Where the artifact store listens: `host:port` of a name that stands for all of them, or `ip:port,ip:port`."""
     store_key: SecretText = field(default=SecretText(""), repr=False)
     """What runners prove themselves to the artifact store by: its runner key."""
     store_ca_path: Path | None = None
