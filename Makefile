@@ -90,8 +90,8 @@ soak-processes: setup ## hurt a whole cluster of processes until Ctrl-C, or CYCL
 walk: setup ## the exhaustive walks over larger instances; many minutes and gigabytes
 	$(BIN)/pytest -n $(WORKERS) -m large tests/chaos/small_scope
 
-bench: setup components ## measure, beside a raw baseline of the same run
-	TOWPATH_BROWSER="$$($(PYTHON) -m tools.browser || true)" $(BIN)/python -m tests.bench $(ARGS)
+bench: setup components ## measure, beside a raw baseline of the same run; KAFKA=1: the cluster form
+	TOWPATH_BROWSER="$$($(PYTHON) -m tools.browser || true)" $(BIN)/python -m tests.bench $(if $(KAFKA),--kafka) $(ARGS)
 
 protos: setup ## generate Python from protos/contracts, and the event contract that the gateway serves
 	$(BIN)/python tools/protos.py

@@ -1,9 +1,11 @@
-"""`make bench`: measures the embedded platform and prints a JSON line per figure, each beside its raw baseline.
+"""`make bench`: measures the platform and prints a JSON line per figure, each beside its raw baseline.
 
-    make bench                         everything that is measured in under a minute each (about four minutes)
+    make bench                         the embedded form: all that takes under a minute each (about four minutes)
+    make bench KAFKA=1                 the cluster form, on one broker (about five minutes)
     make bench ARGS="--only lists"     one by name; those over a minute run only so
     make bench ARGS="--only w1 --quick"   a look
-    make bench ARGS="--keep"           also writes tests/bench/results/latest.jsonl, with commit and machine
+    make bench ARGS="--keep"           also writes tests/bench/results/latest.jsonl (or latest-kafka.jsonl), with
+                                       commit and machine
 
 The platform runs as real processes through its own launcher, in a temporary folder, on a free port. This process is
 the load generator; its CPU is not counted. Progress goes to stderr. What the figures must reach stands in the README
@@ -30,13 +32,16 @@ from tests.bench.backlog import backlog
 from tests.bench.browsing import browser_overhead
 from tests.bench.figures import Figure, line, put, tell
 from tests.bench.gateway import gateway
+from tests.bench.kafka.deciding import kafka_backlog, kafka_hop, kafka_restore, kafka_transitions
+from tests.bench.kafka.runs import kafka_start, kafka_w1, kafka_w1_c100
+from tests.bench.kafka.takeover import kafka_takeover
 from tests.bench.lists import kafka_lists, lists
 from tests.bench.memory import idle_memory
 from tests.bench.platform import Platform, running_platform
 from tests.bench.runs import Effort, start, w1, w1_c100, w2
 from tests.bench.size import size
 
-RESULTS = Path(__file__).parent / "results" / "latest.jsonl"
+RESULTS = Path(__file__).parent / "results"
 
 Measure = Callable[[Path, Effort], AsyncIterator[Figure]]
 
@@ -73,9 +78,24 @@ MEASURES: dict[str, Measure] = {
     "browser": browser_overhead,
     "size": size,
 }
-SLOW: dict[str, Measure] = {"lists": lists, "kafka_lists": kafka_lists, "backlog": backlog, "abuse": abuse}
+KAFKA: dict[str, Measure] = {
+    "kafka_hop": kafka_hop,
+    "kafka_w1": kafka_w1,
+    "kafka_w1_c100": kafka_w1_c100,
+    "kafka_start": kafka_start,
+    "kafka_transitions": kafka_transitions,
+    "kafka_takeover": kafka_takeover,
+    "kafka_restore": kafka_restore,
+}
+SLOW: dict[str, Measure] = {
+    "lists": lists,
+    "kafka_lists": kafka_lists,
+    "backlog": backlog,
+    "kafka_backlog": kafka_backlog,
+    "abuse": abuse,
+}
 """Over a minute each; measured only when named."""
-ALL = {**MEASURES, **SLOW}
+ALL = {**MEASURES, **KAFKA, **SLOW}
 
 
 async def _measure(names: list[str], effort: Effort) -> list[str]:
@@ -99,16 +119,17 @@ def _surroundings() -> Surroundings:
 def main() -> int:
     """Measure what is asked for."""
     parser = argparse.ArgumentParser(prog="tests.bench")
+    parser.add_argument("--kafka", action="store_true", help="the cluster form instead of the embedded one")
     parser.add_argument("--only", action="append", choices=sorted(ALL), help="one measure; may be repeated")
     parser.add_argument("--quick", action="store_true", help="a tenth of the samples: a look, not a record")
-    parser.add_argument("--keep", action="store_true", help=f"write {RESULTS.name} for the commit")
+    parser.add_argument("--keep", action="store_true", help="write the results for the commit")
     options = parser.parse_args()
-    names = options.only or list(MEASURES)
+    names = options.only or list(KAFKA if options.kafka else MEASURES)
     with asyncio.Runner(loop_factory=uvloop.new_event_loop) as runner:
         lines = runner.run(_measure(names, Effort(options.quick)))
     if options.keep:
-        RESULTS.parent.mkdir(exist_ok=True)
-        RESULTS.write_text("\n".join([line(_surroundings()), *lines]) + "\n")
+        kept = RESULTS / ("latest-kafka.jsonl" if options.kafka else "latest.jsonl")
+        kept.write_text("\n".join([line(_surroundings()), *lines]) + "\n")
     return 0
 
 

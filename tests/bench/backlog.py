@@ -15,22 +15,16 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from time import perf_counter
 
-import msgspec
-
 from embedded.collecting import Collecting
 from embedded.hints import BOUNDS, SqlHint
 from embedded.tables import MIGRATIONS
 from kernel.clock import SystemClock
-from kernel.domain.decider import Event
-from kernel.domain.ids import Incarnation, OrganizationId, RequestId, SubjectId, UserId, WorkflowId, WorkflowRunId
-from kernel.domain.plan import PlannedWorkflow
+from kernel.domain.ids import Incarnation
 from kernel.domain.task import HeldTask, RunnerHeartbeat, TaskAssigned, TaskEnded, TaskStarted
-from kernel.domain.values import Document, Failure, Pool, Sealed, SealedBody, pool_key
-from kernel.domain.workflow_run import WorkflowRunRequested, WorkflowRunStatus
+from kernel.domain.values import Failure, Pool, SealedBody, pool_key
+from kernel.domain.workflow_run import WorkflowRunStatus
 from kernel.ids import SystemEntropy
 from kernel.log import codec
-from kernel.log.envelope import Envelope
-from kernel.log.port import Record
 from kernel.log.sqlite import SqliteLog
 from kernel.log.topics import TOPICS, Topic, partition_of
 from kernel.processor import Ports, QuietObserver, run_decider
@@ -39,21 +33,19 @@ from kernel.sql.sqlite import SqliteDatabase
 from kernel.sqlite_file import SqliteFile
 from scheduler.advance import Advance
 from scheduler.dispatch import Dispatch
+from tests.bench.asking import Asking
 from tests.bench.figures import Figure, figure, quantile, tell
 from tests.bench.raw import RawCommits
-from tests.bench.runs import Effort, no_op_steps
+from tests.bench.runs import Effort
 
 QUEUED = 100_000
 FEW = 50
 PARTITIONS = 4
 SLOTS = 8
-ORGANIZATIONS = 10
 _REQUESTS_PER_APPEND = 400
-_HOUR_MS = 3_600_000
 _BEAT_SECONDS = 1.0
 _SETTLED_RECORDS = 40
 """What heartbeats and checkpoints may add to the ledgers in a second."""
-_DOCUMENT = msgspec.json.encode(no_op_steps(3)).decode()
 _REPORTING = 4
 """Commits from a report to the next assignment: report, end, settled, assigned."""
 
@@ -81,45 +73,19 @@ class _Scheduler:
     counting: _Counting
     clock: SystemClock = field(default_factory=SystemClock)
     entropy: SystemEntropy = field(default_factory=SystemEntropy)
+    asking: Asking = field(init=False)
 
-    def record(self, event: Event, topic: Topic, key: str, partition: int | None = None) -> Record:
-        if partition is None:
-            partition = partition_of(key, PARTITIONS)
-        envelope = Envelope(self.entropy.uuid(), self.clock.now_ms())
-        return codec.encode(event, topic=topic, key=key, envelope=envelope, partition=partition)
+    def __post_init__(self) -> None:
+        self.asking = Asking(self.clock, self.entropy, PARTITIONS)
 
     async def ask(self, count: int) -> None:
         """Ask for `count` runs and wait until all of them are queued."""
         wanted = self.counting.dispatched + count
         for begin in range(0, count, _REQUESTS_PER_APPEND):
             numbers = range(begin, min(begin + _REQUESTS_PER_APPEND, count))
-            await self.log.append([self._request(number) for number in numbers])
+            await self.log.append([self.asking.request(number) for number in numbers])
         while self.counting.dispatched < wanted:  # noqa: ASYNC110 (nothing tells of it but a count)
             await asyncio.sleep(0.05)
-
-    def _request(self, number: int) -> Record:
-        id_ = self.entropy.uuid()
-        organization = OrganizationId(f"00000000-0000-4000-8000-{number % ORGANIZATIONS:012}")
-        workflow = PlannedWorkflow(
-            workflow_run_id=WorkflowRunId(id_),
-            workflow_id=WorkflowId(organization),
-            name="wait",
-            pool=Pool.LIGHT,
-            document=Document(_DOCUMENT, "", len(_DOCUMENT)),
-        )
-        request = WorkflowRunRequested(
-            request_id=RequestId(self.entropy.uuid()),
-            organization_id=organization,
-            subject_id=SubjectId(organization),
-            external_id=Sealed(),
-            workflow=workflow,
-            test_mode=False,
-            created_by=UserId("bench"),
-            retry_of="",
-            priority=0,
-            valid_until_ms=self.clock.now_ms() + _HOUR_MS,
-        )
-        return self.record(request, Topic.RUN_REQUESTS, id_)
 
     async def settle(self) -> None:
         """Wait until the snapshots that a burst leads to are written: the ledgers grow by heartbeats only."""
@@ -147,7 +113,7 @@ class _Runner:
             held = tuple(HeldTask(task.task_id, task.request.token, waiting=False) for task in self.held)
             now_ms = self.scheduler.clock.now_ms()
             beat = RunnerHeartbeat(self.incarnation, "bench", Pool.LIGHT, self._inbox, SLOTS, False, held, now_ms)
-            await self.scheduler.log.append([self.scheduler.record(beat, Topic.DISPATCH, pool_key(Pool.LIGHT))])
+            await self.scheduler.log.append([self.scheduler.asking.record(beat, Topic.DISPATCH, pool_key(Pool.LIGHT))])
             await asyncio.sleep(_BEAT_SECONDS)
 
     async def take(self) -> TaskAssigned:
@@ -171,7 +137,7 @@ class _Runner:
         ended = TaskEnded(*whose, 2, WorkflowRunStatus.COMPLETED, SealedBody(), Failure(), ())
         reports = (started, ended)
         await self.scheduler.log.append(
-            [self.scheduler.record(report, Topic.TASK_REPORTS, task.root_run_id) for report in reports]
+            [self.scheduler.asking.record(report, Topic.TASK_REPORTS, task.root_run_id) for report in reports]
         )
 
 

@@ -29,7 +29,8 @@ START_COMMITS = 4
 """Of these until a runner has started: request, created, assigned, started."""
 CALLERS = 100
 _ROUNDS = 5
-_START = b"event: workflow_run.started"
+START = b"event: workflow_run.started"
+"""The event of a runner that has begun."""
 _END = b"event: workflow_run.completed"
 
 
@@ -104,12 +105,12 @@ async def start(platform: Platform, folder: Path, effort: Effort) -> AsyncIterat
     workflow_id = await create_workflow(platform, no_op_steps(1), "start")
     connection = await platform.connect()
     for _ in range(effort.of(50)):
-        await run_once(connection, workflow_id, _START)
+        await run_once(connection, workflow_id, START)
     raw_commits = RawCommits(folder)
     took: list[float] = []
     chains: list[float] = []
     for _ in range(_ROUNDS):
-        took += [(await run_once(connection, workflow_id, _START)).ended for _ in range(effort.of(60))]
+        took += [(await run_once(connection, workflow_id, START)).ended for _ in range(effort.of(60))]
         chains += raw_commits.chains_ms(effort.of(60), START_COMMITS)
     raw_commits.close()
     name = f"{START_COMMITS} SQLite commits (FULL) one after another"
