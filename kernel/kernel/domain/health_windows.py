@@ -18,7 +18,7 @@ MINUTE_MS = 60_000
 MINUTES_KEPT = max(WINDOWS_MINUTES) + 1
 """The longest window: its whole minutes and the one begun."""
 _STEPS_OF_TEN = (10, 12, 15, 18, 22, 27, 33, 39, 47, 56, 68, 82)
-STEP_BOUNDS_MS = (*(first * 10**power for power in range(5) for first in _STEPS_OF_TEN), 1_000_000)
+STEP_BOUNDS_MS: tuple[int, ...] = (*(first * 10**power for power in range(5) for first in _STEPS_OF_TEN), 1_000_000)
 """Steps are counted by the first of these that they did not exceed: a quarter apart, from 10 ms to a quarter hour."""
 _P95 = 95
 
