@@ -40,7 +40,7 @@ CODE_ROW = re.compile(r"^\| `([a-z_]+)` \|(?: (\d{3}) \|)?", re.MULTILINE)
 
 SETTINGS_FILES = (
     "deploy/embedded/embedded/settings.py", "clients/python/towpath/settings.py",
-    "kernel/kernel/log/kafka/settings.py", "kernel/kernel/sql/postgres/settings.py",
+    "deploy/cluster/cluster/layout.py", "kernel/kernel/log/kafka/settings.py", "kernel/kernel/sql/postgres/settings.py",
     "tools/kafka.py", "tools/versitygw.py",
 )  # fmt: skip
 FOR_TESTS = {
