@@ -10,12 +10,12 @@ import sys
 from collections.abc import Callable, Coroutine, Iterator
 from typing import Any
 
-from kernel.errors import LogRefused, Permanent, Rejected, TowpathError, UnknownOutcome
+from kernel.errors import LogRefused, Permanent, Rejected, Temporary, TowpathError, UnknownOutcome
 
 REFUSED_EXIT_CODE = 78
 """A setting, a file or a folder is wrong, or the log can never serve this: starting again does not help."""
 UNREACHED_EXIT_CODE = 69
-"""A part that is needed at the start did not answer in time: starting again helps once it is there."""
+"""A part that is needed did not answer where nothing waits for it: starting again helps once it is there."""
 
 _OF_THE_DISK = frozenset({errno.ENOSPC, errno.EDQUOT, errno.EROFS, errno.EACCES, errno.EPERM})
 
@@ -53,7 +53,7 @@ def exit_code(error: BaseException) -> int:
     """The code to end with after `refusals`; 1 when only another life can tell what stands in the log."""
     if _is_there(error, UnknownOutcome):
         return 1
-    return UNREACHED_EXIT_CODE if _is_there(error, Unreached) else REFUSED_EXIT_CODE
+    return UNREACHED_EXIT_CODE if _is_there(error, (Unreached, Temporary)) else REFUSED_EXIT_CODE
 
 
 def _refusals(error: BaseException) -> Iterator[str]:
@@ -61,7 +61,7 @@ def _refusals(error: BaseException) -> Iterator[str]:
         case BaseExceptionGroup():
             for inner in error.exceptions:
                 yield from _refusals(inner)
-        case Rejected() | Permanent():
+        case Rejected() | Permanent() | Temporary():
             yield error.message
         case LogRefused() | UnknownOutcome() | Unreached():
             yield str(error)
@@ -69,7 +69,7 @@ def _refusals(error: BaseException) -> Iterator[str]:
             yield f"{error.filename or 'the disk'}: {error.strerror}"
 
 
-def _is_there(error: BaseException, kind: type[BaseException]) -> bool:
+def _is_there(error: BaseException, kind: type[BaseException] | tuple[type[BaseException], ...]) -> bool:
     if isinstance(error, BaseExceptionGroup):
         return error.subgroup(kind) is not None
     return isinstance(error, kind)

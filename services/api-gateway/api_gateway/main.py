@@ -14,8 +14,6 @@ import sys
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, field
 
-import structlog
-
 from api_gateway import cluster_checks, serving
 from api_gateway.cluster_checks import ClusterParts
 from api_gateway.draining import Drain
@@ -32,10 +30,10 @@ from api_gateway.retention import Forgetting
 from api_gateway.runner_slots import RunnerSlots, follow_runners
 from api_gateway.settings import ProcessSettings, settings_from
 from api_gateway.tracing_facts import FactTracer
-from api_gateway.upkeep import sweep
+from api_gateway.upkeep import keep_house, sweep
 from kernel.clock import Clock, SystemClock
 from kernel.domain.ids import OrganizationId
-from kernel.errors import Rejected, Temporary
+from kernel.errors import Rejected
 from kernel.ids import Entropy, SystemEntropy
 from kernel.listening import check_free
 from kernel.log import codec
@@ -57,14 +55,12 @@ from kernel.telling import TellingObserver
 
 GROUP = "api-gateway"
 BOUNDS = Bounds(snapshot_step_records=64, snapshot_step_bytes=65_536, snapshot_rest_seconds=30.0)
-SWEEP_SECONDS = 3600.0
 _USAGE = """usage: python -m api_gateway
        python -m api_gateway migrate [--check]
        python -m api_gateway rebuild
        python -m api_gateway create-organization
        python -m api_gateway create-key ORGANIZATION_ID
        python -m api_gateway erase ORGANIZATION_ID EXTERNAL_ID"""
-_log = structlog.get_logger("api_gateway.main")
 
 
 async def run(service: Service) -> None:
@@ -172,7 +168,7 @@ class _Process:
             others = [
                 running.create_task(self.following.run(self.group.proposals(Topic.JOB_RUNS))),
                 running.create_task(follow_runners(gateway.slots, gateway.log, gateway.clock)),
-                running.create_task(self._sweep()),
+                running.create_task(keep_house(self._tidy, gateway.clock, self._is_housekeeper)),
             ]
             answering = running.create_task(serving.serve(gateway, address.host, address.port))
             await self.service.stop.wait()
@@ -184,18 +180,14 @@ class _Process:
             for task in others:
                 task.cancel()
 
-    async def _sweep(self) -> None:
-        """What expired goes, once an hour; one gateway of all is enough, and several do no harm."""
-        while True:
-            await self.gateway.clock.sleep(SWEEP_SECONDS)
-            if 0 not in self.group.proposals(Topic.JOB_RUNS).now:
-                continue
-            try:
-                await sweep(self.gateway.db, self.gateway.clock)
-                if days := self.settings.retention_days:
-                    await Forgetting(days, self.gateway.db, self.gateway.store, self.gateway.clock).forget()
-            except Temporary as error:
-                _log.warning("upkeep.put_off", error=str(error))
+    async def _tidy(self) -> None:
+        await sweep(self.gateway.db, self.gateway.clock)
+        if days := self.settings.retention_days:
+            await Forgetting(days, self.gateway.db, self.gateway.store, self.gateway.clock).forget()
+
+    def _is_housekeeper(self) -> bool:
+        """One gateway of all is enough, and several do no harm."""
+        return 0 in self.group.proposals(Topic.JOB_RUNS).now
 
 
 def main(arguments: Sequence[str]) -> int:

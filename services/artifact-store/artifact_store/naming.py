@@ -23,7 +23,7 @@ from artifact_store.batches import batches, marks
 from kernel.clock import Clock
 from kernel.domain.artifact import ArtifactCreated, StagedArtifact
 from kernel.domain.values import Document, SealedBody
-from kernel.errors import LogUnavailable, Temporary, UnknownType
+from kernel.errors import Temporary, UnknownOutcome, UnknownType
 from kernel.log.codec import decode
 from kernel.log.port import EventLog, Stored
 from kernel.log.topics import Topic
@@ -31,6 +31,7 @@ from kernel.sql.port import Database, Statement
 
 NAMING_TOPICS = (Topic.DEFINITIONS, Topic.RUN_LEDGER, Topic.JOB_RUNS)
 READ_SECONDS = 30.0
+RETRY_SECONDS = 1.0
 _LOOK_SECONDS = 0.1
 _CATCH_UP_SECONDS = 120.0
 _UNKEPT_MAX = 5000
@@ -75,7 +76,10 @@ class Naming:
         """Next offset by partition, as it was read last."""
 
     async def follow(self) -> None:
-        """Name until cancelled."""
+        """Name until cancelled. A log or a database that is away is asked again and again.
+
+        `LogRefused` in an `ExceptionGroup` when nothing helps.
+        """
         self._read.clear()
         async with asyncio.TaskGroup() as group:
             for topic, partition in self._partitions():
@@ -127,9 +131,14 @@ class Naming:
                 batch = await self._log.read(topic, partition, offset, wait_seconds=READ_SECONDS)
                 # Where nothing is read below an end, nothing is left of what stood there.
                 offset = await self._take(topic, partition, batch) if batch else max(offset, end)
-            except (LogUnavailable, Temporary) as error:
+            except (Temporary, UnknownOutcome) as error:
+                # A batch that was committed without an answer has moved the position: `_take` finds that out.
                 _log.warning("naming.retry", topic=topic, partition=partition, error=str(error))
-                await self._clock.sleep(1.0)
+                await self._clock.sleep(self._retry_seconds(topic, partition))
+
+    def _retry_seconds(self, topic: Topic, partition: int) -> float:
+        """Spread, so that not all partitions ask at once what has just come back."""
+        return RETRY_SECONDS * (0.5 + partition / self._log.partitions(topic))
 
     async def _position(self, topic: Topic, partition: int) -> int:
         """Where to read on; a recreated topic is read from its start."""

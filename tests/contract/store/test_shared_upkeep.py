@@ -19,13 +19,13 @@ from artifact_store.upkeep import Upkeep
 from kernel.domain.artifact import ArtifactCreated
 from kernel.domain.ids import ArtifactId, JobRunId, SubjectId, WorkflowId, WorkflowRunId
 from kernel.domain.values import Sealed
-from kernel.errors import Temporary
+from kernel.errors import LogUnavailable, Temporary, TowpathError, UnknownOutcome
 from kernel.ids import SystemEntropy
 from kernel.log.codec import encode
 from kernel.log.envelope import Envelope
 from kernel.log.port import EventLog, Stored
 from kernel.log.topics import Topic
-from kernel.sql.port import Database
+from kernel.sql.port import Database, Statement
 from kernel.store.port import PutHeader
 from tests.support.eventually import idle, until
 from tests.support.grounds import ground_in
@@ -62,6 +62,31 @@ class SlowLog:
         )
 
 
+class LossyDatabase:
+    """A database that is cut off in the middle of the next transactions; the answers of half of them are lost."""
+
+    def __init__(self, behind: Database, cuts: int) -> None:
+        self._behind = behind
+        self.cuts = cuts
+
+    def __getattr__(self, name: str) -> Any:
+        return getattr(self._behind, name)
+
+    async def transaction(self, statements: Sequence[Statement], *, guarded: bool = False) -> list[int]:
+        if self.cuts:
+            self.cuts -= 1
+            raise await self._cut(statements, guarded)
+        return await self._behind.transaction(statements, guarded=guarded)
+
+    async def _cut(self, statements: Sequence[Statement], guarded: bool) -> TowpathError:
+        match self.cuts % 3:
+            case 0:
+                return LogUnavailable("cut off before it was sent")
+            case 1:
+                await self._behind.transaction(statements, guarded=guarded)
+        return UnknownOutcome("cut off; the transaction may have been committed")
+
+
 @dataclass(frozen=True, slots=True)
 class Shared:
     """One database, one folder of blobs, one log, and as many processes as a test opens."""
@@ -71,14 +96,14 @@ class Shared:
     clock: TestClock
     folder: Path
 
-    async def process(self) -> tuple[Upkeep, SlowLog]:
-        """The housework of one more process; it sees the log once its `go_on` is set."""
+    async def process(self, *, cuts: int = 0) -> tuple[Upkeep, SlowLog]:
+        """The housework of one more process; sees the log once its `go_on` is set. Naming is cut off `cuts` times."""
         blobs = await open_local(self.folder / "bytes")
         store = await open_store(
             blobs, self.folder / "keyring.json", self.db, Tokens(), clock=self.clock, entropy=CHANCE
         )
         log = SlowLog(self.log)
-        naming = Naming(store.bytes, self.db, log, self.clock)
+        naming = Naming(store.bytes, LossyDatabase(self.db, cuts), log, self.clock)
         turn = Turn("upkeep", CHANCE.uuid(), self.db, self.clock)
         return Upkeep(store, naming, turn, self.clock), log
 
@@ -102,10 +127,10 @@ async def shared(request: pytest.FixtureRequest, tmp_path: Path) -> AsyncIterato
 
 
 @asynccontextmanager
-async def following(*namings: Naming) -> AsyncIterator[None]:
+async def following(*namings: Naming) -> AsyncIterator[list[asyncio.Task[None]]]:
     tasks = [asyncio.create_task(naming.follow()) for naming in namings]
     try:
-        yield
+        yield tasks
     finally:
         for task in tasks:
             task.cancel()
@@ -159,6 +184,20 @@ async def test_two_followers_of_one_log_name_each_blob_and_move_on_together(shar
     reached = await shared.db.fetch_all("SELECT next_offset FROM naming_offsets WHERE topic = ?", (Topic.JOB_RUNS,))
     assert reached == [(20,)]
     assert await shared.db.fetch_all("SELECT count(*) FROM blob_owners WHERE named = 0") == [(0,)]
+
+
+async def test_naming_rides_through_a_database_that_is_cut_off_in_the_middle_of_its_commits(shared: Shared) -> None:
+    upkeep, log = await shared.process(cuts=9)
+    blobs = [await put(upkeep, f"blob {number}".encode()) for number in range(9)]
+    log.go_on.set()
+    async with following(upkeep.naming) as tasks:
+        for number, (sha256, subject) in enumerate(blobs):
+            await shared.name(f"run-{number}", [sha256], subject)
+            await upkeep.naming.caught_up()
+        assert not tasks[0].done()
+    assert await shared.db.fetch_all("SELECT count(*) FROM named_blobs") == [(9,)]
+    reached = await shared.db.fetch_all("SELECT next_offset FROM naming_offsets WHERE topic = ?", (Topic.JOB_RUNS,))
+    assert reached == [(9,)]
 
 
 async def test_a_follower_that_was_paused_with_a_batch_in_hand_names_nothing_that_was_forgotten(shared: Shared) -> None:

@@ -36,6 +36,8 @@ async def serve(service):
             raise ZeroDivisionError("ours")
         case "away":
             await service.reach("the broker", away)
+        case "gone":
+            await away()
     service.live.add("correct horse")
     structlog.get_logger("toys").info("toy.said", text="a correct horse", password="battery")
     import logging
@@ -167,3 +169,9 @@ def test_a_bug_is_told_with_its_traceback() -> None:
         _, told = child.communicate(timeout=20)
     assert child.returncode == 1
     assert "ZeroDivisionError: ours" in told
+
+
+def test_a_part_that_goes_where_nothing_waits_for_it_is_told_in_one_line_and_another_life_may_help() -> None:
+    with start("gone") as child:
+        _, told = child.communicate(timeout=20)
+    assert (child.returncode, told.strip()) == (UNREACHED_EXIT_CODE, "towpath toys: nobody listens")
