@@ -28,11 +28,12 @@ from tools.api_reference import api_reference
 from tools.events import access
 from tools.events.public import public_contracts, public_events
 from tools.events.schemas import about_of
+from tools.figures import rows_of as figures_of
 from tools.service_settings import TABLES, rows_of
 
 ROOT = Path(__file__).resolve().parent.parent
 PAGES = (
-    *("ARCHITECTURE.md", "README.md", "docs/api.md", "docs/configuration.md", "docs/observing.md"),
+    *("ARCHITECTURE.md", "README.md", "docs/api.md", "docs/configuration.md", "docs/figures.md", "docs/observing.md"),
     *("docs/subscribe-to-events.md", "docs/writing-workflows.md"),
 )
 PART = re.compile(r"<!-- generated: (?P<name>[a-z-]+) -->\n.*?<!-- end of (?P=name) -->", re.DOTALL)
@@ -303,6 +304,13 @@ def series_table() -> str:
     return table(("Name", "Type", "Labels", "Shown by", "What"), rows)
 
 
+def figures_table(results: str) -> str:
+    """What was measured last, and where."""
+    where, rows = figures_of(results)
+    head = ("Name", "Measured", "Unit", "Baseline of the same run", "Must", "Goal", "Load")
+    return f"Measured on {where}\n\n{table(head, rows)}"
+
+
 # ---------------------------------------------------------------- pages
 
 MAKERS: dict[str, Callable[[], str]] = {
@@ -315,6 +323,8 @@ MAKERS: dict[str, Callable[[], str]] = {
     "settings": settings_table,
     **{name: partial(service_settings_table, name) for name in TABLES},
     "series": series_table,
+    "figures": partial(figures_table, "latest.jsonl"),
+    "figures-on-kafka": partial(figures_table, "latest-kafka.jsonl"),
     "event-topics": lambda: f"{event_topics_table()}\n\n{access.common_configuration()}",
     "event-access": event_access_table,
     "event-acls": lambda: "```\n" + "\n".join(access.commands()) + "\n```",

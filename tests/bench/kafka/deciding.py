@@ -33,7 +33,7 @@ _TRANSITIONS_A_RUN = 2
 _ROUNDS = 5
 _SETTLED_RECORDS = 40
 """What checkpoints may add to the ledgers in two seconds."""
-_SNAPSHOT_SECONDS = 35.0
+_SNAPSHOT_SECONDS = 35
 """A restored owner rests for thirty before its first snapshot."""
 _IDLE_SECONDS = 5.0
 _QUEUED = f"towpath.{TYPES[TaskQueued].wire}.v1"
@@ -168,8 +168,10 @@ async def _with_live(grounds: Grounds, count: int, title: str, empty: float) -> 
     await grounds.ask(count)
     with grounds.scheduler() as scheduler:
         await _queued(grounds, offset, count)
-        tell(f"snapshots are awaited: about {_SNAPSHOT_SECONDS:.0f} s")
-        await asyncio.sleep(_SNAPSHOT_SECONDS)
+        tell(f"snapshots are awaited: about {_SNAPSHOT_SECONDS} s")
+        for _ in range(_SNAPSHOT_SECONDS):  # an owner that nobody asks anything sleeps, and writes none
+            await grounds.log.append([grounds.asking.request_in(partition) for partition in range(PARTITIONS)])
+            await asyncio.sleep(1.0)
         await _settled(grounds)
         await asyncio.to_thread(scheduler.service.stop)
     ledgers = sum(await grounds.ends(Topic.RUN_LEDGER)) + await grounds.log.end_offset(Topic.DISPATCH_LEDGER, QUEUE)
