@@ -19,7 +19,7 @@ _log = structlog.get_logger("api_gateway.upkeep")
 
 
 async def keep_house(tidy: Callable[[], Awaitable[None]], clock: Clock, is_ours: Callable[[], bool]) -> None:
-    """`tidy` once an hour while that `is_ours`, until cancelled. What a part that is away stops is done an hour later."""
+    """`tidy` once an hour while that `is_ours`, until cancelled. What a part that is away stops is done later."""
     while True:
         await clock.sleep(SWEEP_SECONDS)
         if not is_ours():
