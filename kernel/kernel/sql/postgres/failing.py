@@ -70,6 +70,8 @@ def failure_of(error: BaseException) -> Failure:
         return Failure.CUT
     if isinstance(error, asyncpg.InternalClientError):  # the server has said good-bye, and its end is not read yet
         return Failure.UNSENT
+    if isinstance(error, asyncpg.ClientConfigurationError):  # what the URL says besides the server is wrong
+        return Failure.REFUSED
     # The driver has no class of its own for this; every other error of its interface is a misuse.
     return Failure.UNSENT if any(word in str(error) for word in _GONE) else Failure.MISTAKE
 

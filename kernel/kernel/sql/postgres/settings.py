@@ -51,8 +51,21 @@ def postgres_settings(environment: Mapping[str, str]) -> PostgresSettings:
     url = text_or_file(_URL, environment)
     if not url:
         raise Permanent("setting_missing", f"set {_URL}_FILE")
-    if urlsplit(url).scheme not in {"postgresql", "postgres"}:
-        raise Permanent("setting_malformed", f"{_URL} is no postgresql:// URL")
+    if not _is_url(url):
+        how = (
+            "postgresql://user:password@host:port/database; in a password write / as %2F, # as %23, ? as %3F, [ as %5B"
+        )
+        raise Permanent("setting_malformed", f"{_URL} is no {how}")
     rest = {name: value for name, value in environment.items() if name != f"{_URL}_FILE"}
     settings = read_settings(PostgresSettings, "TOWPATH_POSTGRES_", rest)
     return PostgresSettings(SecretText(url), settings.schema, settings.connections)
+
+
+def _is_url(text: str) -> bool:
+    """Whether it reads as the URL of a server. What it is instead nobody tells: it may be a piece of the password."""
+    try:
+        parts = urlsplit(text)
+        _ = parts.port
+    except ValueError:
+        return False
+    return parts.scheme in {"postgresql", "postgres"} and not parts.fragment
