@@ -150,9 +150,10 @@ class Projector:
                     yield topic, partition
 
     async def catch_up(self, ends: Mapping[Place, int] | None = None) -> int:
-        """Project what is in the log now, or below `ends`; how many records that were. Not beside `run`.
+        """Project what is in the log now, or all that is below `ends`; how many records that were. Not beside `run`.
 
-        Errors come in an `ExceptionGroup`: the partitions are read side by side.
+        Errors come in an `ExceptionGroup`: the partitions are read side by side. Among them `LogUnavailable` when
+        `ends` are given and somebody else projects into the same rows: call it again.
         """
         async with asyncio.TaskGroup() as group:
             tasks = [group.create_task(self._catch_up(place, ends)) for place in self._places()]
@@ -175,14 +176,20 @@ class Projector:
     async def _catch_up(self, place: Place, ends: Mapping[Place, int] | None) -> int:
         follower = await self._follower(*place)
         end = await self._log.end_offset(*place) if ends is None else ends[place]
-        count = 0
+        count, was_empty = 0, False
         while follower.next_offset < end:
-            stored = await self._read(follower, 0.0)
-            if ends is not None:
-                stored = [one for one in stored if one.offset < end]
-            if not stored or not await self._apply(follower, stored):
-                break
-            count += len(stored)
+            stored = [one for one in await self._read(follower, 0.0) if ends is None or one.offset < end]
+            if not stored:
+                if was_empty:
+                    break
+                # A new leader shows late what it has, and tells its end only afterwards: what is empty then is empty.
+                was_empty = await self._log.end_offset(*place) >= end
+                continue
+            if not await self._apply(follower, stored):
+                if ends is None:
+                    break
+                raise LogUnavailable(f"somebody else projects {place[0]}/{place[1]}")
+            count, was_empty = count + len(stored), False
         return count
 
     async def _follow(self, topic: Topic, partition: int) -> None:

@@ -27,7 +27,7 @@ from kernel.domain.workflow_run import (
     WorkflowRunStatus,
     WorkflowRunStepFinished,
 )
-from kernel.errors import Permanent
+from kernel.errors import LogUnavailable, Permanent
 from kernel.ids import derived_id
 from kernel.log.codec import encode
 from kernel.log.envelope import Envelope
@@ -91,15 +91,25 @@ def life(run: str) -> list[Any]:
 
 
 class ForgettingLog(MemoryLog):
-    """A log that drops the records of whole runs, as retention has it do."""
+    """A log that drops the records of whole runs, as retention has it do.
+
+    A partition of `late` has a new leader, which shows nothing until it has told where the partition ends.
+    """
 
     def __init__(self) -> None:
         super().__init__(PARTITIONS, SystemClock())
         self.dropped: set[str] = set()
+        self.late: set[tuple[str, int]] = set()
+
+    async def end_offset(self, topic: str, partition: int) -> int:
+        self.late.discard((topic, partition))
+        return await super().end_offset(topic, partition)
 
     async def read(
         self, topic: str, partition: int, offset: int, *, max_records: int = 500, wait_seconds: float = 0.0
     ) -> list[Stored]:
+        if (topic, partition) in self.late:
+            return []
         while found := await super().read(topic, partition, offset, max_records=max_records, wait_seconds=wait_seconds):
             if left := [stored for stored in found if stored.record.key not in self.dropped]:
                 return left
@@ -157,6 +167,38 @@ async def test_rows_that_were_wrong_are_right_again(db: PostgresDatabase) -> Non
     await db.execute("UPDATE workflow_run_counts SET number = 7")
     await rebuild_beside(log, db, SystemClock())
     assert await everything(db) == right
+
+
+async def test_a_rebuild_misses_nothing_that_a_new_leader_shows_late(db: PostgresDatabase) -> None:
+    log = await filled(db, 20)
+    rows = await everything(db)
+
+    def change_leaders(_line: str) -> None:
+        log.late = {(Topic.JOB_RUNS, partition) for partition in range(PARTITIONS[Topic.JOB_RUNS.value])}
+
+    await rebuild_beside(log, db, SystemClock(), tell=change_leaders)
+    assert await everything(db) == rows
+
+
+async def test_what_somebody_else_projects_at_the_same_time_is_not_taken_for_done(
+    db: PostgresDatabase, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    log = await filled(db, 20)
+    ends = {(Topic.JOB_RUNS, at): await log.end_offset(Topic.JOB_RUNS, at) for at in range(4)}
+    ends |= {(Topic.DEFINITIONS, at): 0 for at in range(4)}
+    await db.execute("UPDATE projection_positions SET next_offset = 0")
+    slow = Projector(log, db, Waiters(), SystemClock(), batch_records=1)
+    read = slow._read
+
+    async def overtaken(*of: Any) -> list[Stored]:
+        found = await read(*of)
+        await db.execute("UPDATE projection_positions SET next_offset = next_offset + 1")
+        return found
+
+    monkeypatch.setattr(slow, "_read", overtaken)
+    with pytest.raises(ExceptionGroup) as raised:
+        await slow.catch_up(ends)
+    assert raised.group_contains(LogUnavailable)
 
 
 class Load:
