@@ -38,10 +38,11 @@ def test_only_the_very_key_matches() -> None:
     assert not api_key.matches(PEPPER, one, b"")
 
 
-def test_each_level_covers_those_before_it() -> None:
+def test_each_level_covers_those_before_it_and_events_stands_apart_below_admin() -> None:
     covered = {(level, needed) for level in Level for needed in Level if level.covers(needed)}
     assert covered == {
         (Level.READ, Level.READ),
         (Level.WRITE, Level.READ), (Level.WRITE, Level.WRITE),
         (Level.ADMIN, Level.READ), (Level.ADMIN, Level.WRITE), (Level.ADMIN, Level.ADMIN),
+        (Level.ADMIN, Level.EVENTS), (Level.EVENTS, Level.EVENTS),
     }  # fmt: skip
