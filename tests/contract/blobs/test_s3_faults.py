@@ -172,6 +172,28 @@ async def test_a_store_that_hangs_is_given_up_in_bounded_time_and_used_again(
         assert await whole(blobs, await put(blobs, b"after")) == b"after"
 
 
+async def test_an_answer_that_is_cut_in_the_middle_of_its_bytes_is_asked_for_again() -> None:
+    value, cuts = b"all of it", [4, 0, 9]
+
+    async def answer(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        asked = await reader.readuntil(b"\r\n\r\n")
+        if b"list-type" in asked:
+            body = b"<ListBucketResult><IsTruncated>false</IsTruncated></ListBucketResult>"
+            writer.write(b"HTTP/1.1 200 OK\r\nContent-Length: %d\r\nConnection: close\r\n\r\n%s" % (len(body), body))
+        else:
+            head = b"HTTP/1.1 206 Partial Content\r\nContent-Length: 9\r\nContent-Range: bytes 0-8/9\r\n\r\n"
+            writer.write(head + value[: cuts.pop(0)])
+        await writer.drain()
+        writer.close()
+
+    async with await asyncio.start_server(answer, "127.0.0.1", 0) as server, AsyncExitStack() as stack:
+        endpoint = f"http://127.0.0.1:{server.sockets[0].getsockname()[1]}"
+        cut = BucketSettings("b", endpoint, access_key="a", secret_key="s", answer_seconds=1.0)
+        blobs = await open_s3(cut, stack, SystemClock(), SystemEntropy())
+        assert await whole(blobs, hashlib.sha256(value).hexdigest()) == value
+    assert cuts == []
+
+
 async def test_a_slow_store_holds_the_line_back(proxy: CuttingProxy, settings: BucketSettings) -> None:
     taken = 0
 

@@ -17,6 +17,7 @@ from typing import TYPE_CHECKING
 
 from aiobotocore.config import AioConfig
 from aiobotocore.session import get_session
+from aiohttp import ClientPayloadError
 from botocore.exceptions import BotoCoreError, ClientError, HTTPClientError
 
 from kernel.errors import Permanent, Temporary
@@ -263,7 +264,7 @@ class Bucket:
             raise Temporary(
                 "store_unavailable", f"the object store refused to {what}: {code}", _DELAY_SECONDS
             ) from None
-        except (BotoCoreError, HTTPClientError, OSError, TimeoutError) as error:
+        except (BotoCoreError, HTTPClientError, ClientPayloadError, OSError, TimeoutError) as error:
             text = f"the object store does not answer ({what}): {type(error).__name__}"
             raise Temporary("store_unavailable", text, _DELAY_SECONDS) from None
 
