@@ -126,7 +126,7 @@ def assemble(services: Services) -> Gateway:
         history=RunHistory(services.db, services.store, services.clock, services.slots),
         log=RunLog(queries),
         authenticator=Authenticator(services.db, services.settings.pepper, services.clock),
-        idempotency=IdempotencyStore(services.db, services.clock, services.entropy, services.keys, services.vault),
+        idempotency=IdempotencyStore(services.db, services.entropy, services.keys, services.vault),
         api_keys=KeyStore(services.db, services.settings.pepper, services.clock, services.entropy),
         limits=limits_of(services.settings, services.db, services.clock),
     )

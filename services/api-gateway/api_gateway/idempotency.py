@@ -2,7 +2,8 @@
 
 The row is inserted before anything is done. Who inserts it does the work; who finds it gets the stored answer, or 409
 while the first is under way. A row that was left under way (the process died) may be taken over after `TAKEOVER_MS`:
-the work runs again under the same derived request id, so the deciders find its first outcome.
+the work runs again under the same derived request id, so the deciders find its first outcome. Whoever was only paused
+writes nothing more into the row that another one has taken: what it has found out late may be wrong by now.
 
 Answers may name an end customer, so they are kept sealed, under the organization's own subject; `forget_answers` is
 called when a customer is erased. Key and body of a request may hold what must not be guessed from a stolen file (a
@@ -16,7 +17,6 @@ import hmac
 import re
 from dataclasses import dataclass
 
-from kernel.clock import Clock
 from kernel.domain.ids import OrganizationId, RequestId
 from kernel.errors import Detail, Rejected
 from kernel.ids import Entropy, derived_id
@@ -30,16 +30,21 @@ TAKEOVER_MS = 10_000
 KEY_LENGTH_MAX = 255
 _KEY = re.compile(rf"[!-~]{{1,{KEY_LENGTH_MAX}}}")
 RETRY_AFTER_SECONDS = 1
+_OURS = "organization_id = ? AND route = ? AND key = ? AND taken_ms = ?"
 
 
 @dataclass(frozen=True, slots=True)
 class Claim:
-    """One POST with a key, here as its keyed hash. `fingerprint`, keyed too, covers method, path and body."""
+    """One POST with a key, here as its keyed hash. `fingerprint`, keyed too, covers method, path and body.
+
+    `taken_ms`: when this one came, which tells it from those that come later.
+    """
 
     organization_id: OrganizationId
     route: str
     key: str
     fingerprint: bytes
+    taken_ms: int
 
     @property
     def request_id(self) -> RequestId:
@@ -55,13 +60,15 @@ class StoredAnswer:
     body: bytes
 
 
-def claim_of(organization_id: OrganizationId, key: str, pepper: bytes, *, route: str, path: str, body: bytes) -> Claim:
+def claim_of(
+    organization_id: OrganizationId, key: str, pepper: bytes, *, route: str, path: str, body: bytes, taken_ms: int
+) -> Claim:
     """The claim of a request; `route` is method and path template. `invalid_parameter` for a malformed key."""
     if not _KEY.fullmatch(key):
         message = f"an Idempotency-Key has 1 to {KEY_LENGTH_MAX} visible ASCII characters"
         raise Rejected("invalid_parameter", message, (Detail("/Idempotency-Key", "invalid_parameter", message),))
     fingerprint = _keyed_hash(pepper, b"\0".join((b"request", route.encode(), path.encode(), body)))
-    return Claim(organization_id, route, _keyed_hash(pepper, b"key\0" + key.encode()).hex(), fingerprint)
+    return Claim(organization_id, route, _keyed_hash(pepper, b"key\0" + key.encode()).hex(), fingerprint, taken_ms)
 
 
 def _keyed_hash(pepper: bytes, data: bytes) -> bytes:
@@ -79,9 +86,8 @@ async def forget_answers(db: Database, organization_id: OrganizationId) -> None:
 class IdempotencyStore:
     """The table `idempotency`; what it holds cannot be rebuilt."""
 
-    def __init__(self, db: Database, clock: Clock, entropy: Entropy, keys: SubjectKeys, vault: Vault) -> None:
+    def __init__(self, db: Database, entropy: Entropy, keys: SubjectKeys, vault: Vault) -> None:
         self._db = db
-        self._clock = clock
         self._entropy = entropy
         self._keys = keys
         self._vault = vault
@@ -91,8 +97,7 @@ class IdempotencyStore:
 
         `Rejected`: `idempotency_key_reused` for another body, `idempotency_in_progress` while the first is under way.
         """
-        now_ms = self._clock.now_ms()
-        if await self._insert(claim, now_ms):
+        if await self._insert(claim):
             return None
         row = await self._db.fetch_one(
             "SELECT fingerprint, status, body FROM idempotency WHERE organization_id = ? AND route = ? AND key = ?",
@@ -109,26 +114,23 @@ class IdempotencyStore:
         return StoredAnswer(status, cipher.unseal(bytes(body), PURPOSE_JSON))
 
     async def finish(self, claim: Claim, answer: StoredAnswer) -> None:
-        """Keep the answer for those who come later."""
+        """Keep the answer for those who come later, unless another one has taken the row over."""
         cipher = await self._cipher(claim.organization_id)
         box = cipher.seal(answer.body, self._entropy, PURPOSE_JSON)
         await self._db.execute(
-            "UPDATE idempotency SET status = ?, body = ? WHERE organization_id = ? AND route = ? AND key = ?",
-            (answer.status, box, claim.organization_id, claim.route, claim.key),
+            f"UPDATE idempotency SET status = ?, body = ? WHERE {_OURS}",  # noqa: S608 (a constant)
+            (answer.status, box, *_ours(claim)),
         )
 
     async def abandon(self, claim: Claim) -> None:
-        """Nothing is known to have come of it: the next one may try."""
-        await self._db.execute(
-            "DELETE FROM idempotency WHERE organization_id = ? AND route = ? AND key = ? AND status = 0",
-            (claim.organization_id, claim.route, claim.key),
-        )
+        """Nothing is known to have come of it: the next one may try, if it does not already."""
+        await self._db.execute(f"DELETE FROM idempotency WHERE {_OURS} AND status = 0", _ours(claim))  # noqa: S608 (a constant)
 
     async def _cipher(self, organization_id: OrganizationId) -> SubjectCipher:
         subject = await self._vault.subject_for(organization_id)
         return await self._keys.cipher(subject, GatewayOpener(organization_id))
 
-    async def _insert(self, claim: Claim, now_ms: int) -> bool:
+    async def _insert(self, claim: Claim) -> bool:
         """One conditional write: insert, or take over what is a day old, or was left under way by somebody dead."""
         row = await self._db.execute(
             "INSERT INTO idempotency (organization_id, route, key, fingerprint, status, body, created_ms, taken_ms)"
@@ -145,10 +147,14 @@ class IdempotencyStore:
                 claim.key,
                 claim.fingerprint,
                 b"",
-                now_ms,
-                now_ms,
-                now_ms - KEPT_MS,
-                now_ms - TAKEOVER_MS,
+                claim.taken_ms,
+                claim.taken_ms,
+                claim.taken_ms - KEPT_MS,
+                claim.taken_ms - TAKEOVER_MS,
             ),
         )
         return row == 1
+
+
+def _ours(claim: Claim) -> tuple[str, str, str, int]:
+    return claim.organization_id, claim.route, claim.key, claim.taken_ms

@@ -3,8 +3,9 @@ from __future__ import annotations
 import asyncio
 import hashlib
 import json
+from dataclasses import replace
 
-from api_gateway.idempotency import KEPT_MS, TAKEOVER_MS, forget_answers
+from api_gateway.idempotency import KEPT_MS, TAKEOVER_MS, Claim, IdempotencyStore, StoredAnswer, forget_answers
 from tests.support.eventually import until
 from tests.support.gateways import ACME, RIVAL, RunningGateway, a_workflow, workflow_body
 
@@ -104,6 +105,22 @@ async def test_after_a_crash_the_repetition_finds_the_first_outcome(gateway: Run
     assert (early.status_code, late.status_code) == (409, 201)
     assert late.json()["id"] == first.json()["id"]
     assert await gateway.counts() == before
+
+
+async def test_a_gateway_that_was_only_paused_changes_nothing_of_what_its_successor_keeps(
+    gateway: RunningGateway,
+) -> None:
+    parts = gateway.services
+    store = IdempotencyStore(parts.db, parts.entropy, parts.keys, parts.vault)
+    paused = Claim(ACME, "POST /api/v2/job-runs", "key", b"fingerprint", parts.clock.now_ms())
+    successor = replace(paused, taken_ms=paused.taken_ms + TAKEOVER_MS + 1)
+    assert [await store.begin(claim) for claim in (paused, successor)] == [None, None]
+    await store.finish(paused, StoredAnswer(404, b"the job was deleted meanwhile"))
+    await store.abandon(paused)
+    await store.finish(successor, StoredAnswer(201, b"the run"))
+    await store.finish(paused, StoredAnswer(404, b"the job was deleted meanwhile"))
+    repetition = replace(paused, taken_ms=successor.taken_ms + 1)
+    assert await store.begin(repetition) == StoredAnswer(201, b"the run")
 
 
 async def test_an_unavailable_answer_is_not_kept(gateway: RunningGateway) -> None:

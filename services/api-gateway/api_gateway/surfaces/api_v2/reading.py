@@ -296,13 +296,15 @@ async def answer_once(request: AnyRequest, act: Callable[[RequestId | None], Awa
 
 async def _claim(request: AnyRequest, key: str) -> Claim:
     template = request.scope.get("path_template", request.url.path)
+    services = gateway_of(request).services
     return claim_of(
         principal_of(request).organization_id,
         key,
-        gateway_of(request).services.settings.pepper,
+        services.settings.pepper,
         route=f"{request.method} {template}",
         path=request.url.path,
         body=await request.body(),
+        taken_ms=services.clock.now_ms(),
     )
 
 
