@@ -10,10 +10,13 @@ from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 from typing import Any, Protocol
 
+from kernel.building import quickly_made
+
 Event = Any
 """A frozen dataclass that the topic table (`kernel.log.topics`) knows."""
 
 
+@quickly_made
 @dataclass(frozen=True, slots=True)
 class Input:
     """One record of an input topic, decoded."""
@@ -36,6 +39,7 @@ class TakenOver:
     """A new owner has restored; the first thing it decides on."""
 
 
+@quickly_made
 @dataclass(frozen=True, slots=True)
 class Context:
     """What a decision may use beside the state: time, ids and chance as arguments.
@@ -49,6 +53,7 @@ class Context:
     nonce: Callable[[], str]
 
 
+@quickly_made
 @dataclass(frozen=True, slots=True)
 class Decision:
     """One fact of a ledger.
@@ -65,6 +70,7 @@ class Decision:
     correlation_id: str = ""
 
 
+@quickly_made
 @dataclass(frozen=True, slots=True)
 class Derived:
     """A record for another topic, made from an effective decision. `partition` None: computed from the key."""

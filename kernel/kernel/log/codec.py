@@ -23,10 +23,11 @@ from datetime import UTC, datetime, timedelta
 from functools import lru_cache
 from operator import attrgetter
 
+from kernel.building import builder_of
 from kernel.domain.decider import Event
 from kernel.errors import LogRefused, UnknownType
 from kernel.log.envelope import Cause, Envelope, Message, Source
-from kernel.log.messages import builder_of, message_of, read_message, write_message
+from kernel.log.messages import message_of, read_message, write_message
 from kernel.log.port import Record, Stored
 from kernel.log.topics import TOPICS, TYPES, Topic
 

@@ -4,9 +4,11 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
+from kernel.building import quickly_made
 from kernel.domain.decider import Event
 
 
+@quickly_made
 @dataclass(frozen=True, slots=True)
 class Cause:
     """The input that a decision answers. An empty `topic`: a due time or a takeover."""
@@ -16,6 +18,7 @@ class Cause:
     offset: int
 
 
+@quickly_made
 @dataclass(frozen=True, slots=True)
 class Source:
     """The decision that a record was derived from; `index` is its place among that decision's derived records."""
@@ -26,6 +29,7 @@ class Source:
     index: int
 
 
+@quickly_made
 @dataclass(frozen=True, slots=True)
 class Envelope:
     """The attributes of one record.
@@ -48,6 +52,7 @@ class Envelope:
     source: Source | None = None
 
 
+@quickly_made
 @dataclass(frozen=True, slots=True)
 class Message:
     """One record of the log, decoded."""

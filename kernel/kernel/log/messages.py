@@ -36,6 +36,7 @@ from contracts.v1 import (
     workflow_pb2,
     workflow_run_pb2,
 )
+from kernel.building import builder_of, made_function
 from kernel.errors import LogRefused, UnknownType
 
 _MODULES = (
@@ -85,29 +86,6 @@ def message_of(cls: type) -> type[Message]:
     return _MESSAGES[cls.__name__]
 
 
-def builder_of(cls: type) -> Callable[..., Any]:
-    """A function that makes instances of a frozen slotted dataclass, four times as fast as its own `__init__`.
-
-    It takes all fields by position. A frozen dataclass sets each field through a call; this one fills a mutable twin
-    with the same slots and then names its class.
-    """
-    names = [field.name for field in fields(cls)]
-    if hasattr(cls, "__post_init__"):
-        raise TypeError(f"{cls.__name__} checks itself in __post_init__, which a builder would skip")
-    twin = type(cls.__name__, (), {"__slots__": tuple(names)})
-    lines = [f"self.{name} = {name}" for name in names]
-    source = [f"def build({', '.join(names)}):", "self = Twin()", *lines, "self.__class__ = Class", "return self"]
-    return _function(source, {"Twin": twin, "Class": cls})
-
-
-def _function(source: list[str], names: dict[str, Any]) -> Callable[..., Any]:
-    """The function that `source` defines: its head, then its body line by line. `names` are what it may use."""
-    scope = dict(names)
-    exec("\n    ".join(source), scope)  # noqa: S102 (source made of our own field names, as in dataclasses)
-    made: Callable[..., Any] = scope[source[0][len("def ") : source[0].index("(")]]
-    return made
-
-
 def _converters(cls: type) -> tuple[Write, Read]:
     pair = _CONVERTERS.get(cls)
     if pair is None:
@@ -127,8 +105,8 @@ def _make_converters(cls: type) -> tuple[Write, Read]:
         writes.append(write)
         reads.append(read)
     return (
-        _function(["def write(event, message):", *writes], names),
-        _function(["def read(message):", f"return build({', '.join(reads)})"], names),
+        made_function(["def write(event, message):", *writes], names),
+        made_function(["def read(message):", f"return build({', '.join(reads)})"], names),
     )
 
 

@@ -9,7 +9,10 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Protocol
 
+from kernel.building import quickly_made
 
+
+@quickly_made
 @dataclass(frozen=True, slots=True)
 class Record:
     """One record to be appended.
@@ -25,6 +28,7 @@ class Record:
     value: bytes
 
 
+@quickly_made
 @dataclass(frozen=True, slots=True)
 class Stored:
     """One record as it stands in the log. `offset` is per topic and partition, from 0, with no meaning beyond order."""
@@ -34,6 +38,7 @@ class Stored:
     appended_ms: int
 
 
+@quickly_made
 @dataclass(frozen=True, slots=True)
 class Position:
     """Where a record stands."""

@@ -11,6 +11,7 @@ from dataclasses import dataclass
 from functools import partial
 from typing import Any
 
+from kernel.building import quickly_made
 from kernel.domain.decider import Context, Decider, Decision, Derived, Input, State, TakenOver, Wake
 from kernel.ids import derived_id
 from kernel.log.envelope import Cause, Envelope, Message
@@ -23,6 +24,7 @@ class Undecidable(Exception):
     """The input cannot be decided; `__cause__` says why."""
 
 
+@quickly_made
 @dataclass(frozen=True, slots=True)
 class Decided:
     """A decision that is not in the ledger yet, with its record and what it will derive."""
@@ -35,6 +37,7 @@ class Decided:
     traceparent: str
 
 
+@quickly_made
 @dataclass(frozen=True, slots=True)
 class Transition:
     """One cause with its decisions; `size` in bytes."""
@@ -54,6 +57,7 @@ class Batch:
     transitions: int
 
 
+@quickly_made
 @dataclass(frozen=True, slots=True)
 class Trigger:
     """What is decided: the cause as the decider sees it, its place, a text that no other cause has, its trace."""

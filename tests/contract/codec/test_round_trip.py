@@ -10,6 +10,7 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
 from contracts.v1.workflow_run_pb2 import WorkflowRunStepFinished as StepFinishedMessage
+from kernel.building import builder_of
 from kernel.domain.job_run import JobRunStarted
 from kernel.domain.task import JournalEntry
 from kernel.domain.values import Effect, SealedBody
@@ -17,7 +18,6 @@ from kernel.domain.workflow_run import WorkflowRunStepFinished
 from kernel.errors import LogRefused, UnknownType
 from kernel.log.codec import decode, decode_value, encode, encode_value
 from kernel.log.envelope import Cause, Envelope, Source
-from kernel.log.messages import builder_of
 from kernel.log.port import Record, Stored
 from kernel.log.topics import TYPES, Topic
 from tests.support.events import instances, sample

@@ -11,6 +11,7 @@ from dataclasses import dataclass, field, replace
 from enum import StrEnum
 from typing import Any
 
+from kernel.building import quickly_made
 from kernel.domain.decider import Decision
 from kernel.domain.ids import Incarnation, InputRequestId, RequestId, TaskId, WorkflowRunId
 from kernel.domain.input_request import InputRequestAnswered, InputRequestCancelled, InputRequestExpired
@@ -81,6 +82,7 @@ class Question:
     expires_ms: int
 
 
+@quickly_made
 @dataclass(frozen=True, slots=True)
 class Current:
     """The workflow run under way."""
@@ -114,6 +116,7 @@ class Current:
     ending: RunEnding | None = None
 
 
+@quickly_made
 @dataclass(frozen=True, slots=True)
 class LiveRun:
     """A root run that has not ended."""
