@@ -36,6 +36,9 @@ class Fault(StrEnum):
     STOP = "SIGSTOP past its leases, SIGCONT"
     CUT = "cut off from all others"
     DRAIN = "SIGTERM under load"
+    MOVE = "SIGTERM of one, then of the other, four times"
+    FULL = "its disk is full, until it gives up"
+    ROLL = "restarted in good order"
 
 
 @dataclass(frozen=True, slots=True)
@@ -56,8 +59,14 @@ _HURT_SECONDS = {
     (Role.BROWSER, Fault.CUT): 4.0,  # no more than steps are patient with a site
 }
 """What is beyond the 8 s that outlast every session of two seconds: the lease of a task is 20 s."""
-PAIRS = tuple(Pair(role, fault) for fault in (Fault.KILL, Fault.STOP, Fault.CUT) for role in Role)
+_PARTS = tuple(role for role in Role if role is not Role.EVERYTHING)
+PAIRS = tuple(Pair(role, fault) for fault in (Fault.KILL, Fault.STOP, Fault.CUT) for role in _PARTS)
 DRAINS = tuple(Pair(role, Fault.DRAIN) for role in (Role.GATEWAY, Role.SCHEDULER, Role.RUNNER, Role.STORE))
+FULL_DISK = Pair(Role.BROKER, Fault.FULL)
+MOVE = Pair(Role.SCHEDULER, Fault.MOVE)
+ROLL = Pair(Role.EVERYTHING, Fault.ROLL)
+ROLLED_RUNS = 500
+_MOVES = 4
 
 
 @dataclass(frozen=True, slots=True)
@@ -80,11 +89,12 @@ class Cycle:
 
 @dataclass(slots=True)
 class Cycles:
-    """Runs cycles one after another over one cluster."""
+    """Runs cycles one after another over one cluster. Everything is restarted until `rolled_runs` were promised."""
 
     cluster: FaultyCluster
     watch: PublicWatch
     load: ClusterLoad
+    rolled_runs: int = ROLLED_RUNS
     checked: set[str] = field(default_factory=set)
     checked_problems: int = 0
 
@@ -129,6 +139,19 @@ class Cycles:
                 return self.cluster.cut(pair.role, number, reset=chance.random() < 0.5)
             case Fault.DRAIN:
                 return self.cluster.drain(pair.role, number)
+            case Fault.MOVE:
+                return self.cluster.move(pair.role, number, _MOVES)
+            case Fault.FULL:
+                return self.cluster.fill_disk(number)
+            case Fault.ROLL:
+                return self._roll()
+
+    def _roll(self) -> Callable[[], None]:
+        wanted = len(self.load.book.accepted) + self.rolled_runs
+        heal = self.cluster.roll()
+        while len(self.load.book.accepted) < wanted:
+            heal = self.cluster.roll()
+        return heal
 
     def _hold(self, pair: Pair, chance: Random) -> None:
         """A stop or a cut outlasts every lease of its role: sessions of 2 s, leases of tasks of 20 s."""

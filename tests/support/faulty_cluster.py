@@ -8,6 +8,7 @@ orchestrator would; one that is stopped or cut off is left alone.
 from __future__ import annotations
 
 import os
+import resource
 import signal
 import subprocess
 import sys
@@ -18,6 +19,9 @@ from contextlib import ExitStack, suppress
 from enum import StrEnum
 from pathlib import Path
 from typing import Self
+
+from confluent_kafka import KafkaException
+from confluent_kafka.admin import AdminClient
 
 from browser_runner.process_tree import descendants
 from cluster.components.kafka import LocalKafka
@@ -35,6 +39,8 @@ BUCKET = "towpath"
 SITE_SLOW_MS = 700
 _READY_SECONDS = 120.0
 _KEEP_SECONDS = 0.1
+_FULL_BYTES = 8192
+"""No file of a broker whose disk is full grows beyond this; those of its metadata have long been larger."""
 
 
 class Role(StrEnum):
@@ -47,6 +53,7 @@ class Role(StrEnum):
     BROWSER = "browser"
     BROKER = "one broker of three"
     POSTGRES = "PostgreSQL"
+    EVERYTHING = "everything, one after the other"
 
 
 class FaultyCluster:
@@ -153,9 +160,26 @@ class FaultyCluster:
 
     def await_ready(self) -> None:
         """Wait until every service says that it is."""
+        self._await(lambda: [service.name for service in self.services.all if not service.is_ready], "not ready")
+
+    def await_in_sync(self) -> None:
+        """Wait until every broker has all that it should have: only then the next one may go."""
+        client = AdminClient({"bootstrap.servers": self.kafka.bootstrap, "log_level": 0})
+
+        def behind() -> list[str]:
+            try:
+                topics = client.list_topics(timeout=5).topics.values()
+            except KafkaException as error:
+                return [str(error)]
+            every = [(topic.topic, one) for topic in topics for one in topic.partitions.values()]
+            return [f"{name}/{one.id}" for name, one in every if len(one.isrs) < len(one.replicas)]
+
+        self._await(behind, "not in sync")
+
+    def _await(self, late: Callable[[], Sequence[object]], what: str) -> None:
         deadline = time.monotonic() + _READY_SECONDS
-        while late := [service.name for service in self.services.all if not service.is_ready]:
-            assert time.monotonic() < deadline, f"not ready: {late}; see {self.layout.logs}"
+        while those := late():
+            assert time.monotonic() < deadline, f"{what}: {those}; see {self.layout.logs}"
             time.sleep(0.1)
 
     def _keep(self) -> None:
@@ -234,6 +258,43 @@ class FaultyCluster:
         service = self.service(role, number)
         _signal(list(service.pids), signal.SIGTERM)
         return _nothing
+
+    def restart(self, service: Service) -> None:
+        """SIGTERM, and wait until another process has its place and is ready."""
+        before = list(service.pids)
+        _signal(before, signal.SIGTERM)
+        self._await(
+            lambda: [] if list(service.pids) not in ([], before) and service.is_ready else [service.name],
+            "not started again",
+        )
+
+    def move(self, role: Role, number: int, times: int) -> Callable[[], None]:
+        """Restart one and then the other, so that what each owns moves to and fro."""
+        for turn in range(times):
+            self.restart(self.service(role, (number + turn) % 2))
+        return _nothing
+
+    def roll(self) -> Callable[[], None]:
+        """Restart every service and every broker in good order, one after the other, as for an update."""
+        for service in self.services.all:
+            self.restart(service)
+        for node in self.kafka.nodes:
+            self.kafka.stop(node)
+            self.kafka.start(node)
+            self.await_in_sync()
+        return _nothing
+
+    def fill_disk(self, number: int) -> Callable[[], None]:
+        """Let no file of a broker grow any more until it gives up; what is returned starts it with room again."""
+        node = number + 1
+        resource.prlimit(self.kafka.pids[node], resource.RLIMIT_FSIZE, (_FULL_BYTES, _FULL_BYTES))
+        self._await(lambda: [node] if node in self.kafka.pids else [], "a broker goes on without a disk")
+
+        def heal() -> None:
+            self.kafka.start(node)
+            self.await_in_sync()
+
+        return heal
 
     def _silence(self, pids: Sequence[int], *, reset: bool) -> Callable[[], None]:
         for proxy in self.net.proxies:

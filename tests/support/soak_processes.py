@@ -21,7 +21,7 @@ from dataclasses import asdict
 from pathlib import Path
 
 from tests.support.cluster_load import ClusterLoad
-from tests.support.fault_cycles import DRAINS, PAIRS, TOPICS, Cycle, Cycles, Pair
+from tests.support.fault_cycles import DRAINS, FULL_DISK, MOVE, PAIRS, ROLL, TOPICS, Cycle, Cycles, Pair
 from tests.support.faulty_cluster import FaultyCluster
 from tests.support.public_watch import PublicWatch
 
@@ -38,7 +38,8 @@ def main() -> int:
     parser.add_argument("--seed", type=int, default=1, help="of the run")
     parser.add_argument("--only", action="append", help="pairs whose name holds this; may be repeated")
     options = parser.parse_args()
-    pairs = [pair for pair in (*PAIRS, *DRAINS) if not options.only or any(word in str(pair) for word in options.only)]
+    every = (*PAIRS, FULL_DISK, *DRAINS, MOVE, ROLL)
+    pairs = [pair for pair in every if not options.only or any(word in str(pair) for word in options.only)]
     folder = Path(tempfile.mkdtemp(prefix="towpath-soak-"))
     try:
         broken = _soak(folder, pairs, options.seed, options.cycles)
@@ -112,7 +113,9 @@ outside subscriber's own fold of the public topics, by what the target site coun
 
 *Silent*: the longest time in which some partition told nothing, which bounds how long taking over took. *Ended*: until
 every run that was live had ended; a stopped or cut-off runner is waited for as long as its lease and the stop last.
-Stops and cuts last 8 to 10 s, those of runner and browser 24 to 26 s, cuts between browser and site 4 to 6 s.
+Stops and cuts last 8 to 10 s, those of runner and browser 24 to 26 s, cuts between browser and site 4 to 6 s. A full
+disk is a limit on the size of a broker's files. Everything is restarted in good order, round after round, until 500
+runs were promised meanwhile.
 """
 
 
