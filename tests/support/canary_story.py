@@ -3,6 +3,8 @@
 Story    what was planted, what every way out has said, what the folder looked like, how pictures were masked
 tell     lives it: real processes, a real browser, a shop that asks for a one-time code
 crawl    every answer that a holder of the key can get
+
+The product is the embedded form unless another one is named.
 """
 
 from __future__ import annotations
@@ -11,12 +13,13 @@ import asyncio
 import base64
 import json
 import shutil
+import subprocess
 from collections import Counter
-from collections.abc import AsyncIterator
-from contextlib import asynccontextmanager
+from collections.abc import AsyncIterator, Awaitable, Callable, Collection
+from contextlib import AbstractContextManager, asynccontextmanager
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any
+from typing import Any, Protocol, Self
 
 import httpx
 from playwright.async_api import Browser
@@ -32,6 +35,26 @@ HARD = 'ß"{}\\/&+%'
 """Around a core: what every encoding has to escape."""
 Json = dict[str, Any]
 Box = dict[str, float]
+
+
+class Product(AbstractContextManager["Product"], Protocol):
+    """What the story needs of a form of the product: `PlatformProcess` and `ClusterProcess` have it."""
+
+    data: Path
+    url: str
+    launcher: subprocess.Popen[bytes] | None
+
+    def __enter__(self) -> Self: ...
+
+    def start(self) -> None: ...
+
+    def await_ready(self) -> None: ...
+
+    def await_end(self) -> int: ...
+
+    def processes(self) -> Collection[int]: ...
+
+    def said(self) -> str: ...
 
 
 @dataclass(slots=True)
@@ -113,15 +136,23 @@ def platform_over(folder: Path) -> PlatformProcess:
 
 
 @asynccontextmanager
-async def api_of(platform: PlatformProcess) -> AsyncIterator[httpx.AsyncClient]:
+async def api_of(platform: Product) -> AsyncIterator[httpx.AsyncClient]:
     """A client below `/api/v2` with the folder's key."""
     headers = {"Authorization": f"Bearer {(platform.data / 'api-key').read_text().strip()}"}
     async with httpx.AsyncClient(base_url=f"{platform.url}/api/v2", headers=headers, timeout=30) as api:
         yield api
 
 
-async def tell(folder: Path) -> Story:
-    """Live it below `folder`; afterwards nothing runs any more."""
+async def _crash(story: Story, _: Product) -> None:
+    await asyncio.to_thread(shutil.copytree, story.data, story.crashed)
+
+
+async def tell(
+    folder: Path,
+    product_over: Callable[[Path], Product] = platform_over,
+    before_its_end: Callable[[Story, Any], Awaitable[None]] = _crash,
+) -> Story:
+    """Live it below `folder`; afterwards nothing runs any more. `before_its_end` is called when the run has ended."""
     story = Story(folder)
     password, code = plant("password", f"{HARD}{{}}{HARD}"), plant("one-time code")
     wrong = plant("rejected code")
@@ -129,7 +160,7 @@ async def tell(folder: Path) -> Story:
     names = ("external id", "user name", "reference", "private text", "phone")
     external_id, user, reference, private, phone = story.personal = [plant(name) for name in names]
     story.external_id = external_id.text
-    with platform_over(folder) as platform:
+    with product_over(folder) as platform:
         async with canary_shop(
             folder, username=user.text, password=password.text, code=code.text, private=private.text
         ) as shop:
@@ -155,10 +186,10 @@ async def tell(folder: Path) -> Story:
                 story.ids = await ids_of(api)
                 story.answers += await crawl(api, story.ids, external_id.text)
                 await _note_facts(story, api, browser, boxes)
-        shutil.copytree(story.data, story.crashed)
+        await before_its_end(story, platform)
         platform.launcher.terminate()  # type: ignore[union-attr]  # it was started above
         assert await asyncio.to_thread(platform.await_end) == 0
-    story.left = [path.name for scratch in story.scratches for path in scratch.iterdir()]
+    story.left = [path.name for scratch in story.scratches if scratch.is_dir() for path in scratch.iterdir()]
     return story
 
 
@@ -245,7 +276,7 @@ async def _err(story: Story, api: httpx.AsyncClient, job_id: str, given: Json, c
     story.answers.append(Answer("POST half a body", answer.status_code, answer.content))
 
 
-def _look_at_what_lives(story: Story, platform: PlatformProcess) -> None:
+def _look_at_what_lives(story: Story, platform: Product) -> None:
     """Command lines, environments and files of everything that runs while the page with the password is open."""
     search = story.live = search_for(*story.secrets)
     assert platform.launcher is not None

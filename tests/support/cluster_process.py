@@ -91,11 +91,16 @@ class ClusterProcess:
         """Return when everything is ready and `endpoints.json` is there."""
         self.await_said("  REST  ")
 
+    def await_end(self, seconds: float = 90.0) -> int:
+        """The launcher's exit code."""
+        assert self.launcher is not None
+        return self.launcher.wait(seconds)
+
     def stop(self, seconds: float = 90.0) -> int:
         """Ctrl-C; the launcher's exit code."""
         assert self.launcher is not None
         self.launcher.send_signal(signal.SIGINT)
-        return self.launcher.wait(seconds)
+        return self.await_end(seconds)
 
     def endpoints(self) -> dict[str, Any]:
         """What the launcher tells programs."""

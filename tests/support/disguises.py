@@ -68,6 +68,7 @@ class Search:
     def look(self, data: bytes | str, where: str) -> None:
         """Search one piece; a text is searched as UTF-8."""
         raw = data.encode(errors="surrogatepass") if isinstance(data, str) else data
+        raw = raw.rstrip(b"\0")  # Servers make their files long before they fill them.
         self.searched_bytes += len(raw)
         found = {(name, f"{way} {how}".strip()) for way, view in _views(raw) for name, how in self._in(view)}
         self.hits += [Hit(name, where, how) for name, how in sorted(found)]

@@ -14,8 +14,7 @@ import sqlite3
 import subprocess
 import sys
 from collections.abc import Iterator
-from contextlib import AsyncExitStack, closing, suppress
-from dataclasses import fields, is_dataclass
+from contextlib import AsyncExitStack, closing
 from pathlib import Path
 from typing import Any
 
@@ -23,16 +22,13 @@ import pytest
 
 from embedded.platform import open_ground
 from embedded.settings import Settings
-from kernel.domain.values import Sealed, SealedBody
-from kernel.errors import SecretUnavailable
 from kernel.log.topics import TOPICS
 from kernel.redaction import LiveSecrets
-from kernel.sealing import PURPOSE_JSON, PURPOSE_TEXT, SubjectCipher
-from kernel.store.port import GatewayOpener
 from tests.support.canary_story import Story, api_of, crawl, platform_over, tell
 from tests.support.chromium import needs_chromium
 from tests.support.disguises import search_for
 from tests.support.platform_process import Trace
+from tests.support.sealed_values import all_that_opens, customer_of, sealed_in
 
 pytestmark = [needs_chromium, pytest.mark.timeout(180)]
 
@@ -72,18 +68,6 @@ def tables(data: Path) -> Iterator[tuple[str, list[Any]]]:
         names = [row[0] for row in file.execute("SELECT name FROM sqlite_master WHERE type = 'table'")]
         for name in names:
             yield name, file.execute(f'SELECT * FROM "{name}"').fetchall()
-
-
-def sealed_in(value: Any) -> Iterator[Sealed | SealedBody]:
-    """Every sealed value inside an event."""
-    if isinstance(value, Sealed | SealedBody):
-        yield value
-    elif isinstance(value, tuple | list):
-        for item in value:
-            yield from sealed_in(item)
-    elif is_dataclass(value):
-        for member in fields(value):
-            yield from sealed_in(getattr(value, member.name))
 
 
 def events_of(data: Path) -> list[Any]:
@@ -180,7 +164,7 @@ def test_after_an_erasure_the_keyring_opens_nothing_of_the_customer(story: Story
     """Neither the wrapped keys nor the boxes of the vault nor the blobs are anywhere in any byte of the folder."""
     gone: dict[str, bytes] = {}
     with closing(sqlite3.connect(story.data / "towpath.sqlite")) as before:
-        subject = _subject_of(story)
+        subject = customer_of(events_of(story.data))
         for table, columns in _KEPT:
             query = f"SELECT {columns} FROM {table} WHERE subject_id = ?"
             for row in before.execute(query, (subject,)):
@@ -205,28 +189,11 @@ def test_what_the_keyring_still_opens_after_an_erasure_names_nobody(story: Story
         assert {hit.name for hit in search.hits} == names, folder
 
 
-def _subject_of(story: Story) -> str:
-    """The subject of most sealed values is the end customer."""
-    subjects = [box.subject_id for event in events_of(story.data) for box in sealed_in(event) if box.subject_id]
-    return max(set(subjects), key=subjects.count)
-
-
 async def _all_that_opens(data: Path) -> list[bytes]:
-    """Every box of every record and every cell, opened with every key that the folder still gives."""
-    boxes = {box.box for event in events_of(data) for box in sealed_in(event) if box.box}
-    boxes |= {cell for _, rows in tables(data) for row in rows for cell in row if isinstance(cell, bytes)}
-    opened = []
     async with AsyncExitStack() as stack:
         ground = await open_ground(Settings(data), stack, LiveSecrets())
-        rows = await ground.db.fetch_all("SELECT subject_id, organization_id FROM subjects")
-        for subject, organization in rows:
-            key = await ground.store.vault.subject_key(subject, GatewayOpener(organization))
-            cipher = SubjectCipher(subject, key)
-            for box in boxes:
-                for purpose in (PURPOSE_TEXT, PURPOSE_JSON):
-                    with suppress(SecretUnavailable):
-                        opened.append(cipher.unseal(box, purpose))
-    return opened
+        subjects = await ground.db.fetch_all("SELECT subject_id, organization_id FROM subjects")
+        return await all_that_opens(ground.store.vault, subjects, events_of(data), tables(data))
 
 
 _LEAK = """
