@@ -83,8 +83,13 @@ def _records_of(topic: str, partition: int, batch: DefaultRecordBatch, offset: i
 
 
 def _text(value: bytes | None) -> str:
-    """Foreign bytes that are no UTF-8 must not stop a partition."""
-    return "" if value is None else str(value, "utf-8", "replace")
+    """Foreign bytes that are no UTF-8 must not stop a partition. A dozen a record: the plain call is the quickest."""
+    if value is None:
+        return ""
+    try:
+        return value.decode()
+    except UnicodeDecodeError:
+        return value.decode(errors="replace")
 
 
 class _Aborted:
