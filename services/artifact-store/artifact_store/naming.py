@@ -122,15 +122,21 @@ class Naming:
 
     async def _follow(self, topic: Topic, partition: int) -> None:
         offset: int | None = None
+        was_empty = False
         while True:
             try:
                 if offset is None:
                     offset = await self._position(topic, partition)
                 self._read[topic, partition] = offset
                 end = await self._log.end_offset(topic, partition)
-                batch = await self._log.read(topic, partition, offset, wait_seconds=READ_SECONDS)
-                # Where nothing is read below an end, nothing is left of what stood there.
-                offset = await self._take(topic, partition, batch) if batch else max(offset, end)
+                batch = await self._log.read(topic, partition, offset, wait_seconds=0 if offset < end else READ_SECONDS)
+                if batch:
+                    offset = await self._take(topic, partition, batch)
+                elif was_empty:
+                    # Nothing is left of what stood there.
+                    offset = max(offset, end)
+                # A new leader shows late what it has, and tells its end only afterwards: it is asked for both again.
+                was_empty = not batch and offset < end
             except (Temporary, UnknownOutcome) as error:
                 # A batch that was committed without an answer has moved the position: `_take` finds that out.
                 _log.warning("naming.retry", topic=topic, partition=partition, error=str(error))

@@ -44,11 +44,15 @@ class PacedClock(TestClock):
 
 
 class SlowLog:
-    """A log whose records are not seen before `go_on` is set."""
+    """A log whose records are not seen before `go_on` is set.
+
+    A partition of `late` has changed its leader since it told its end: it shows nothing until it has told it again.
+    """
 
     def __init__(self, behind: EventLog) -> None:
         self._behind = behind
         self.go_on = asyncio.Event()
+        self.late: set[tuple[str, int]] = set()
 
     def __getattr__(self, name: str) -> Any:
         return getattr(self._behind, name)
@@ -57,9 +61,15 @@ class SlowLog:
         self, topic: str, partition: int, offset: int, *, max_records: int = 500, wait_seconds: float = 0.0
     ) -> list[Stored]:
         await self.go_on.wait()
+        if (topic, partition) in self.late:
+            return []
         return await self._behind.read(
             topic, partition, offset, max_records=max_records, wait_seconds=min(wait_seconds, 0.01)
         )
+
+    async def end_offset(self, topic: str, partition: int) -> int:
+        self.late.discard((topic, partition))
+        return await self._behind.end_offset(topic, partition)
 
 
 class LossyDatabase:
@@ -156,6 +166,20 @@ async def test_a_sweep_waits_for_naming_that_has_fallen_behind(shared: Shared) -
         await sweeping
     assert await upkeep.store.bytes.stat(named) == 5
     assert await upkeep.store.bytes.stat(unnamed) is None
+
+
+async def test_what_a_new_leader_shows_late_is_named_all_the_same(shared: Shared) -> None:
+    upkeep, log = await shared.process()
+    named, subject = await put(upkeep, b"named")
+    await shared.name("run", [named], subject)
+    shared.clock.ms += STAGED_MS_MAX + 1
+    async with following(upkeep.naming):
+        await idle()  # every partition has told its end, and is being read
+        log.late = {(topic, at) for topic, at in upkeep.naming._partitions()}
+        log.go_on.set()
+        await idle()
+        await upkeep.sweep()
+    assert await upkeep.store.bytes.stat(named) == 5
 
 
 async def test_a_sweep_is_put_off_when_naming_does_not_get_on(shared: Shared) -> None:
