@@ -106,6 +106,27 @@ async def test_a_member_that_was_given_up_gives_up_too_and_comes_back(kafka: Kaf
         await settled(joined)
 
 
+async def test_two_processes_of_one_name_do_not_throw_each_other_out_again_and_again(kafka: KafkaSettings) -> None:
+    async with members(kafka, "same", "same") as joined:
+        changes = 0
+
+        async def count(member: Membership) -> None:
+            nonlocal changes
+            known = member.proposals("runs").now
+            while True:
+                known = await member.proposals("runs").other_than(known)
+                changes += 1
+
+        counting = [asyncio.create_task(count(member)) for member in joined]
+        await asyncio.sleep(8.0)  # a window of observation, not a wait for something
+        for task in counting:
+            task.cancel()
+        assert changes <= 20, "each of them stays away for longer each time"
+        began = time.monotonic()
+        await joined[0].leave()
+        assert time.monotonic() - began < rooms.LEAVE_SECONDS, "a member that stays away leaves at once"
+
+
 async def test_a_session_that_the_brokers_do_not_allow_is_lengthened(kafka: KafkaSettings) -> None:
     async with members(kafka, "one", session_ms=100) as (one,):
         assert one.session_ms == rooms.SESSION_MS

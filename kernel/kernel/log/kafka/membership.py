@@ -7,7 +7,8 @@ owned is owned until another proposal comes, and only a member that the group ha
 aiokafka's group coordinator is used without its consumer. A consumer that is not polled is thrown out after
 `max_poll_interval`; here there is no such limit, for the loop that works is watched by its own heartbeat. Members have
 names (static membership): one that is back within the session finds its partitions as it left them. It leaves when it
-is told to end, which aiokafka does not do for such members.
+is told to end, which aiokafka does not do for such members. Two processes of one name throw each other out: each waits
+longer each time before it comes back, so that the work goes on at one of them until somebody reads the line about it.
 """
 
 from __future__ import annotations
@@ -45,6 +46,11 @@ REBALANCE_MS = 5_000
 JOIN_SECONDS = 15.0
 LEAVE_SECONDS = 2.0
 _RETRY_SECONDS = 0.5
+THROWN_OUT_SECONDS_FIRST = 1.0
+"""How long a member stays away whose name another one has taken for the second time; twice as long each time."""
+THROWN_OUT_SECONDS_MAX = 30.0
+_SETTLED_SECONDS = 120.0
+"""After so long among the others it is a new story."""
 _log = structlog.get_logger("kernel.log.kafka.membership")
 
 
@@ -72,6 +78,8 @@ class Membership:
         self._leaving = asyncio.Event()
         self._task: asyncio.Task[None] | None = None
         self._coordinator: GroupCoordinator | None = None
+        self._displaced = 0
+        self._displaced_ms = self._heard_ms = float("-inf")
         self.session_ms = session_ms
         """Silence after which the group gives this member up, as far as was found that the brokers allow it."""
 
@@ -180,7 +188,8 @@ class Membership:
         )
 
     def _coordinate(self, client: AIOKafkaClient, subscription: SubscriptionState) -> GroupCoordinator:
-        return GroupCoordinator(
+        return _Coordinator(
+            self,
             client,
             subscription,
             group_id=self._group,
@@ -225,6 +234,29 @@ class Membership:
             self._joined.set_exception(error)
         _log.error("membership.refused", group=self._group, error=str(error))
 
+    def heard(self) -> None:
+        """The group has just said that this process is a member."""
+        self._heard_ms = self._clock.boot_ms()
+
+    async def thrown_out(self) -> None:
+        """The group has given this member up: nothing is left to own. Returns when it may come back.
+
+        Who was silent for a session comes back at once. Who was not has lost its name to another process.
+        """
+        _log.warning("membership.thrown_out", group=self._group)
+        self.told(())
+        now_ms = self._clock.boot_ms()
+        if not self._member or now_ms - self._heard_ms >= self.session_ms:
+            return
+        is_again = now_ms - self._displaced_ms < 1000 * _SETTLED_SECONDS
+        self._displaced, self._displaced_ms = (self._displaced + 1 if is_again else 0), now_ms
+        if not self._displaced:
+            return
+        seconds = min(THROWN_OUT_SECONDS_FIRST * 2 ** (self._displaced - 1), THROWN_OUT_SECONDS_MAX)
+        why = "another process has the same TOWPATH_MEMBER"
+        _log.error("membership.displaced", group=self._group, member=self._member, why=why, stays_away=seconds)
+        await self._pause(seconds)
+
     def told(self, partitions: Iterable[TopicPartition]) -> None:
         """The group proposes these."""
         if self._leaving.is_set():
@@ -240,6 +272,20 @@ class Membership:
             self._joined.set_result(None)
 
 
+class _Coordinator(GroupCoordinator):  # type: ignore[misc]  # aiokafka has no types
+    """aiokafka's coordinator, which tells of each heartbeat that was answered."""
+
+    def __init__(self, membership: Membership, *parts: Any, **settings: Any) -> None:
+        super().__init__(*parts, **settings)
+        self._membership = membership
+
+    async def _do_heartbeat(self) -> bool:
+        success = bool(await super()._do_heartbeat())
+        if success:
+            self._membership.heard()
+        return success
+
+
 class _Listener(ConsumerRebalanceListener):  # type: ignore[misc]  # aiokafka has no types
     """What the coordinator calls as the group changes."""
 
@@ -247,13 +293,13 @@ class _Listener(ConsumerRebalanceListener):  # type: ignore[misc]  # aiokafka ha
         self._membership = membership
         self._coordinator = coordinator
 
-    def on_partitions_revoked(self, revoked: Iterable[TopicPartition]) -> None:
+    async def on_partitions_revoked(self, revoked: Iterable[TopicPartition]) -> None:
         """A rebalance begins. Members of the group go on; one that was thrown out has nothing left to own."""
         if revoked and self._coordinator.member_id == JoinGroupRequest.UNKNOWN_MEMBER_ID:
-            _log.warning("membership.thrown_out")
-            self._membership.told(())
+            await self._membership.thrown_out()
 
     def on_partitions_assigned(self, assigned: Iterable[TopicPartition]) -> None:
+        self._membership.heard()
         self._membership.told(assigned)
 
 
