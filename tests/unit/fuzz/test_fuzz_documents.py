@@ -33,7 +33,8 @@ def _good() -> list[tuple[Json, WorkflowType]]:
     ]
     for path in sorted((ROOT / "examples").rglob("*.json")):
         whole = json.loads(path.read_text())
-        found.append((whole["stepsJson"], WorkflowType(whole["type"])))
+        if "stepsJson" in whole:  # Examples of subscribers have lists of packages.
+            found.append((whole["stepsJson"], WorkflowType(whole["type"])))
     return found
 
 
