@@ -8,7 +8,7 @@ from pathlib import Path
 
 import pytest
 
-from api_gateway.idempotency import IdempotencyStore, StoredAnswer, claim_of
+from api_gateway.idempotency import TAKEOVER_MS, Claim, IdempotencyStore, StoredAnswer, claim_of
 from api_gateway.key_store import KeyStore, NewKey
 from api_gateway.limiter import Limiter
 from api_gateway.migrations import migrations
@@ -29,6 +29,10 @@ pytestmark = needs_postgres
 ROUNDS = 20
 
 
+def a_claim(key: str, taken_ms: int) -> Claim:
+    return claim_of(ACME, key, PEPPER, route="POST /x", path="/x", body=b"{}", taken_ms=taken_ms)
+
+
 @pytest.fixture
 async def two() -> AsyncIterator[list[PostgresDatabase]]:
     """What two gateways hold: each a pool of its own."""
@@ -43,9 +47,9 @@ async def two() -> AsyncIterator[list[PostgresDatabase]]:
 async def test_of_the_same_request_at_both_one_is_carried_out(two: list[PostgresDatabase], tmp_path: Path) -> None:
     async with store_in(tmp_path) as store:
         keys = SubjectKeys(store.vault, store.clock)
-        gateways = [IdempotencyStore(db, store.clock, SystemEntropy(), keys, store.vault) for db in two]
+        gateways = [IdempotencyStore(db, SystemEntropy(), keys, store.vault) for db in two]
         for number in range(ROUNDS):
-            claim = claim_of(ACME, f"key-{number}", PEPPER, route="POST /x", path="/x", body=b"{}")
+            claim = a_claim(f"key-{number}", store.clock.now_ms())
             begun = await asyncio.gather(*(one.begin(claim) for one in gateways * 4), return_exceptions=True)
             assert begun.count(None) == 1, begun
             assert {error.code for error in begun if isinstance(error, Rejected)} == {"idempotency_in_progress"}
@@ -56,11 +60,11 @@ async def test_of_the_same_request_at_both_one_is_carried_out(two: list[Postgres
 async def test_what_was_left_under_way_is_taken_over_by_one(two: list[PostgresDatabase], tmp_path: Path) -> None:
     async with store_in(tmp_path) as store:
         keys = SubjectKeys(store.vault, store.clock)
-        gateways = [IdempotencyStore(db, store.clock, SystemEntropy(), keys, store.vault) for db in two]
-        claim = claim_of(ACME, "key", PEPPER, route="POST /x", path="/x", body=b"{}")
-        assert await gateways[0].begin(claim) is None
+        gateways = [IdempotencyStore(db, SystemEntropy(), keys, store.vault) for db in two]
+        assert await gateways[0].begin(a_claim("key", store.clock.now_ms())) is None
         for _ in range(ROUNDS):
-            store.clock.ms += 61_000
+            store.clock.ms += TAKEOVER_MS + 1000
+            claim = a_claim("key", store.clock.now_ms())
             begun = await asyncio.gather(*(one.begin(claim) for one in gateways * 4), return_exceptions=True)
             assert begun.count(None) == 1, begun
 
