@@ -29,6 +29,8 @@ pytestmark = [needs_chromium, pytest.mark.timeout(600)]
 
 SEED = int(os.environ.get("TOWPATH_SEED") or 20)
 KILLS = 10
+TOO_LATE_MAX = 6
+"""On a busy machine a run may end between the moment and the kill."""
 AROUND_THE_CLICK = ("the click was announced", "the click has landed") * 2
 
 
@@ -43,7 +45,10 @@ def test_whatever_is_killed_whenever_every_run_completes_and_collects_once(
     clock, trace = SystemClock(), Trace(product.data)
     product.start()
     product.await_ready()
-    for moment in [chance.choice(list(LOGIN_MOMENTS)), *later]:
+    rounds = [chance.choice(list(LOGIN_MOMENTS)), *later]
+    too_late = 0
+    while rounds:
+        moment = rounds[0]
         delay_ms = chance.randrange(25 if "click" in moment else 40)  # a whole run takes a second or two
         spared = chance.choice([frozenset[Role](), frozenset({Role.BROWSER, Role.DRIVER})])
         with product.client() as client:
@@ -57,7 +62,11 @@ def test_whatever_is_killed_whenever_every_run_completes_and_collects_once(
         with product.client() as client:
             ended = await_run(client, run.id)
         later_ms = [record.time_ms for record in trace.read() if record.time_ms > killed_ms]
-        assert later_ms, f"{moment} + {delay_ms} ms: the run had ended before the kill; {told}"
+        if not later_ms and moment not in LOGIN_MOMENTS:
+            too_late += 1  # it had ended before the kill: such a round proves nothing, and another takes its place
+            assert too_late <= TOO_LATE_MAX, f"{moment} + {delay_ms} ms: the run had ended before the kill; {told}"
+            continue
+        rounds.pop(0)
         back_ms = later_ms[0] - killed_ms
         told.append(f"{moment} + {delay_ms} ms, spared {sorted(spared)}: first report {back_ms} ms after the kill")
         killed_at = datetime.fromtimestamp(killed_ms / 1000, UTC)

@@ -6,6 +6,7 @@ again at an older offset, while a scheduler is killed and its partitions are tak
 
 from __future__ import annotations
 
+import asyncio
 from collections.abc import AsyncIterator
 from functools import partial
 from pathlib import Path
@@ -45,6 +46,9 @@ async def test_outsiders_end_with_what_the_api_answers(
     begun = [await story.start(fate) for fate in ("completed", "failed", "cancelled", "completed")]
     owner = await story.owner_of(begun[0])
     kill(owner)
+    async with asyncio.timeout(60):
+        while not all(subscriber.state.exists() for subscriber in subscribers):
+            await asyncio.sleep(0.05)  # processes write these files
     for follower in followers:
         kill(follower)
     for run in begun:

@@ -142,9 +142,8 @@ async def test_two_projectors_project_each_fact_once(db: Database) -> None:
     assert told == [4]
 
 
+@pytest.mark.parametrize("db", ["postgres"], indirect=True)  # SQLite has one writer: nothing is side by side
 async def test_partitions_that_are_projected_side_by_side_do_not_wait_for_each_other(db: Database) -> None:
-    if db.dialect == "sqlite":
-        pytest.skip("one writer: nothing is side by side")
     log = MemoryLog(PARTITIONS, SystemClock())
     runs = [f"r{number}" for number in range(40)]
     for number in range(4):
