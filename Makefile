@@ -13,7 +13,7 @@ PURE := tests/unit/scheduler tests/unit/api_gateway/registry tests/unit/browser_
 
 .DEFAULT_GOAL := help
 .PHONY: help setup setup-run setup-up components run up check test test-unit test-contract test-integration test-chaos \
-  test-e2e test-kafka test-real soak soak-processes walk bench protos manual docs format clean
+  test-e2e test-kafka test-real test-faults soak soak-processes walk bench protos manual docs format clean
 
 help: ## print these verbs
 	@sed -n 's/^\([a-z0-9-]*\):.*## \(.*\)/  \1|\2/p' $(MAKEFILE_LIST) | awk -F'|' '{ printf "%-20s %s\n", $$1, $$2 }'
@@ -58,8 +58,8 @@ check: setup ## format, lint, types, imports, contracts, tidiness, coverage of t
 	$(BIN)/pytest -q -n 0 -s tests/unit/test_tidy.py tests/unit/test_docs.py
 	$(BIN)/pytest -q -n $(WORKERS) $(PURE) --cov --cov-report=term:skip-covered --cov-fail-under=95
 
-test: setup components ## all tests but test-kafka and test-real; absent components: skipped, or TOWPATH_REQUIRE=all fails
-	$(PYTEST) tests --ignore=tests/real --ignore=tests/e2e/cluster
+test: setup components ## all tests but test-kafka, test-faults, test-real; absent components: skipped, or TOWPATH_REQUIRE=all fails
+	$(PYTEST) tests --ignore=tests/real --ignore=tests/e2e/cluster --ignore=tests/chaos/cluster
 
 test-unit: setup ## pure tests: no disk, no network
 	$(BIN)/pytest -n $(WORKERS) $(ARGS) tests/unit
@@ -71,7 +71,7 @@ test-integration: setup components ## services together
 	$(PYTEST) tests/integration
 
 test-chaos: setup components ## simulation and killed processes; SEED=n repeats one
-	TOWPATH_SEED="$(SEED)" $(PYTEST) tests/chaos
+	TOWPATH_SEED="$(SEED)" $(PYTEST) tests/chaos --ignore=tests/chaos/cluster
 
 test-e2e: setup components ## a real browser against the running product
 	$(PYTEST) tests/e2e
@@ -84,6 +84,9 @@ test-real: WORKERS = 0
 test-real: setup ## on a real application, pretix, brought into .tools; TIMES=n tells its story n times, half with kills
 	@$(PYTHON) -m tools.pretix || true
 	TOWPATH_TIMES="$(TIMES)" TOWPATH_SEED="$(SEED)" $(PYTEST) tests/real
+
+test-faults: setup components ## a whole cluster of processes is hurt under load; wants the machine for itself
+	TOWPATH_SEED="$(SEED)" $(PYTEST) -n 0 tests/chaos/cluster
 
 soak: setup ## many simulated seeds; SEEDS=n
 	TOWPATH_SEEDS="$(or $(SEEDS),1000)" $(PYTEST) tests/chaos/simulator

@@ -6,7 +6,6 @@ again at an older offset, while a scheduler is killed and its partitions are tak
 
 from __future__ import annotations
 
-import asyncio
 from collections.abc import AsyncIterator
 from functools import partial
 from pathlib import Path
@@ -14,6 +13,7 @@ from pathlib import Path
 import pytest
 
 from tests.support.components import needs_kafka
+from tests.support.eventually import until
 from tests.support.example_subscribers import TOLD, Subscriber, node_example, python_example
 from tests.support.node_packages import HAS_NODE, NODE_REASON
 from tests.support.outside_story import OutsideStory, kill, outside_story
@@ -46,9 +46,7 @@ async def test_outsiders_end_with_what_the_api_answers(
     begun = [await story.start(fate) for fate in ("completed", "failed", "cancelled", "completed")]
     owner = await story.owner_of(begun[0])
     kill(owner)
-    async with asyncio.timeout(60):
-        while not all(subscriber.state.exists() for subscriber in subscribers):
-            await asyncio.sleep(0.05)  # processes write these files
+    await until(lambda: all(subscriber.state.exists() for subscriber in subscribers), seconds=60)
     for follower in followers:
         kill(follower)
     for run in begun:
