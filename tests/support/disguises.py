@@ -24,6 +24,7 @@ from urllib.parse import unquote_to_bytes
 _CORE_CHARS = 24
 _DEPTH = 3
 _PIECE_BYTES = 4096
+_ZEROS_KEPT = 64
 _UNPACKED_BYTES_MAX = 64 * 1024 * 1024
 _ALPHABET = "abcdefghijklmnopqrstuvwxyz0123456789"
 _ZLIB_HEAD = re.compile(rb"\x78[\x01\x5e\x9c\xda]")
@@ -68,7 +69,8 @@ class Search:
     def look(self, data: bytes | str, where: str) -> None:
         """Search one piece; a text is searched as UTF-8."""
         raw = data.encode(errors="surrogatepass") if isinstance(data, str) else data
-        raw = raw.rstrip(b"\0")  # Servers make their files long before they fill them.
+        # Servers make their files long before they fill them; a zip, though, ends in zeros that belong to it.
+        raw = raw[: len(raw.rstrip(b"\0")) + _ZEROS_KEPT]
         self.searched_bytes += len(raw)
         found = {(name, f"{way} {how}".strip()) for way, view in _views(raw) for name, how in self._in(view)}
         self.hits += [Hit(name, where, how) for name, how in sorted(found)]

@@ -2,21 +2,25 @@
 
 Each pair of part and fault has its turn in each round; a cycle's seed is that of the run, its round and its pair. What
 was done is added to `tests/chaos/results/cycles.jsonl`, and `tests/chaos/RESULTS.md` is written anew from all of it.
-A cycle that breaks a promise is written down like every other, its folder is kept, and the exit code is 1.
+A cycle that breaks a promise is written down like every other, its folder is kept, a new cluster goes on, and the exit
+code is 1 in the end.
 """
 
 from __future__ import annotations
 
 import argparse
+import itertools
 import json
 import os
 import platform
 import shutil
+import signal
 import subprocess
 import sys
 import tempfile
 import time
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
+from contextlib import suppress
 from dataclasses import asdict
 from pathlib import Path
 
@@ -37,37 +41,46 @@ def main() -> int:
     parser.add_argument("--cycles", type=int, default=0, help="rounds over all pairs; 0: until Ctrl-C")
     parser.add_argument("--seed", type=int, default=1, help="of the run")
     parser.add_argument("--only", action="append", help="pairs whose name holds this; may be repeated")
+    parser.add_argument(
+        "--hold", action="store_true", help="at a broken promise leave everything as it is until Ctrl-C"
+    )
     options = parser.parse_args()
     every = (*PAIRS, FULL_DISK, *DRAINS, MOVE, ROLL)
     pairs = [pair for pair in every if not options.only or any(word in str(pair) for word in options.only)]
+    turns = range(options.cycles) if options.cycles else itertools.count()
+    plan = (
+        (pair, options.seed * 1_000_000 + turn * 1000 + place) for turn in turns for place, pair in enumerate(pairs)
+    )
+    broken, again = 0, True
+    with suppress(KeyboardInterrupt):
+        while again:
+            again = _soak(plan, hold=options.hold)
+            broken += again
+    return 1 if broken else 0
+
+
+def _soak(plan: Iterator[tuple[Pair, int]], *, hold: bool) -> bool:
+    """Cycles over one cluster until one broke a promise; whether one did. What that one left behind stays."""
     folder = Path(tempfile.mkdtemp(prefix="towpath-soak-"))
-    try:
-        broken = _soak(folder, pairs, options.seed, options.cycles)
-    except KeyboardInterrupt:
-        broken = False
-    if broken:
-        _tell(f"what was left behind is in {folder}")
-        return 1
-    shutil.rmtree(folder, ignore_errors=True)
-    return 0
-
-
-def _soak(folder: Path, pairs: Sequence[Pair], seed: int, rounds: int) -> bool:
     browser = os.environ.get("TOWPATH_BROWSER", "")
-    broken, done, turn = False, 0, 0
     with FaultyCluster(folder, browser=browser) as cluster, PublicWatch(cluster.kafka.bootstrap, TOPICS) as watch:
         callers = {"light": LIGHT_CALLERS, "ordering": ORDERING_CALLERS}
         with ClusterLoad(cluster.gateways, cluster.key, watch, cluster.site_url, **callers) as load:
             cycles = Cycles(cluster, watch, load)
-            while not broken and (not rounds or turn < rounds):
-                for place, pair in enumerate(pairs):
-                    cycle = cycles.run(pair, seed * 1_000_000 + turn * 1000 + place)
-                    done += 1
-                    keep(cycle)
-                    broken |= bool(cycle.problems)
-                    _tell(f"{done:5d}  {_line(cycle)}")
-                turn += 1
-    return broken
+            for done, (pair, seed) in enumerate(plan, 1):
+                try:
+                    cycle = cycles.run(pair, seed)
+                except AssertionError as error:
+                    cycle = Cycle(pair, seed, 0, 0, 0, 0, 0, 0, (str(error),))
+                keep(cycle)
+                _tell(f"{done:5d}  {_line(cycle)}")
+                if cycle.problems:
+                    _tell(f"what was left behind is in {folder}")
+                    if hold:
+                        signal.pause()
+                    return True
+    shutil.rmtree(folder, ignore_errors=True)
+    return False
 
 
 def _line(cycle: Cycle) -> str:
