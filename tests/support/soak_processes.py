@@ -41,9 +41,7 @@ def main() -> int:
     parser.add_argument("--cycles", type=int, default=0, help="rounds over all pairs; 0: until Ctrl-C")
     parser.add_argument("--seed", type=int, default=1, help="of the run")
     parser.add_argument("--only", action="append", help="pairs whose name holds this; may be repeated")
-    parser.add_argument(
-        "--hold", action="store_true", help="at a broken promise leave everything as it is until Ctrl-C"
-    )
+    parser.add_argument("--hold", action="store_true", help="leave a broken promise as it is until Ctrl-C")
     options = parser.parse_args()
     every = (*PAIRS, FULL_DISK, *DRAINS, MOVE, ROLL)
     pairs = [pair for pair in every if not options.only or any(word in str(pair) for word in options.only)]
