@@ -91,8 +91,8 @@ class _Run:
 class Fence:
     """Answers for the tokens of one process; safe to ask from any number of tasks of one loop.
 
-    `decode` is the log codec's; `window_seconds` is F. Errors never open anything: `ensure_open`, `wait_open` and
-    `is_current` answer False, `read_back` raises them.
+    `decode` is the log codec's; `window_seconds` is F. Errors never open anything: `ensure_open` and `wait_open` answer
+    False, `read_back` and `is_current` raise them.
     """
 
     def __init__(
@@ -146,8 +146,17 @@ class Fence:
         return await self._ensure_open(self._run(root_run_id), workflow_run_id, token)
 
     async def is_current(self, root_run_id: str, token: Token) -> bool:
-        """The same for who knows no workflow run (the vault): is `token` open for the one that it was assigned to?"""
-        return await self._ensure_open(self._run(root_run_id), None, token)
+        """The same for who knows no workflow run (the vault): is `token` open for the one that it was assigned to?
+
+        False is what was read: over, or assigned by nobody. `LogUnavailable` when nothing could be read in time, which
+        says nothing about the token.
+        """
+        run = self._run(root_run_id)
+        if await self._ensure_open(run, None, token):
+            return True
+        if not run.is_over(token) and self._left_ms(run) <= 0:
+            raise LogUnavailable(f"{self._topic}/{run.partition} was not read in time")
+        return False
 
     async def wait_open(self, root_run_id: str, workflow_run_id: str, token: Token, timeout_seconds: float) -> bool:
         """As `ensure_open`, but waits for the assignment to arrive: `task_reports` may lag behind the inbox."""

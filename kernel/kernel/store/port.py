@@ -59,7 +59,10 @@ class TokenCheck(Protocol):
     """The fence as the store sees it."""
 
     async def is_current(self, root_run_id: RootRunId, token: Token) -> bool:
-        """Whether `token` is the newest of its root run, assigned, neither lapsed nor settled. May wait for a fetch."""
+        """Whether `token` is the newest of its root run, assigned, neither lapsed nor settled. May wait for a fetch.
+
+        `LogUnavailable` when that cannot be told now.
+        """
         ...
 
 

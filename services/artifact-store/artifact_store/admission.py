@@ -55,7 +55,10 @@ class Admission:
         self._used = used
 
     async def admit(self, opener: Opener) -> None:
-        """Return when the opener may act now; `SecretUnavailable` for a run whose token is not current."""
+        """Return when the opener may act now.
+
+        `SecretUnavailable` for a run whose token is not current, `LogUnavailable` when that cannot be told now.
+        """
         match opener:
             case RunOpener():
                 if not await self._token_check.is_current(opener.root_run_id, opener.token):

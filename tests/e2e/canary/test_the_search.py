@@ -96,6 +96,17 @@ def test_a_value_is_found_in_every_dress(tmp_path: Path, value: Planted, dress: 
     assert value.core not in search.told()
 
 
+@pytest.mark.parametrize("dress", DRESSES)
+@pytest.mark.parametrize("room", [0, 5000])
+def test_a_value_is_found_at_the_end_of_a_file_and_of_one_that_was_made_longer_than_its_content(
+    tmp_path: Path, value: Planted, dress: str, room: int
+) -> None:
+    (tmp_path / "file.bin").write_bytes(NOISE + DRESSES[dress](value.text.encode()) + bytes(room))
+    search = search_for(value)
+    assert search.look_into(tmp_path) == 1
+    assert {hit.name for hit in search.hits} == {"password"}, dress
+
+
 def test_a_value_is_found_in_a_row_that_was_deleted_and_in_the_name_of_a_file(tmp_path: Path, value: Planted) -> None:
     with sqlite3.connect(tmp_path / "rows.sqlite") as rows:
         rows.execute("PRAGMA secure_delete=OFF")

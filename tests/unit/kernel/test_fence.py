@@ -281,6 +281,25 @@ async def test_the_vault_asks_without_a_workflow_run(fence: Fence, log: ReportsL
     assert await fence.is_current(ROOT, SECOND)
 
 
+async def test_the_vault_is_told_when_nothing_could_be_read_instead_of_a_refusal(
+    fence: Fence, log: ReportsLog, clock: TestClock
+) -> None:
+    log.put(assigned(FIRST))
+    assert await fence.is_current(ROOT, FIRST)
+    clock.ms += 2000
+    log.is_down = True
+    with pytest.raises(LogUnavailable):
+        await fence.is_current(ROOT, FIRST)
+    log.is_down = False
+    assert await fence.is_current(ROOT, FIRST)
+    log.put(lapsed(FIRST))
+    clock.ms += 2000
+    assert not await fence.is_current(ROOT, FIRST)
+    log.is_down = True
+    clock.ms += 2000
+    assert not await fence.is_current(ROOT, FIRST), "a lapse is for ever"
+
+
 async def test_waiting_ends_when_the_assignment_arrives(fence: Fence, log: ReportsLog) -> None:
     waiting = asyncio.create_task(fence.wait_open(ROOT, RUN, FIRST, 5))
     await idle()
