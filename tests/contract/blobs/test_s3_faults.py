@@ -8,8 +8,10 @@ from collections.abc import AsyncIterator, Iterator
 from contextlib import AsyncExitStack
 from dataclasses import replace
 from pathlib import Path
+from typing import Any
 
 import pytest
+from botocore.exceptions import ClientError
 
 from artifact_store.blobs import bucket as bucket_module
 from artifact_store.blobs.bucket import BucketSettings
@@ -142,6 +144,28 @@ async def test_a_cut_at_any_call_of_a_long_upload_loses_nothing(
         sha256 = await put(blobs, BIG)
         assert await whole(blobs, sha256) == BIG
         assert (proxy.cut_at is None) is (word != b"DELETE ")
+
+
+@pytest.mark.parametrize("done", [True, False])
+async def test_a_join_that_the_store_has_forgotten_is_published_only_when_the_blob_is_there(
+    done: bool, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    async with s3_blobs() as blobs:
+        client = blobs._bucket._client
+        complete = client.complete_multipart_upload
+
+        async def forgotten(**request: Any) -> None:
+            await (complete if done else client.abort_multipart_upload)(
+                **{name: request[name] for name in request if done or name in {"Bucket", "Key", "UploadId"}}
+            )
+            raise ClientError({"Error": {"Code": "NoSuchUpload"}}, "CompleteMultipartUpload")
+
+        monkeypatch.setattr(client, "complete_multipart_upload", forgotten)
+        if not done:
+            with pytest.raises(Temporary, match="forgot a join"):
+                await put(blobs, BIG)
+            monkeypatch.undo()
+        assert await whole(blobs, await put(blobs, BIG)) == BIG
 
 
 @pytest.mark.parametrize("where", [Cut.BEFORE, Cut.BEHIND])
@@ -284,6 +308,17 @@ async def test_what_a_killed_join_left_over_is_let_go() -> None:
         await client.create_multipart_upload(Bucket=settings.bucket, Key=key)
         await blobs.discard_older_than(1000)
         assert (await client.list_multipart_uploads(Bucket=settings.bucket)).get("Uploads")
+        await blobs.discard_older_than(4_000_000_000_000)
+        assert not (await client.list_multipart_uploads(Bucket=settings.bucket)).get("Uploads")
+
+
+async def test_every_page_of_the_joins_that_were_left_over_is_let_go(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(bucket_module, "_KEYS_MAX", 2)
+    settings = await make_bucket()
+    async with s3_blobs(settings) as blobs:
+        client = blobs._bucket._client
+        for number in range(5):
+            await client.create_multipart_upload(Bucket=settings.bucket, Key=f"{settings.prefix}blobs/ab/left-{number}")
         await blobs.discard_older_than(4_000_000_000_000)
         assert not (await client.list_multipart_uploads(Bucket=settings.bucket)).get("Uploads")
 

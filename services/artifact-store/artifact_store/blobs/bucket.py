@@ -26,6 +26,7 @@ if TYPE_CHECKING:
     from types_aiobotocore_s3 import S3Client
     from types_aiobotocore_s3.type_defs import (
         CopySourceTypeDef,
+        ListMultipartUploadsRequestTypeDef,
         ListObjectsV2OutputTypeDef,
         ListObjectsV2RequestTypeDef,
         ObjectIdentifierTypeDef,
@@ -179,8 +180,8 @@ class Bucket:
             if answer.get("Errors"):
                 raise Temporary("store_unavailable", "the object store did not delete everything", _DELAY_SECONDS)
 
-    async def join(self, sources: Sequence[str], key: str, *, began_ms: int) -> None:
-        """Make one object of others, inside the store; `ObjectExistsError` when it is there already.
+    async def join(self, sources: Sequence[str], key: str, size: int, *, began_ms: int) -> None:
+        """Make one object of `size` bytes of others, inside the store; `ObjectExistsError` when it is there already.
 
         It is whole or not there. All sources but the last have at least 5 MiB.
         """
@@ -200,16 +201,7 @@ class Bucket:
                     group.create_task(self._copy(source, key, upload_id, number, room))
                     for number, source in enumerate(sources, 1)
                 ]
-            async with self._calling("join"):
-                await self._client.complete_multipart_upload(
-                    Bucket=self._bucket,
-                    Key=at,
-                    UploadId=upload_id,
-                    IfNoneMatch="*",
-                    MultipartUpload={
-                        "Parts": [{"PartNumber": at, "ETag": copy.result()} for at, copy in enumerate(copies, 1)]
-                    },
-                )
+            await self._complete(key, upload_id, [copy.result() for copy in copies], size)
         except ExceptionGroup as failures:
             await self._abort(key, upload_id)
             raise failures.exceptions[0] from None
@@ -233,13 +225,52 @@ class Bucket:
             raise Temporary("store_unavailable", "parts of the upload went meanwhile", _DELAY_SECONDS) from None
         return answer["CopyPartResult"]["ETag"]
 
+    async def _complete(self, key: str, upload_id: str, etags: Sequence[str], size: int) -> None:
+        """End a join. A call whose answer was lost is asked again, and then the store may know no such join any more:
+        whether the object is there tells which of the two happened.
+        """
+        try:
+            async with self._calling("join"):
+                await self._client.complete_multipart_upload(
+                    Bucket=self._bucket,
+                    Key=self._prefix + key,
+                    UploadId=upload_id,
+                    IfNoneMatch="*",
+                    MultipartUpload={"Parts": [{"PartNumber": at, "ETag": etag} for at, etag in enumerate(etags, 1)]},
+                )
+        except ObjectMissingError:
+            if not await self._stands(key, size):
+                raise Temporary("store_unavailable", "the object store forgot a join", _DELAY_SECONDS) from None
+
+    async def _stands(self, key: str, size: int) -> bool:
+        try:
+            return (await self.head(key))[0] == size
+        except ObjectMissingError:
+            return False
+
     async def abort_older_than(self, before: datetime) -> None:
         """Let go of joins that began before `before`, by the store's clock, and never ended."""
-        async with self._calling("list"):
-            answer = await self._client.list_multipart_uploads(Bucket=self._bucket, Prefix=self._prefix)
-        for begun in answer.get("Uploads", []):
-            if begun["Initiated"] < before:
-                await self._abort(begun["Key"][len(self._prefix) :], begun["UploadId"])
+        old = [(key, upload_id) async for key, upload_id, begun in self._joins() if begun < before]
+        for key, upload_id in old:
+            await self._abort(key, upload_id)
+
+    async def _joins(self) -> AsyncIterator[tuple[str, str, datetime]]:
+        """Key, id and beginning of the joins that have not ended.
+
+        Paged by key alone, which every compatible store can: of many joins of one key, some are told only by a later
+        call, when others of them are gone.
+        """
+        request: ListMultipartUploadsRequestTypeDef = {
+            "Bucket": self._bucket, "Prefix": self._prefix, "MaxUploads": _KEYS_MAX,
+        }  # fmt: skip
+        while True:
+            async with self._calling("list"):
+                answer = await self._client.list_multipart_uploads(**request)
+            for begun in answer.get("Uploads", []):
+                yield begun["Key"][len(self._prefix) :], begun["UploadId"], begun["Initiated"]
+            if not answer.get("IsTruncated"):
+                return
+            request["KeyMarker"] = answer["NextKeyMarker"]
 
     async def _abort(self, key: str, upload_id: str) -> None:
         """Best effort: what is left over is found again by its age."""

@@ -145,7 +145,7 @@ class S3Blobs:
             await self._bucket.head(key)
         except ObjectMissingError:
             sources = [folder.key(segment) for segment in uploaded.segments]
-            await self._bucket.join(sources, key, began_ms=uploaded.began_ms)
+            await self._bucket.join(sources, key, uploaded.size, began_ms=uploaded.began_ms)
 
     async def discard(self, upload_id: str) -> None:
         await _Folder(self._bucket, upload_id).clear()
