@@ -7,11 +7,15 @@ Two builds may work on one ledger, one after the other and back, so either reads
 
 A class without `SHAPE` is in shape 0. `FORMER[n]` is a frozen dataclass of shape n whose `raised()` gives the value in
 shape n + 1. A shape that is newer than this build is refused in one line, and the partition is left to a newer build.
+
+A new shape takes two releases, so that either can be taken back. The first one works in it and writes the one before:
+`WRITES` of the class names that, and `FORMER[n].lowered(value)`, a class method, makes it of a value in shape n + 1.
+The second one has no `WRITES`; what it writes the first one reads.
 """
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
 from typing import Any
 
 import msgspec
@@ -28,12 +32,16 @@ class StateValues:
 
     def __init__(self, value_types: Iterable[type]) -> None:
         self._encode = msgspec.msgpack.Encoder().encode
+        shapes = {cls.__name__: _shapes(cls) for cls in value_types}
         self._decoders: dict[str, list[msgspec.msgpack.Decoder[Any]]] = {
-            cls.__name__: [msgspec.msgpack.Decoder(shape) for shape in _shapes(cls)] for cls in value_types
+            name: [msgspec.msgpack.Decoder(shape) for shape in found] for name, found in shapes.items()
+        }
+        self._lowering: dict[str, Sequence[Any]] = {
+            name: found[_written(found) : -1][::-1] for name, found in shapes.items()
         }
 
     def write(self, value: Any | None) -> tuple[str, bytes, int]:
-        """(kind, bytes, shape) of a value; None is `GONE`.
+        """(kind, bytes, shape) of a value, in the shape that this build writes; None is `GONE`.
 
         Raises `LogRefused` for a class that the decider does not list.
         """
@@ -42,7 +50,10 @@ class StateValues:
         kind = type(value).__name__
         if kind not in self._decoders:
             raise LogRefused(f"{kind} is not among the decider's value types")
-        return kind, self._encode(value), len(self._decoders[kind]) - 1
+        lowering = self._lowering[kind]
+        for former in lowering:
+            value = former.lowered(value)
+        return kind, self._encode(value), len(self._decoders[kind]) - 1 - len(lowering)
 
     def read(self, kind: str, value: bytes, shape: int) -> Any | None:
         """The value that `write` was given, in today's shape.
@@ -74,3 +85,12 @@ def _shapes(cls: type) -> list[type]:
     if len(former) != getattr(cls, "SHAPE", 0):
         raise TypeError(f"{cls.__name__} is in shape {getattr(cls, 'SHAPE', 0)} and keeps {len(former)} former ones")
     return [*former, cls]
+
+
+def _written(shapes: list[type]) -> int:
+    """The number of the shape that is written. `TypeError` unless every one from there on can be lowered to it."""
+    cls, newest = shapes[-1], len(shapes) - 1
+    written: int = getattr(cls, "WRITES", newest)
+    if not 0 <= written <= newest or not all(hasattr(shape, "lowered") for shape in shapes[written:-1]):
+        raise TypeError(f"{cls.__name__} is written in shape {written}, to which it cannot be lowered")
+    return written

@@ -24,9 +24,9 @@ def test_a_frozen_value_is_read_into_todays_shape(path: Path) -> None:
         assert_tells(told(value), frozen["value"], path.stem)
 
 
-def test_every_class_of_state_has_a_frozen_value_of_its_shape() -> None:
+def test_every_class_of_state_has_a_frozen_value_of_the_shape_that_is_written() -> None:
     wanted = {
-        f"{decider.name}.{cls.__name__}.{getattr(cls, 'SHAPE', 0)}"
+        f"{decider.name}.{cls.__name__}.{getattr(cls, 'WRITES', getattr(cls, 'SHAPE', 0))}"
         for decider in DECIDERS
         for cls in decider.value_types
     }

@@ -12,7 +12,7 @@ from typing import Any, ClassVar
 import pytest
 
 from kernel.domain.decider import Decision
-from kernel.domain.owner import OwnerSnapshotCompleted
+from kernel.domain.owner import OwnerSnapshotChunked, OwnerSnapshotCompleted
 from kernel.errors import LogRefused, NotOwner, UnknownType
 from kernel.log.envelope import Message
 from kernel.log.port import Stored
@@ -35,8 +35,8 @@ def additive() -> type:
     return Thing
 
 
-def reshaped() -> type:
-    """The same class in another shape: two fields have become one."""
+def reshaped(written: int) -> type:
+    """The same class in another shape, two fields have become one; values are written in shape `written`."""
 
     @dataclass(frozen=True, slots=True)
     class Former:
@@ -45,12 +45,18 @@ def reshaped() -> type:
         due_ms: int = 0
 
         def raised(self) -> Any:
-            return RESHAPED(self.number, [self.status, str(self.due_ms)])
+            newer: Any = Thing
+            return newer(self.number, [self.status, str(self.due_ms)])
+
+        @classmethod
+        def lowered(cls, value: Any) -> Any:
+            return cls(value.number, value.status, value.due_ms)
 
     @dataclass(frozen=True, slots=True)
     class Thing:
         SHAPE: ClassVar[int] = 1
         FORMER: ClassVar[tuple[type, ...]] = (Former,)
+        WRITES: ClassVar[int] = written
         number: int
         state: list[str]
 
@@ -67,7 +73,9 @@ def reshaped() -> type:
 
 OLD = Thing
 NEW = additive()
-RESHAPED = reshaped()
+RESHAPED = reshaped(1)
+PREPARED = reshaped(0)
+"""The release before `RESHAPED`: it works in the new shape and writes the old one."""
 
 
 class _Build(ToyDecider):
@@ -82,7 +90,7 @@ class _Build(ToyDecider):
         (cls,) = self.value_types
         if made is None or cls is OLD:
             return made
-        if cls is RESHAPED:
+        if cls is RESHAPED or cls is PREPARED:
             return cls(made.number, [made.status, str(made.due_ms)])
         woken = (old.woken if old is not None else 0) + (decision.event.what == "signalled")
         return cls(made.number, made.status, made.due_ms, woken)
@@ -138,6 +146,18 @@ async def test_another_shape_is_raised_by_the_newer_build_and_refused_by_the_old
     await check_outside(bench, story("started", *["signalled"] * 20, "ended"))
 
 
+async def test_a_new_shape_that_is_read_a_release_early_can_be_taken_back_twice(bench: Bench) -> None:
+    await turn(bench, OLD, "start", *["signal"] * 7)
+    shapes = []
+    for build in (PREPARED, OLD, PREPARED, RESHAPED, PREPARED, OLD):
+        owner = await turn(bench, build, *["signal"] * 7)
+        assert {type(value) for value in map_of(owner).values()} == {build}
+        shapes.append(max(await written_shapes(bench)))
+    assert shapes == [0, 0, 0, 1, 0, 0]
+    assert map_of(owner) == {"A": OLD(50, "live")}
+    await check_outside(bench, story("started", *["signalled"] * 49))
+
+
 class _WithoutEnds:
     """The codec of a build that does not know yet that things end."""
 
@@ -181,6 +201,22 @@ def test_a_class_that_forgets_a_former_shape_is_no_state() -> None:
         StateValues((Thing,))
 
 
+def test_a_class_is_written_in_a_shape_only_to_which_its_values_can_be_lowered() -> None:
+    @dataclass(frozen=True, slots=True)
+    class Former:
+        number: int
+
+    @dataclass(frozen=True, slots=True)
+    class Thing:
+        SHAPE: ClassVar[int] = 1
+        FORMER: ClassVar[tuple[type, ...]] = (Former,)
+        WRITES: ClassVar[int] = 0
+        number: int
+
+    with pytest.raises(TypeError, match="Thing is written in shape 0, to which it cannot be lowered"):
+        StateValues((Thing,))
+
+
 def without_ends(bench: Bench) -> Ports:
     return replace(bench.ports(), codec=_WithoutEnds(bench.codec))
 
@@ -193,3 +229,10 @@ async def until(owner: Owner, action: Action) -> None:
 async def snapshots(bench: Bench) -> int:
     """How many snapshots stand in what is kept of the ledger."""
     return sum(isinstance(message.event, OwnerSnapshotCompleted) for message in await bench.ledger())
+
+
+async def written_shapes(bench: Bench) -> list[int]:
+    """The shapes of the entries of the newest snapshot."""
+    ledger = await bench.ledger()
+    start = max(m.event.start for m in ledger if isinstance(m.event, OwnerSnapshotCompleted))
+    return [m.event.shape for m in ledger if isinstance(m.event, OwnerSnapshotChunked) and m.offset >= start]
