@@ -8,8 +8,10 @@ leaves a partition with nobody, and it must not stay so.
 from __future__ import annotations
 
 import asyncio
+import traceback
 from collections.abc import Iterable
 from dataclasses import dataclass
+from pathlib import Path
 
 from kernel.clock import Clock
 from kernel.domain.decider import Decider
@@ -20,6 +22,7 @@ from kernel.proposals import Proposals
 
 _WAIT_SECONDS_FIRST = 0.5
 _WAIT_SECONDS_LAST = 8.0
+_FRAMES_TOLD = 4
 
 
 async def run_decider(
@@ -94,12 +97,18 @@ async def run_partition(decider: Decider, partition: int, ports: Ports, stop: as
         except NotOwner:
             ports.observer.stood_down(decider.name, partition)
         except Exception as error:  # noqa: BLE001 (the edge of the loop: a partition is never left to nobody)
-            ports.observer.failed(decider.name, partition, "the owner starts again", type(error).__name__)
+            ports.observer.failed(decider.name, partition, "the owner starts again", _whereabouts(error))
         else:
             return
         lasted_ms = ports.clock.boot_ms() - began_ms
         wait_seconds = _WAIT_SECONDS_FIRST if lasted_ms > 60_000 else min(wait_seconds * 2, _WAIT_SECONDS_LAST)
         await _first_of(ports.clock, stop, wait_seconds * (0.5 + ports.entropy.fraction() / 2))
+
+
+def _whereabouts(error: Exception) -> str:
+    """The kind of an error and the last places in the code on its way, without any value of it."""
+    frames = traceback.extract_tb(error.__traceback__)[-_FRAMES_TOLD:]
+    return " ".join([type(error).__name__, *(f"{Path(frame.filename).name}:{frame.lineno}" for frame in frames[::-1])])
 
 
 async def run_owner(owner: Owner, stop: asyncio.Event) -> None:

@@ -11,6 +11,7 @@ import pytest
 
 from cluster.components.kafka import LocalKafka
 from kernel.clock import SystemClock
+from kernel.log.kafka.hint import KafkaHint
 from kernel.log.kafka.log import KafkaLog
 from tests.support.components import needs_kafka
 from tests.support.eventually import until
@@ -104,3 +105,27 @@ async def test_followers_stay_with_a_partition_whose_leader_moves_and_do_not_spi
     await log.append([record("news", partition=partition) for partition in range(4)])
     for reader in readers:
         assert [stored.record.key for stored in await reader] == ["news"]
+
+
+async def test_a_hint_is_found_again_when_another_broker_coordinates_its_group(
+    cluster: LocalKafka, log: KafkaLog
+) -> None:
+    hint = log.snapshot_hint()
+    await _keep(hint, 7)
+    for start, node in enumerate(log._brokers.nodes(), 8):
+        hint._coordinator = node  # what it knows is old: two of three do not coordinate
+        await _find(hint, start - 1)
+        hint._coordinator = node
+        await _keep(hint, start)
+
+
+async def _keep(hint: KafkaHint, start: int) -> None:
+    async with asyncio.timeout(30):
+        while await hint.get("facts", 1) != start:
+            await hint.set("facts", 1, start)
+
+
+async def _find(hint: KafkaHint, start: int) -> None:
+    async with asyncio.timeout(10):
+        while await hint.get("facts", 1) != start:
+            pass

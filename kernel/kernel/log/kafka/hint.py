@@ -35,19 +35,23 @@ class KafkaHint:
     async def get(self, ledger: str, partition: int) -> int | None:
         """The start that was set last, None when there is none or nobody tells."""
         answer = await self._ask(OffsetFetchRequest(self._group, [(self._names[ledger], [partition])]))
-        if answer is None:
-            return None
-        ((_, ((_, offset, _, code),)),) = answer.topics
-        self._after(code)
-        return int(offset) if code == Code.NONE and offset >= 0 else None
+        match answer and answer.topics:
+            case [(_, [(_, offset, _, Code.NONE)])] if offset >= 0:
+                return int(offset)
+            case [(_, [(_, _, _, Code.NONE)])]:
+                return None
+        # A broker that coordinates the group no more names no topics at all.
+        self._coordinator = None
+        return None
 
     async def set(self, ledger: str, partition: int, start: int) -> None:
         """Remember `start`, if that is possible now."""
         topics = [(self._names[ledger], [(partition, start, "")])]
         answer = await self._ask(OffsetCommitRequest(self._group, _NO_GENERATION, "", _FOR_EVER, topics))
-        if answer is not None:
-            ((_, ((_, code),)),) = answer.topics
-            self._after(code)
+        match answer and answer.topics:
+            case [(_, [(_, Code.NONE)])]:
+                return
+        self._coordinator = None
 
     async def _ask(self, request: Request[Any]) -> Any | None:
         with suppress(TowpathError, Unreached, Lost, TimeoutError):
@@ -57,8 +61,3 @@ class KafkaHint:
                 return await self._brokers.ask(self._coordinator, request)
         self._coordinator = None
         return None
-
-    def _after(self, code: int) -> None:
-        """After a refusal the coordinator is looked up again."""
-        if code != Code.NONE:
-            self._coordinator = None
