@@ -76,6 +76,8 @@ class Service:
     stop: asyncio.Event
     parts: AsyncExitStack
     """What is pushed here is closed at the end, last first."""
+    besides: asyncio.TaskGroup
+    """What runs beside `serve`; see `beside`."""
     health: Health = field(default_factory=Health)
     metrics: Metrics = field(default_factory=Metrics)
     tracer: Tracer = NO_TRACER
@@ -118,8 +120,8 @@ class Service:
         self.beside(watched.run(), name=f"watch of {name}")
 
     def beside(self, work: Coroutine[Any, Any, None], *, name: str) -> None:
-        """Do `work` beside everything else, until the parts are closed."""
-        task = asyncio.create_task(work, name=name)
+        """Do `work` beside everything else, until the parts are closed. What it raises ends the process."""
+        task = self.besides.create_task(work, name=name)
 
         async def end() -> None:
             task.cancel()
@@ -153,13 +155,20 @@ class _Watched:
             try:
                 async with asyncio.timeout(_ANSWER_SECONDS):
                     await self._ask()
-                answers = True
-            except (TowpathError, OSError, TimeoutError):
-                answers = False
-            if answers is not self.answers:
-                self.answers = answers
-                _log.warning("service.part_is_back" if answers else "service.part_is_away", part=self._name)
+                self._back()
+            except (TowpathError, OSError, TimeoutError) as error:
+                self._away(error)
             await self._clock.sleep(_WATCH_SECONDS)
+
+    def _back(self) -> None:
+        if not self.answers:
+            _log.warning("service.part_is_back", part=self._name)
+        self.answers = True
+
+    def _away(self, error: Exception) -> None:
+        if self.answers:
+            _log.warning("service.part_is_away", part=self._name, error=str(error) or type(error).__name__)
+        self.answers = False
 
 
 Serve = Callable[[Service], Awaitable[None]]
@@ -180,8 +189,8 @@ async def _run(name: str, serve: Serve, environ: Mapping[str, str]) -> None:
     for number in (signal.SIGTERM, signal.SIGINT):
         loop.add_signal_handler(number, stop.set)
     settings = read_settings(ServiceSettings, "TOWPATH_", environ)
-    async with AsyncExitStack() as parts:
-        service = Service(name, environ, settings, SystemClock(), SystemEntropy(), live, stop, parts)
+    async with asyncio.TaskGroup() as besides, AsyncExitStack() as parts:
+        service = Service(name, environ, settings, SystemClock(), SystemEntropy(), live, stop, parts, besides)
         service.tracer = open_tracer(name, "kafka", environ)
         parts.push_async_callback(asyncio.to_thread, service.tracer.close)
         ProcessCollector(registry=service.metrics.registry)

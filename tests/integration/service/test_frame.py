@@ -26,6 +26,9 @@ import structlog
 async def away():
     raise LogUnavailable("nobody listens")
 
+async def recreated():
+    raise LogRefused("topic jobs was recreated")
+
 async def serve(service):
     match sys.argv[1]:
         case "refused":
@@ -43,6 +46,11 @@ async def serve(service):
     import logging
     logging.getLogger("somebody.else").warning("saw a %s", "correct horse")
     service.health.conditions["toys"] = lambda: sys.argv[1] != "waiting"
+    match sys.argv[1]:
+        case "watched":
+            service.watch("jobs", recreated)
+        case "beside":
+            service.beside(recreated(), name="lag")
     service.started()
     await service.stop.wait()
     await asyncio.sleep(0.3)
@@ -100,6 +108,15 @@ async def test_a_process_whose_condition_does_not_hold_is_alive_and_not_ready() 
         assert (status, json.loads(body)) == (503, {"status": "not_ready", "waits_for": ["toys"]})
 
 
+async def test_a_watched_part_that_refuses_is_told_by_the_probes_and_said_once_with_its_reason() -> None:
+    async with running("watched") as (child, port):
+        await until(lambda: json.loads(ask(port, "/health/ready")[1]).get("waits_for") == ["jobs"])
+        child.send_signal(signal.SIGTERM)
+        out, _ = child.communicate(timeout=10)
+    said = [line for line in map(json.loads, out.splitlines()) if line["event"] == "service.part_is_away"]
+    assert [(line["part"], line["error"]) for line in said] == [("jobs", "topic jobs was recreated")]
+
+
 async def test_sigterm_makes_it_unready_and_then_end() -> None:
     async with running("serve") as (child, port):
         child.send_signal(signal.SIGTERM)
@@ -125,6 +142,7 @@ async def test_what_it_says_is_json_and_holds_no_secret_whoever_says_it() -> Non
     [
         ("refused", "towpath toys: the topic jobs is missing"),
         ("wrong", "towpath toys: set TOYS_FOLDER"),
+        ("beside", "towpath toys: topic jobs was recreated"),
     ],
 )
 def test_what_can_never_work_ends_with_one_line_and_its_code(why: str, line: str) -> None:
