@@ -4,14 +4,17 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import AsyncIterator
+from typing import Any
 
 import pytest
 from aiokafka import AIOKafkaProducer
+from aiokafka.admin.config_resource import ConfigResource, ConfigResourceType
 
 from kernel.clock import SystemClock
 from kernel.errors import LogRefused
 from kernel.log.kafka import following
 from kernel.log.kafka.log import KafkaLog
+from kernel.log.kafka.topics import admin
 from tests.support.components import needs_kafka
 from tests.support.eventually import until
 from tests.support.kafka_topics import KafkaTopics, topics_of_a_test
@@ -63,6 +66,38 @@ async def test_nothing_is_appended_to_a_recreated_topic_nor_read_on_in_it(topics
         await log.read("facts", 0, 1)
     assert await log.end_offset("facts", 0) == 0
     await log.append([record("more", topic="ledger")])
+
+
+async def test_what_a_topic_was_made_to_compress_is_refused_with_its_place(topics: KafkaTopics, log: KafkaLog) -> None:
+    await log.append([record("plain")])
+    name = topics.settings.broker_topic("facts")
+    async with admin(topics.settings) as connection:
+        compressed = ConfigResource(ConfigResourceType.TOPIC, name, configs={"compression.type": "lz4"})
+        await connection.alter_configs([compressed])
+    with pytest.raises(LogRefused, match=r"facts/0 at offset \d+ cannot be read"):
+        async with asyncio.timeout(20):  # the broker takes its time to follow its configuration
+            while True:
+                (position,) = await log.append([record("compressed")])
+                await log.read("facts", 0, position.offset)
+
+
+async def test_a_poll_that_breaks_is_told_and_its_readers_are_served_by_the_next(
+    log: KafkaLog, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    reader = asyncio.create_task(log.read("facts", 0, 0, wait_seconds=60))
+    await until(lambda: log._follower._followed)
+    broke = 0
+
+    def breaks(*arguments: Any) -> Any:
+        nonlocal broke
+        broke += 1
+        monkeypatch.undo()
+        raise RuntimeError("by a fault of ours")
+
+    monkeypatch.setattr(following, "stored_records", breaks)
+    await log.append([record("a")])
+    assert [stored.record.key for stored in await asyncio.wait_for(reader, 20)] == ["a"]
+    assert broke == 1
 
 
 async def test_many_partitions_are_followed_by_one_poll(topics: KafkaTopics, log: KafkaLog) -> None:

@@ -18,6 +18,8 @@ from dataclasses import dataclass, field
 from typing import Any
 from uuid import UUID
 
+import structlog
+
 from kernel.errors import LogRefused, LogUnavailable, TowpathError
 from kernel.log.kafka.brokers import Brokers, Lost, Stream, Unreached
 from kernel.log.kafka.fetching import EARLIEST, LATEST, Fetcher
@@ -44,7 +46,7 @@ _BACKOFF_SECONDS_MAX = 2.0
 _SESSION_LOST = frozenset(
     {Code.FETCH_SESSION_ID_NOT_FOUND, Code.INVALID_FETCH_SESSION_EPOCH, Code.FETCH_SESSION_TOPIC_ID}
 )
-
+_log = structlog.get_logger("kernel.log.kafka.following")
 
 Place = tuple[UUID, int]
 """A topic by its id, and a partition."""
@@ -298,6 +300,9 @@ class Follower:
                 else:
                     await self._answered(lane, covered, answer)
                 lane.interrupted = False
+        except Exception as error:  # noqa: BLE001 (the edge of a task that nobody awaits: no reader may wait for ever)
+            _log.exception("log.poll_broke", node=lane.node, error=type(error).__name__)
+            self._recover_soon(self._leave(lane, list(lane.streams.values())))
         finally:
             lane.running = False
             lane.new_session()

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 
+from aiokafka.errors import KafkaError
 from aiokafka.record.default_records import DefaultRecordBatch, DefaultRecordBatchBuilder
 from aiokafka.record.memory_records import MemoryRecords
 
@@ -40,10 +41,11 @@ def batch_bytes(records: Sequence[Record], now_ms: int, producer: tuple[int, int
 def stored_records(
     topic: str, fetched: Fetched, offset: int, max_records: int | None = None
 ) -> tuple[list[Stored], int]:
-    """The records of an answer from `offset` on, and the offset to read on at. `LogRefused` for damaged bytes.
+    """The records of an answer from `offset` on, and the offset to read on at. `LogRefused` for bytes nobody can read.
 
     Batches are checked against their CRC. What an aborted transaction wrote and the marks that end transactions are
-    left out: nobody of ours writes either, but offsets have gaps where somebody did.
+    left out: nobody of ours writes either, but offsets have gaps where somebody did. Nothing of ours is compressed, and
+    topics keep batches as they are sent (`compression.type=producer`).
     """
     found: list[Stored] = []
     following = offset
@@ -56,7 +58,11 @@ def stored_records(
         if batch.next_offset <= offset:
             continue
         if not aborted.hides(batch):
-            found += _records_of(topic, fetched.partition, batch, offset)
+            try:
+                found += _records_of(topic, fetched.partition, batch, offset)
+            except KafkaError as error:
+                where = f"{topic}/{fetched.partition} at offset {following}"
+                raise LogRefused(f"a batch of {where} cannot be read: {error}") from error
         following = batch.next_offset
     if max_records is not None and len(found) > max_records:
         del found[max_records:]
