@@ -121,13 +121,23 @@ def decode(stored: Stored) -> Message:
     cls = _CE_TYPES.get(wire_type)
     if cls is None:
         raise UnknownType(wire_type)
-    try:
-        envelope = _envelope(headers)
-    except (KeyError, ValueError) as error:
-        where = f"{record.topic}/{record.partition}/{stored.offset}"
-        raise LogRefused(f"the headers of the record at {where} are damaged") from error
+    envelope = _read_envelope(stored, headers)
     event = read_message(cls, record.value)
     return _new_message(record.topic, record.partition, stored.offset, record.key, event, envelope, stored.appended_ms)
+
+
+def read_envelope(stored: Stored) -> Envelope:
+    """What stands around an event, also of one whose type this version does not know. `LogRefused`: damaged."""
+    return _read_envelope(stored, dict(stored.record.headers))
+
+
+def _read_envelope(stored: Stored, headers: dict[str, str]) -> Envelope:
+    try:
+        return _envelope(headers)
+    except (KeyError, ValueError) as error:
+        record = stored.record
+        where = f"{record.topic}/{record.partition}/{stored.offset}"
+        raise LogRefused(f"the headers of the record at {where} are damaged") from error
 
 
 def _fixed_headers(cls: type, topic: str) -> _FixedHeaders:

@@ -9,7 +9,7 @@ migrations.
 from __future__ import annotations
 
 import hashlib
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from contextlib import AbstractAsyncContextManager
 from dataclasses import dataclass
 from typing import Any, Literal, Protocol
@@ -106,13 +106,18 @@ class Signals(Protocol):
 class Migration:
     """One step of the tables of one component (a service, or one of its stores). Never changed once released.
 
-    `number` counts from 1 without gaps per component.
+    `number` counts from 1 without gaps per component. `oldest` says which builds may still work on the tables that it
+    leaves, as they do beside a newer build and after the way back: those that know at least the migration of that
+    number. Without it: those that know this one. 0 is for a migration that only adds what no older build misses:
+    tables, indexes, columns with a default. What older builds use goes a release after the last build that used it,
+    with the number of the migration since which none does.
     """
 
     component: str
     number: int
     name: str
     statements: tuple[str, ...]
+    oldest: int | None = None
 
     @property
     def checksum(self) -> str:
@@ -124,17 +129,23 @@ _TABLE = (
     "CREATE TABLE IF NOT EXISTS schema_migrations (component TEXT NOT NULL, number INTEGER NOT NULL,"
     " name TEXT NOT NULL, checksum TEXT NOT NULL, PRIMARY KEY (component, number))"
 )
+_TABLE_OF_OLDEST = (
+    "CREATE TABLE IF NOT EXISTS schema_oldest (component TEXT NOT NULL, number INTEGER NOT NULL,"
+    " oldest INTEGER NOT NULL, PRIMARY KEY (component, number))"
+)
 
 
 async def migrate(db: Database, migrations: Sequence[Migration], *, check: bool = False) -> list[Migration]:
     """Apply what is missing, each migration in its own transaction; the ones that were missing.
 
-    With `check` nothing but the empty bookkeeping table is written. May be called twice, and by two at once. Raises
+    With `check` nothing but the empty bookkeeping tables is written. May be called twice, and by two at once. Raises
     `Permanent`: `migration_changed` when an applied one has other text now, `migration_unknown` when the database is
-    ahead of this version, `migration_gap` when numbers are missing.
+    ahead of this version and its tables are none that this version can work on (`Migration.oldest`), `migration_gap`
+    when numbers are missing.
     """
     async with db.alone("migrations"):
         await db.execute(_TABLE)
+        await db.execute(_TABLE_OF_OLDEST)
         return await _migrate(db, migrations, check=check)
 
 
@@ -142,7 +153,9 @@ async def _migrate(db: Database, migrations: Sequence[Migration], *, check: bool
     missing = []
     for component in dict.fromkeys(migration.component for migration in migrations):
         own = [migration for migration in migrations if migration.component == component]
-        missing += _missing(own, await _applied(db, component))
+        applied = await _applied(db, component)
+        _refuse_newer(component, len(own), applied, await _oldest(db, component))
+        missing += _missing(own, applied)
     if not check:
         for migration in missing:
             await _apply(db, migration)
@@ -154,12 +167,27 @@ async def _applied(db: Database, component: str) -> dict[int, str]:
     return dict(rows)
 
 
+async def _oldest(db: Database, component: str) -> dict[int, int]:
+    rows = await db.fetch_all("SELECT number, oldest FROM schema_oldest WHERE component = ?", (component,))
+    return dict(rows)
+
+
+def _refuse_newer(component: str, known: int, applied: Iterable[int], oldest: Mapping[int, int]) -> None:
+    """Refuse tables on which a build that knows migrations up to `known` cannot work."""
+    newer = [number for number in applied if number > known]
+    wanted = max((oldest.get(number, number) for number in newer), default=0)
+    if wanted > known:
+        raise Permanent(
+            "migration_unknown",
+            f"a newer version has migrated {component} to {max(newer)}, which takes a version that knows"
+            f" {component} {wanted}; this one knows {known}",
+        )
+
+
 def _missing(own: Sequence[Migration], applied: dict[int, str]) -> list[Migration]:
     component = own[0].component
     if [migration.number for migration in own] != list(range(1, len(own) + 1)):
         raise Permanent("migration_gap", f"the migrations of {component} are not numbered 1, 2, 3 ...")
-    if newer := [number for number in applied if number > len(own)]:
-        raise Permanent("migration_unknown", f"{component} was migrated to {max(newer)} by a newer version")
     for migration in own:
         if applied.get(migration.number, migration.checksum) != migration.checksum:
             raise Permanent("migration_changed", f"{component} {migration.number} ({migration.name}) has changed")
@@ -172,4 +200,8 @@ async def _apply(db: Database, migration: Migration) -> None:
         "INSERT INTO schema_migrations (component, number, name, checksum) VALUES (?, ?, ?, ?) ON CONFLICT DO NOTHING",
         (migration.component, migration.number, migration.name, migration.checksum),
     )
-    await db.transaction([row, *((statement, ()) for statement in migration.statements)], guarded=True)
+    oldest: Statement = (
+        "INSERT INTO schema_oldest (component, number, oldest) VALUES (?, ?, ?)",
+        (migration.component, migration.number, migration.number if migration.oldest is None else migration.oldest),
+    )
+    await db.transaction([row, oldest, *((statement, ()) for statement in migration.statements)], guarded=True)

@@ -8,7 +8,7 @@ import structlog
 
 from api_gateway.projections.change import Fact
 from kernel.errors import UnknownType
-from kernel.log.codec import decode
+from kernel.log.codec import decode, read_envelope
 from kernel.log.port import Stored
 from kernel.log.topics import TYPES
 
@@ -16,25 +16,17 @@ _log = structlog.get_logger("api_gateway.facts")
 
 
 def facts_of(stored: Iterable[Stored]) -> list[Fact]:
-    """The facts, in order; a type that this version does not know is logged and left out. `LogRefused`: damaged."""
-    facts = []
-    for one in stored:
-        try:
-            message = decode(one)
-        except UnknownType as error:
-            _log.warning("facts.unknown_type", type=str(error), topic=one.record.topic, offset=one.offset)
-            continue
-        envelope = message.envelope
-        wire = TYPES[type(message.event)].wire
-        facts.append(
-            Fact(
-                message.key,
-                envelope.sequence,
-                wire,
-                envelope.time_ms,
-                message.event,
-                one.record.value,
-                envelope.traceparent,
-            )
-        )
-    return facts
+    """The facts, in order; one that this version does not know is logged and has no event. `LogRefused`: damaged."""
+    return [_fact_of(one) for one in stored]
+
+
+def _fact_of(stored: Stored) -> Fact:
+    record = stored.record
+    try:
+        message = decode(stored)
+    except UnknownType as error:
+        _log.warning("facts.unknown_type", type=str(error), topic=record.topic, offset=stored.offset)
+        envelope, wire, event = read_envelope(stored), str(error), None
+    else:
+        envelope, wire, event = message.envelope, TYPES[type(message.event)].wire, message.event
+    return Fact(record.key, envelope.sequence, wire, envelope.time_ms, event, record.value, envelope.traceparent)

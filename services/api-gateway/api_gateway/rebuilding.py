@@ -77,6 +77,7 @@ WHERE t.relnamespace = to_regnamespace(quote_ident(?::TEXT)) AND t.relname = ANY
 _TRIGGERED = """
 SELECT count(*) FROM pg_trigger WHERE tgrelid = to_regclass(format('%I.%I', ?::TEXT, ?::TEXT)) AND NOT tgisinternal
 """
+_APPLIED = "SELECT checksum FROM schema_migrations ORDER BY component, number"
 _POSITIONS = "SELECT topic, partition, topic_id, next_offset FROM {}.projection_positions"
 _MOVE_POSITIONS = """
 INSERT INTO {next}.projection_positions AS new (topic, partition, topic_id, next_offset)
@@ -100,11 +101,15 @@ _NOTING = (
 _FORGOTTEN = "SELECT root_run_id FROM forgotten_meanwhile ORDER BY root_run_id LIMIT ? OFFSET ?"
 
 
+Ask = Callable[..., Awaitable[list[Row]]]
+"""Asks in a transaction that is open; called with a statement and its parameters."""
+
+
 class Served(Database, Protocol):
     """The database whose read models are rebuilt: what PostgreSQL can do beyond the port."""
 
-    def one_transaction(self) -> AbstractAsyncContextManager[Callable[..., Awaitable[list[Row]]]]:
-        """A transaction that stays open; what it gives is called with a statement and its parameters."""
+    def one_transaction(self) -> AbstractAsyncContextManager[Ask]:
+        """A transaction that stays open."""
         ...
 
     async def beside(self, schema: str) -> Database:
@@ -131,7 +136,8 @@ async def rebuild_beside(log: EventLog, served: Served, clock: Clock, *, tell: C
 
     May be cancelled or killed at any moment and called again. `tell` is given lines about the progress. Waits while
     another one works on the same database. Raises what log and database raise, and `LogUnavailable` when the tables are
-    so busy that no moment for the swap was found; `Permanent("schema_taken")` when the schema `..._next` is not ours.
+    so busy that no moment for the swap was found; `Permanent`: `schema_taken` when the schema `..._next` is not ours,
+    `schema_changed` when somebody has migrated the tables meanwhile.
     """
     async with served.alone("rebuild"):
         schema = await _made(log, served)
@@ -146,6 +152,13 @@ async def rebuild_beside(log: EventLog, served: Served, clock: Clock, *, tell: C
 class _Schemas:
     live: str
     next: str
+    version: str
+    """Of the tables that `next` was made as."""
+
+    @property
+    def served(self) -> str:
+        """All tables that change places, for a statement."""
+        return ", ".join(self.live_table(table) for table in TABLES)
 
     def live_table(self, name: str) -> str:
         return f"{_quoted(self.live)}.{name}"
@@ -178,7 +191,7 @@ class _Rebuild:
             await self.clock.sleep(SWAP_REST_SECONDS)
         raise LogUnavailable("the tables are too busy for a swap; what is rebuilt is kept for the next try")
 
-    async def _ends(self, positions: str, ask: Callable[..., Awaitable[list[Row]]] | None = None) -> dict[Place, int]:
+    async def _ends(self, positions: str, ask: Ask | None = None) -> dict[Place, int]:
         """How far the served rows are; where they follow another topic, or nothing yet, where the log ends."""
         served = {(row[0], row[1]): row[2:] for row in await (ask or self.served.fetch_all)(positions)}
         ends: dict[Place, int] = {}
@@ -225,6 +238,9 @@ class _Rebuild:
                 await self._fill(await self._ends(positions, ask))
                 await ask(f"LOCK TABLE {self.schemas.live_table('forgotten_runs')} IN ACCESS EXCLUSIVE MODE")
                 await self._forget()
+                await ask(f"LOCK TABLE {self.schemas.served} IN ACCESS EXCLUSIVE MODE")
+                if await _version(ask) != self.schemas.version:
+                    raise Permanent("schema_changed", "the tables were migrated during the rebuild: begin again")
                 for statement in self._swap():
                     await ask(statement)
         except (LogUnavailable, UnknownOutcome) as error:
@@ -242,11 +258,9 @@ class _Rebuild:
     def _swap(self) -> list[str]:
         """The new tables take the places of the served ones."""
         live, next_ = _quoted(self.schemas.live), _quoted(self.schemas.next)
-        served = ", ".join(self.schemas.live_table(table) for table in TABLES)
         return [
-            f"LOCK TABLE {served} IN ACCESS EXCLUSIVE MODE",
             _MOVE_POSITIONS.format(live=live, next=next_),
-            f"DROP TABLE {served}",
+            f"DROP TABLE {self.schemas.served}",
             *(f"ALTER TABLE {self.schemas.next_table(table)} SET SCHEMA {live}" for table in TABLES),
             f"DROP SCHEMA {next_} CASCADE",
         ]
@@ -256,7 +270,8 @@ async def _made(log: EventLog, served: Served) -> _Schemas:
     """The tables to be filled: those of a rebuild that was begun, or new ones."""
     async with served.one_transaction() as ask:
         ((live, mark, exists),) = await ask(_SCHEMA)
-        schemas, wanted = _Schemas(live, f"{live}_next"), _MARK + _version()
+        schemas = _Schemas(live, f"{live}_next", await _version(ask))
+        wanted = _MARK + schemas.version
         if exists and not (mark or "").startswith(_MARK):
             raise Permanent("schema_taken", f"the schema {schemas.next} is somebody else's; the rebuild needs the name")
         if exists and mark == wanted and await _is_of(log, await ask(_POSITIONS.format(_quoted(schemas.next)))):
@@ -285,10 +300,11 @@ async def _is_of(log: EventLog, positions: Sequence[Row]) -> bool:
     return all([topic_id == await log.topic_id(topic) for topic, _, topic_id, _ in positions])
 
 
-def _version() -> str:
-    """Of the tables: another version's half-filled ones are of no use."""
-    text = "".join(migration.checksum for migration in migrations("postgres"))
-    return hashlib.sha256(text.encode()).hexdigest()[:16]
+async def _version(ask: Ask) -> str:
+    """Of the tables and of what fills them: another build's half-filled ones, or ones of other columns, are no use."""
+    ours = [migration.checksum for migration in migrations("postgres")]
+    applied = [checksum for (checksum,) in await ask(_APPLIED)]
+    return hashlib.sha256("".join([*ours, *applied]).encode()).hexdigest()[:16]
 
 
 def _places(log: EventLog) -> list[Place]:

@@ -135,6 +135,26 @@ async def test_two_starts_at_once_apply_each_migration_once(db: Database) -> Non
     assert await db.fetch_all("SELECT id, name FROM jobs") == [("a", None)]
 
 
+async def test_an_older_build_works_on_tables_to_which_a_newer_one_has_only_added(db: Database) -> None:
+    await migrate(db, [FIRST, replace(SECOND, oldest=0)])
+    assert await migrate(db, [FIRST]) == []
+    assert await migrate(db, [FIRST], check=True) == []
+    await db.execute("INSERT INTO jobs (id) VALUES ('b')")
+    assert await migrate(db, [FIRST, SECOND]) == []
+
+
+async def test_tables_that_have_lost_something_name_the_oldest_migration_that_a_build_must_know(db: Database) -> None:
+    dropped = Migration("gateway", 3, "no_names", ("ALTER TABLE jobs DROP COLUMN name",), oldest=2)
+    added = Migration("gateway", 4, "owners", ("ALTER TABLE jobs ADD COLUMN owner TEXT",), oldest=0)
+    await migrate(db, [FIRST, SECOND, dropped, added])
+    assert await migrate(db, [FIRST, SECOND]) == []
+    with pytest.raises(
+        Permanent, match="to 4, which takes a version that knows gateway 2; this one knows 1"
+    ) as refusal:
+        await migrate(db, [FIRST])
+    assert refusal.value.code == "migration_unknown"
+
+
 async def test_a_migration_that_fails_leaves_nothing_behind(db: Database) -> None:
     broken = replace(SECOND, statements=("CREATE TABLE half (id TEXT)", "INSERT INTO runs VALUES ('a', 'x', 0)"))
     with pytest.raises(ConstraintViolated):

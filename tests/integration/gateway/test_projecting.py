@@ -2,10 +2,12 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import AsyncIterator
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
 import pytest
+from structlog.testing import capture_logs
 
 from api_gateway.migrations import migrations
 from api_gateway.projecting import Projector
@@ -27,9 +29,12 @@ from kernel.ids import derived_id
 from kernel.log.codec import encode
 from kernel.log.envelope import Envelope
 from kernel.log.memory import MemoryLog
+from kernel.log.port import EventLog
 from kernel.log.topics import Topic, partition_of
 from kernel.sql.port import Database, migrate
 from tests.support.databases import IMPLEMENTATIONS
+from tests.support.eventually import until
+from tests.support.processing import CuttingLog
 
 PARTITIONS = {Topic.JOB_RUNS.value: 2, Topic.DEFINITIONS.value: 2}
 ACME = OrganizationId("acme")
@@ -62,7 +67,7 @@ def life(run: str) -> list[Any]:
     ]
 
 
-async def say(log: MemoryLog, run: str, events: list[Any], first: int = 1) -> None:
+async def say(log: EventLog, run: str, events: list[Any], first: int = 1) -> None:
     partition = partition_of(run, PARTITIONS[Topic.JOB_RUNS.value])
     await log.append(
         [
@@ -114,6 +119,23 @@ async def test_facts_that_come_twice_in_one_batch_count_once(db: Database) -> No
     await say(log, "r1", life("r1")[:3])
     await projector(log, db).catch_up()
     assert await db.fetch_all("SELECT status FROM workflow_runs") == [("completed",)]
+
+
+async def test_a_fact_of_a_newer_build_is_stepped_over_and_leaves_no_gap(db: Database) -> None:
+    log = MemoryLog(PARTITIONS, SystemClock())
+    created, *others = life("r1")
+    await say(log, "r1", [created])
+    partition = partition_of("r1", 2)
+    known = (await log.read(Topic.JOB_RUNS, partition, 0))[0].record
+    telling = {"ce_type": "towpath.workflow_run.dreamt.v1", "ce_sequence": "2", "ce_id": "r1-2"}
+    headers = tuple((name, telling.get(name, text)) for name, text in known.headers)
+    await log.append([replace(known, headers=headers)])
+    await say(log, "r1", others, first=3)
+    with capture_logs() as lines:
+        await projector(log, db).catch_up()
+    assert [line["event"] for line in lines] == ["facts.unknown_type"]
+    assert await db.fetch_all("SELECT status FROM workflow_runs") == [("completed",)]
+    assert await db.fetch_all("SELECT sequence FROM projected_streams") == [(5,)]
 
 
 async def test_a_rebuild_ends_in_the_same_rows(db: Database) -> None:
@@ -180,3 +202,14 @@ async def test_a_recreated_topic_is_refused(db: Database) -> None:
     refused, _ = raised.value.split(LogRefused)
     assert refused is not None
     assert "recreated" in str(refused.exceptions[0])
+
+
+async def test_a_projector_has_caught_up_behind_the_marks_of_a_foreign_transaction(db: Database) -> None:
+    log = CuttingLog(MemoryLog(PARTITIONS, SystemClock()))
+    log.marks = dict.fromkeys(PARTITIONS, 2)
+    await say(log, "r1", life("r1"))
+    projector = Projector(log, db, Waiters(), SystemClock())
+    running = asyncio.create_task(projector.run())
+    await until(lambda: projector.is_caught_up)
+    running.cancel()
+    assert len((await everything(db))["workflow_runs"]) == 1

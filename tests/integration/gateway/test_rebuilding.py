@@ -34,7 +34,7 @@ from kernel.log.envelope import Envelope
 from kernel.log.memory import MemoryLog
 from kernel.log.port import Stored
 from kernel.log.topics import Topic, partition_of
-from kernel.sql.port import migrate
+from kernel.sql.port import Migration, migrate
 from kernel.sql.postgres import PostgresDatabase
 from tests.support.components import needs_postgres
 from tests.support.databases import schema_of_its_own
@@ -338,6 +338,44 @@ async def test_tables_of_a_recreated_topic_are_rebuilt_from_the_new_one(db: Post
     assert await rebuild_beside(log, db, SystemClock()) == len(life(""))
     await Projector(log, db, Waiters(), SystemClock()).catch_up()
     assert await db.fetch_all("SELECT id FROM workflow_runs") == [("new",)]
+
+
+NOTES = Migration("newer", 1, "notes", ("ALTER TABLE job_runs ADD COLUMN note TEXT NOT NULL DEFAULT 'new'",))
+
+
+async def test_a_rebuild_that_was_begun_before_a_newer_build_added_a_column_begins_anew(db: PostgresDatabase) -> None:
+    log = await filled(db, 20)
+
+    class KilledError(Exception):
+        pass
+
+    def killed(line: str) -> None:
+        if "indexes" in line:
+            raise KilledError
+
+    with pytest.raises(KilledError):
+        await rebuild_beside(log, db, SystemClock(), tell=killed)
+    await migrate(db, [NOTES])
+    assert await rebuild_beside(log, db, SystemClock()) == 20 * len(life(""))
+    await db.fetch_all("SELECT note FROM job_runs")
+
+
+async def test_a_rebuild_is_given_up_when_the_tables_are_migrated_before_the_swap(
+    db: PostgresDatabase, monkeypatch: Any
+) -> None:
+    log = await filled(db, 20)
+    finish = rebuilding._Rebuild._finish
+
+    async def finish_late(rebuild: Any) -> None:
+        await finish(rebuild)
+        await migrate(db, [NOTES])
+
+    monkeypatch.setattr(rebuilding._Rebuild, "_finish", finish_late)
+    with pytest.raises(Permanent, match="begin again") as refusal:
+        await rebuild_beside(log, db, SystemClock())
+    assert refusal.value.code == "schema_changed"
+    assert await rebuild_beside(log, db, SystemClock()) == 20 * len(life(""))
+    await db.fetch_all("SELECT note FROM job_runs")
 
 
 async def test_a_schema_of_somebody_else_is_left_alone(db: PostgresDatabase) -> None:

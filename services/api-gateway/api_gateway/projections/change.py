@@ -19,6 +19,7 @@ class Fact:
     """One public record. `key` is the root run or the entity, `sequence` its gapless number under that key.
 
     `value` is the record's own protobuf value, for projections that keep the fact as it is; `wire` its dotted type.
+    `event` is None when a newer version wrote what this one does not know: it takes its number and changes no row.
     """
 
     key: str
