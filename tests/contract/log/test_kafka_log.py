@@ -39,7 +39,9 @@ async def log(topics: KafkaTopics) -> AsyncIterator[KafkaLog]:
 async def test_a_hint_is_found_by_another_process_and_there_is_none_before(topics: KafkaTopics, log: KafkaLog) -> None:
     hint = log.snapshot_hint()
     assert await hint.get("ledger", 1) is None
-    await hint.set("ledger", 1, 7)
+    async with asyncio.timeout(60):  # a broker takes its time to coordinate its first group
+        while await hint.get("ledger", 1) != 7:
+            await hint.set("ledger", 1, 7)
     await hint.set("ledger", 1, 42)
     other = await KafkaLog.open(topics.settings, SystemClock(), topics=TOPICS)
     assert await other.snapshot_hint().get("ledger", 1) == 42
@@ -75,10 +77,15 @@ async def test_what_a_topic_was_made_to_compress_is_refused_with_its_place(topic
         compressed = ConfigResource(ConfigResourceType.TOPIC, name, configs={"compression.type": "lz4"})
         await connection.alter_configs([compressed])
     with pytest.raises(LogRefused, match=r"facts/0 at offset \d+ cannot be read"):
-        async with asyncio.timeout(20):  # the broker takes its time to follow its configuration
-            while True:
-                (position,) = await log.append([record("compressed")])
-                await log.read("facts", 0, position.offset)
+        await _append_and_read(log)
+
+
+async def _append_and_read(log: KafkaLog) -> None:
+    """Over and over: the broker takes its time to follow its configuration."""
+    async with asyncio.timeout(20):
+        while True:
+            (position,) = await log.append([record("compressed")])
+            await log.read("facts", 0, position.offset)
 
 
 async def test_a_poll_that_breaks_is_told_and_its_readers_are_served_by_the_next(
@@ -166,6 +173,8 @@ async def test_what_others_write_in_transactions_is_read_when_it_is_committed_an
         await foreign.send_and_wait(name, b"\xff", key.encode(), partition=0, headers=[("h", b"\xff"), ("n", None)])
         await (foreign.commit_transaction() if commits else foreign.abort_transaction())
     await foreign.stop()
+    assert await log.end_offset("facts", 0) == 6
+    assert [await log.next_offset("facts", 0, at) for at in (0, 1, 4, 5, 6)] == [0, 4, 4, 6, 6]
     await log.append([record("last")])
     assert await reader == [(0, "committed"), (4, "committed too"), (6, "last")]
     log._follower._followed.clear()

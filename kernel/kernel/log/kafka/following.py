@@ -5,8 +5,8 @@ happens costs nothing. A poll in flight cannot take in another partition; a newl
 its own by a second or third connection at once, and the next poll to return takes it over. If all are in flight, the
 smallest one is interrupted.
 
-A partition whose unread records fill its room is not polled until they are read, and one that nobody has read for a
-while is let go.
+A partition whose unread records fill its room is not polled until they are read or a reader comes that is past them,
+and one that nobody has read for a while is let go.
 """
 
 from __future__ import annotations
@@ -107,11 +107,13 @@ class Followed:
                 woken.set_result(None)
 
     def move_to(self, offset: int) -> None:
-        """Go on at `offset`, with nothing in memory."""
+        """Go on at `offset`, with nothing in memory; who waits for something before it looks elsewhere."""
         self.records.clear()
-        self.begin = self.next = offset
-        self.handed = max(self.handed, offset)
+        self.begin = self.next = self.handed = offset
         self.bytes_kept = self.bytes_unread = 0
+        for woken, waited_for in self.waiting.items():
+            if waited_for < offset and not woken.done():
+                woken.set_result(None)
 
     def drop_before(self, offset: int) -> None:
         """Keep nothing below `offset`."""
@@ -221,9 +223,15 @@ class Follower:
             self._join([followed])
         return followed
 
-    def was_read(self, followed: Followed) -> None:
-        """A reader came; where it made room, polling goes on."""
+    def was_read(self, followed: Followed, offset: int) -> None:
+        """A reader came at `offset`; where it made room, polling goes on.
+
+        One that is ahead of everything in memory makes no room by reading, for it has come by what fills it in another
+        way: where an owner left a partition that it takes over again later. Polling goes on where that reader stands.
+        """
         followed.asked_at = self._loop.time()
+        if offset >= followed.next and not followed.has_room:
+            followed.move_to(offset)
         if followed.lane is None and followed.has_room and self._followed.get(followed.stream) is followed:
             self._join([followed])
 
