@@ -175,6 +175,10 @@ CREATE INDEX forgotten_runs_to_hand ON forgotten_runs (root_run_id) WHERE handed
 """Of which forgotten runs the artifact store has been told; see `api_gateway.retention.Forgetting`."""
 
 
+_OLDEST = {"provider_health": 0, "handed": 0}
+"""`Migration.oldest`, by name, where it is another than that of the migration itself."""
+
+
 def migrations(dialect: Dialect) -> tuple[Migration, ...]:
     """What the gateway reads, for `kernel.sql.port.migrate`: its own component, and `health`."""
     texts = (
@@ -190,7 +194,13 @@ def migrations(dialect: Dialect) -> tuple[Migration, ...]:
     )
     words = {"blob": "BLOB", "keyed": "WITHOUT ROWID"} if dialect == "sqlite" else {"blob": "BYTEA", "keyed": ""}
     own = tuple(
-        Migration("api_gateway", number, name, tuple(part.strip() for part in text.format(**words).split(";\n")))
+        Migration(
+            "api_gateway",
+            number,
+            name,
+            tuple(part.strip() for part in text.format(**words).split(";\n")),
+            _OLDEST.get(name),
+        )
         for number, (name, text) in enumerate(texts, start=1)
     )
     return (*own, *health_rows.migrations(dialect))
