@@ -160,6 +160,34 @@ async def test_what_is_not_read_is_not_fetched_without_end(
     assert slow == ["10", "11", "12", "13", "14"]
 
 
+async def test_a_reader_that_is_past_what_nobody_read_is_served_as_records_come(
+    log: KafkaLog, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(following, "ROOM_BYTES", 5_000)
+    reader = asyncio.create_task(log.read("facts", 0, 0, wait_seconds=60))
+    await until(lambda: log._follower._followed)
+    (followed,) = log._follower._followed.values()
+    for number in range(20):
+        await log.append([record(str(number), b"x" * 1000)])
+    assert (await reader)[0].record.key == "0"
+    await until(lambda: followed.lane is None)
+    assert followed.next < 20
+    slow = asyncio.create_task(log.read("facts", 0, 19, wait_seconds=60))
+    ahead = asyncio.create_task(log.read("facts", 0, 20, wait_seconds=60))
+    assert [stored.record.key for stored in await asyncio.wait_for(slow, 20)] == ["19"]
+    await log.append([record("new")])
+    assert [stored.record.key for stored in await asyncio.wait_for(ahead, 20)] == ["new"]
+
+
+async def test_a_reader_before_the_first_record_of_an_empty_partition_waits_for_the_next(log: KafkaLog) -> None:
+    await log.append([record("deleted")])
+    await log.delete_before("facts", 0, 1)
+    reader = asyncio.create_task(log.read("facts", 0, 0, wait_seconds=60))
+    await until(lambda: reader.done() or any(followed.waiting for followed in log._follower._followed.values()))
+    await log.append([record("next")])
+    assert [stored.record.key for stored in await asyncio.wait_for(reader, 20)] == ["next"]
+
+
 async def test_what_others_write_in_transactions_is_read_when_it_is_committed_and_leaves_gaps(
     topics: KafkaTopics, log: KafkaLog
 ) -> None:

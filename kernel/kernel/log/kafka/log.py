@@ -90,7 +90,7 @@ class KafkaLog:
             self._brokers.refuse_recreated(self._names[topic])
         followed = self._follower.get(stream)
         if followed is not None:
-            self._follower.was_read(followed)
+            self._follower.was_read(followed, offset)
             if found := followed.since(offset, max_records):
                 return found
         if wait_seconds <= 0:
@@ -99,6 +99,7 @@ class KafkaLog:
             reading = await self._fetcher.read(stream, topic, offset, max_records)
             if reading.found:
                 return reading.found
+            offset = max(offset, reading.following)  # what stood before that is deleted, and nothing follows it yet
             followed = self._follower.follow(stream, topic, reading.following)
         return await self._wait(followed, offset, max_records, wait_seconds)
 
@@ -112,7 +113,7 @@ class KafkaLog:
                 if found is None:
                     break
                 if found:
-                    self._follower.was_read(followed)
+                    self._follower.was_read(followed, offset)
                     return found
                 await _woken(followed, offset, alarm)
         finally:
