@@ -270,14 +270,12 @@ class Fence:
         at = min(starts, default=end)
         while at < end:
             batch = await self._log.read(self._topic, partition, at)
-            if not batch:
-                at = max(at, await self._log.start_offset(self._topic, partition))
-                if at < end:
-                    raise LogUnavailable(f"{self._topic}/{partition} ends at {at}, before its high watermark {end}")
-                break
             for stored in batch:
                 self._fold(stored)
-            at = batch[-1].offset + 1
+            after = batch[-1].offset + 1 if batch else await self._log.next_offset(self._topic, partition, at)
+            if after == at:
+                raise LogUnavailable(f"{self._topic}/{partition} ends at {at}, before its high watermark {end}")
+            at = after
         for run, generation in zip(runs, generations, strict=True):
             if run.generation == generation:
                 run.next_offset, run.read_sent_ms = at, sent_ms

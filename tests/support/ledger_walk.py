@@ -117,6 +117,9 @@ class StageLog:
     async def start_offset(self, topic: str, partition: int) -> int:
         return self.stage.starts[topic]
 
+    async def next_offset(self, topic: str, partition: int, offset: int) -> int:
+        return max(offset, self.stage.starts[topic])
+
     async def delete_before(self, topic: str, partition: int, offset: int) -> None:
         start = self.stage.starts[topic]
         if offset > start:

@@ -88,12 +88,14 @@ class Cut(StrEnum):
 class CuttingLog:
     """A log whose appends are cut on order; everything else is passed on to `inner`.
 
-    `cuts` names appends by their number, from 0, in the order of the calls. `late` holds what lands on `land`.
+    `cuts` names appends by their number, from 0, in the order of the calls. `late` holds what lands on `land`. Where a
+    topic is in `marks`, each of its partitions ends in so many places that no reader sees.
     """
 
     def __init__(self, inner: EventLog) -> None:
         self.inner = inner
         self.cuts: dict[int, Cut] = {}
+        self.marks: dict[str, int] = {}
         self.appends = 0
         self.late: list[Callable[[], Awaitable[object]]] = []
 
@@ -145,10 +147,15 @@ class CuttingLog:
         return await self.inner.read(topic, partition, offset, max_records=max_records, wait_seconds=wait_seconds)
 
     async def end_offset(self, topic: str, partition: int) -> int:
-        return await self.inner.end_offset(topic, partition)
+        return await self.inner.end_offset(topic, partition) + self.marks.get(topic, 0)
 
     async def start_offset(self, topic: str, partition: int) -> int:
         return await self.inner.start_offset(topic, partition)
+
+    async def next_offset(self, topic: str, partition: int, offset: int) -> int:
+        if offset >= await self.inner.end_offset(topic, partition):
+            return max(offset, await self.end_offset(topic, partition))
+        return await self.inner.next_offset(topic, partition, offset)
 
     async def delete_before(self, topic: str, partition: int, offset: int) -> None:
         await self.inner.delete_before(topic, partition, offset)

@@ -64,6 +64,8 @@ class ReportsLog:
         self.clock = clock
         self.stored: list[list[Stored]] = [[] for _ in range(partitions)]
         self.starts = [0] * partitions
+        self.marks = 0
+        """Behind the last record of each partition stands so much that no reader sees."""
         self.asked_ends: list[int] = []
         self.read_records = 0
         self.is_down = False
@@ -113,7 +115,7 @@ class ReportsLog:
 
     async def end_offset(self, topic: str, partition: int) -> int:
         self.asked_ends.append(partition)
-        end = len(self.stored[partition])
+        end = len(self.stored[partition]) + self.marks
         await self._free.wait()
         await asyncio.sleep(0)
         self._check()
@@ -122,6 +124,11 @@ class ReportsLog:
     async def start_offset(self, topic: str, partition: int) -> int:
         self._check()
         return self.starts[partition]
+
+    async def next_offset(self, topic: str, partition: int, offset: int) -> int:
+        self._check()
+        end = len(self.stored[partition])
+        return max(offset, self.starts[partition], end + self.marks if offset >= end else 0)
 
     async def delete_before(self, topic: str, partition: int, offset: int) -> None:
         self.starts[partition] = offset

@@ -132,6 +132,9 @@ class MemoryLog:
     async def start_offset(self, topic: str, partition: int) -> int:
         return self._tails[topic, partition].start
 
+    async def next_offset(self, topic: str, partition: int, offset: int) -> int:
+        return max(offset, self._tails[topic, partition].start)
+
     async def delete_before(self, topic: str, partition: int, offset: int) -> None:
         self._tails[topic, partition].delete_before(offset)
 

@@ -87,6 +87,14 @@ class EventLog(Protocol):
         """The first offset that is still there."""
         ...
 
+    async def next_offset(self, topic: str, partition: int, offset: int) -> int:
+        """Below this, and from `offset` on, stands nothing that can be read, nor will it: `offset` itself or more.
+
+        More where records were deleted, or where others have left the marks of their transactions (Kafka): what ends in
+        such marks ends before `end_offset`, and no read ever gets there.
+        """
+        ...
+
     async def delete_before(self, topic: str, partition: int, offset: int) -> None:
         """Records below `offset` may go; called only at a claim, by the owner of a ledger. Idempotent."""
         ...

@@ -216,6 +216,9 @@ class SqliteLog:
     async def start_offset(self, topic: str, partition: int) -> int:
         return self._tails[topic, partition].start
 
+    async def next_offset(self, topic: str, partition: int, offset: int) -> int:
+        return max(offset, self._tails[topic, partition].start)
+
     async def delete_before(self, topic: str, partition: int, offset: int) -> None:
         """As the port says. The rows go in small commits between those of others; freed pages are used again."""
         tail = self._tails[topic, partition]

@@ -265,7 +265,7 @@ class Owner:
         assert self._feed is not None
         taken = await self._feed.take(bounds.batch_records, bounds.batch_bytes)
         if not taken:
-            return Action.IDLE
+            return Action.TAKE_INPUTS if await self._stepped_over_marks() else Action.IDLE
         transitions = partition.decide_inputs(taken, now_ms)
         self._since_checkpoint += len(taken) - sum(1 for transition in transitions if transition.decided)
         self._queue(transitions)
@@ -278,6 +278,14 @@ class Owner:
             return None
         ends = [(topic, await self.ports.log.end_offset(topic, self.number)) for topic in self.decider.inputs]
         return _DueWake(now_ms, due_ms, tuple(ends))
+
+    async def _stepped_over_marks(self) -> bool:
+        """Whether an input that holds up what is due was only behind by what nobody can read."""
+        before = dict(self.partition.positions)
+        for topic, end in self._wake.ends if self._wake is not None else ():
+            if before[topic] < end:
+                self.partition.positions[topic] = await self.ports.log.next_offset(topic, self.number, before[topic])
+        return before != self.partition.positions
 
     def _decide_wake(self, wake: _DueWake) -> Action:
         """Decide what is due. A decider that leaves it due without deciding anything is asked again in a second."""
@@ -570,8 +578,10 @@ class Owner:
     def sleep_ms(self) -> int | None:
         """After an idle step: how long nothing is due; None when only an input brings work."""
         due_ms = self.partition.state.due_ms()
-        if due_ms is None or self._wake is not None:
+        if due_ms is None:
             return None
+        if self._wake is not None:
+            return _STUCK_WAKE_MS
         return max(max(due_ms, self._wake_not_before) - self.partition.now_ms(), 0)
 
     async def await_work(self) -> None:

@@ -215,7 +215,7 @@ class Projector:
             return
         if wanted == _NOT_ASKED:
             wanted = self._behind[place] = await self._log.end_offset(*place)
-        if follower.next_offset >= wanted:
+        if max(follower.next_offset, await self._log.next_offset(*place, follower.next_offset)) >= wanted:
             self._behind.pop(place, None)
 
     async def _read(self, follower: _Follower, wait_seconds: float) -> list[Stored]:

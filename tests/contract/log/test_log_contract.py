@@ -159,6 +159,7 @@ async def test_deleted_records_are_gone_and_the_rest_keep_their_offsets(cluster:
     await log.delete_before("facts", 0, 3)
     for _ in ("before and", "after a restart"):
         assert await log.start_offset("facts", 0) == 15
+        assert [await log.next_offset("facts", 0, at) for at in (0, 14, 15, 20)] == [15, 15, 15, 20]
         assert await log.end_offset("facts", 0) == 20
         found = await log.read("facts", 0, 2)
         assert [(stored.offset, stored.record.key) for stored in found] == [(n, f"k{n}") for n in range(15, 20)]

@@ -107,6 +107,20 @@ async def test_before_a_due_time_is_decided_the_inputs_up_to_it_are(bench: Bench
     assert map_of(owner) == {"A": Thing(7, "live")}, "the first signal ended the sleep, so nothing is due any more"
 
 
+async def test_a_due_time_is_decided_behind_the_marks_of_a_foreign_transaction(bench: Bench) -> None:
+    owner = bench.owner()
+    await ask(bench, "start")
+    await ask(bench, Asked("sleep", due_ms=START_MS + 100))
+    await run_to_idle(owner)
+    bench.log.marks = dict.fromkeys(owner.decider.inputs, 2)
+    bench.clock.advance(100)
+    await run_to_idle(owner)
+    assert [did.what for did in by_sequence(await bench.read(FACTS))["A"]] == ["started", "slept", "woke"]
+    assert all(
+        [position >= await bench.log.end_offset(topic, 0) for topic, position in owner.partition.positions.items()]
+    )
+
+
 async def test_a_decider_that_leaves_its_due_time_as_it_is_does_not_spin(bench: Bench) -> None:
     bench.decider = _Sleepless()
     await ask(bench, "start")

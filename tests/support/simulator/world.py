@@ -110,6 +110,11 @@ class Link:
         self._check()
         return await self.log.start_offset(topic, partition)
 
+    async def next_offset(self, topic: str, partition: int, offset: int) -> int:
+        """As the log, unless cut."""
+        self._check()
+        return await self.log.next_offset(topic, partition, offset)
+
     async def delete_before(self, topic: str, partition: int, offset: int) -> None:
         """As the log, unless cut."""
         self._check()

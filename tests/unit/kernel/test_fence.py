@@ -49,6 +49,12 @@ async def test_an_assigned_token_is_open_for_two_seconds_after_the_sending(
     assert not fence.is_open(ROOT, RUN, FIRST)
 
 
+async def test_what_ends_in_the_marks_of_foreign_transactions_is_read_to_its_end(fence: Fence, log: ReportsLog) -> None:
+    log.put(assigned(FIRST))
+    log.marks = 2
+    assert await fence.ensure_open(ROOT, RUN, FIRST)
+
+
 async def test_the_window_is_counted_from_the_sending_and_not_from_the_answer(
     fence: Fence, log: ReportsLog, clock: TestClock
 ) -> None:

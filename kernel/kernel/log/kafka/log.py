@@ -129,6 +129,11 @@ class KafkaLog:
     async def start_offset(self, topic: str, partition: int) -> int:
         return await self._fetcher.offset_at(self._stream(topic, partition), EARLIEST)
 
+    async def next_offset(self, topic: str, partition: int, offset: int) -> int:
+        """As the port says; fetched from the partition's leader each time."""
+        reading = await self._fetcher.read(self._stream(topic, partition), topic, offset, 1)
+        return max(offset, reading.found[0].offset if reading.found else reading.following)
+
     async def delete_before(self, topic: str, partition: int, offset: int) -> None:
         stream = self._stream(topic, partition)
         self._brokers.refuse_recreated(self._names[topic])
