@@ -324,7 +324,7 @@ class Follower:
             self._recover_soon(self._leave(lane, list(lane.streams.values())))
             return
         now = self._loop.time()
-        for followed in lane.streams.values():
+        for followed in covered.values():
             followed.answered_at = now
         lane.continue_session(answer)
         for fetched in answer.partitions:
