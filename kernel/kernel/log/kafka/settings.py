@@ -3,8 +3,10 @@
 from __future__ import annotations
 
 import ssl
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
 from dataclasses import dataclass, field
+from pathlib import Path
 
 from aiokafka.helpers import create_ssl_context
 
@@ -60,13 +62,31 @@ class KafkaSettings:
         return f"{self.prefix}.{topic}.{GENERATION}"
 
     def ssl_context(self) -> ssl.SSLContext | None:
-        """What TLS needs, None without TLS. Reads the files."""
+        """What TLS needs, None without TLS. Reads the files; `Permanent("setting_malformed")` for one that is wrong."""
         if not self.security_protocol.endswith("SSL"):
             return None
-        context: ssl.SSLContext = create_ssl_context(
-            cafile=self.ssl_ca_file or None, certfile=self.ssl_cert_file or None, keyfile=self.ssl_key_file or None
-        )
+        with _told("TOWPATH_KAFKA_SSL_CA_FILE", self.ssl_ca_file):
+            context: ssl.SSLContext = create_ssl_context(cafile=self.ssl_ca_file or None)
+        if self.ssl_cert_file:
+            if self.ssl_key_file:
+                with _told("TOWPATH_KAFKA_SSL_KEY_FILE", self.ssl_key_file):
+                    Path(self.ssl_key_file).open("rb").close()
+            with _told("TOWPATH_KAFKA_SSL_CERT_FILE", self.ssl_cert_file):
+                # A key under a password is refused: without one given here, OpenSSL asks whoever sits at a terminal.
+                context.load_cert_chain(self.ssl_cert_file, self.ssl_key_file or None, password="")
         return context
+
+
+@contextmanager
+def _told(name: str, path: str) -> Iterator[None]:
+    """What is wrong with the file `path`, in words."""
+    try:
+        yield
+    except ssl.SSLError as error:
+        wrong = "the certificate and its key do not fit" if "KEY_VALUES_MISMATCH" in str(error) else "no PEM that opens"
+        raise Permanent("setting_malformed", f"{name}: {path} cannot be used: {wrong}") from None
+    except OSError as error:
+        raise Permanent("setting_malformed", f"{name}: {path} cannot be read: {error.strerror}") from None
 
 
 def kafka_settings(environ: Mapping[str, str]) -> KafkaSettings:
