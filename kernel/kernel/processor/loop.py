@@ -9,11 +9,11 @@ from __future__ import annotations
 
 import asyncio
 import traceback
-from collections.abc import Iterable
+from collections.abc import Coroutine, Iterable
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
-from kernel.clock import Clock
 from kernel.domain.decider import Decider
 from kernel.errors import LogRefused, NotOwner, Temporary
 from kernel.processor.owner import Action, Owner
@@ -43,14 +43,15 @@ async def run_proposed(decider: Decider, ports: Ports, stop: asyncio.Event, prop
     """Own what `proposals` proposes, as it changes, until `stop` is set and all is drained.
 
     A partition that is proposed no more is drained; whoever is proposed it need not wait for that, and then the drain
-    ends as the other claim is read. Errors are those of `run_decider`.
+    ends as the other claim is read. While proposals are withheld, what is owned is owned on, and a partition that
+    somebody else has claimed is not claimed back. Errors are those of `run_decider`.
     """
     owned: dict[int, _Owned] = {}
     async with asyncio.TaskGroup() as group:
         while not stop.is_set():
             wanted = proposals.now
             for partition in sorted(wanted - owned.keys()):
-                owned[partition] = _Owned.begin(group, decider, partition, ports)
+                owned[partition] = _Owned.begin(group, decider, partition, ports, proposals)
             for partition in owned.keys() - wanted:
                 owned[partition].stop.set()
             await _change(proposals, wanted, stop, [one.task for one in owned.values() if one.stop.is_set()])
@@ -67,10 +68,12 @@ class _Owned:
     stop: asyncio.Event
 
     @classmethod
-    def begin(cls, group: asyncio.TaskGroup, decider: Decider, partition: int, ports: Ports) -> _Owned:
+    def begin(
+        cls, group: asyncio.TaskGroup, decider: Decider, partition: int, ports: Ports, proposals: Proposals
+    ) -> _Owned:
         stop = asyncio.Event()
         name = f"{decider.name}/{partition}"
-        return cls(group.create_task(run_partition(decider, partition, ports, stop), name=name), stop)
+        return cls(group.create_task(run_partition(decider, partition, ports, stop, proposals), name=name), stop)
 
 
 async def _change(
@@ -85,13 +88,18 @@ async def _change(
             task.cancel()
 
 
-async def run_partition(decider: Decider, partition: int, ports: Ports, stop: asyncio.Event) -> None:
-    """Own one partition until `stop` is set and it is drained. Raises `LogRefused` only."""
+async def run_partition(
+    decider: Decider, partition: int, ports: Ports, stop: asyncio.Event, proposals: Proposals | None = None
+) -> None:
+    """Own one partition until `stop` is set and it is drained; claims while `proposals` are not withheld.
+
+    Raises `LogRefused` only.
+    """
     wait_seconds = _WAIT_SECONDS_FIRST
     while not stop.is_set():
         began_ms = ports.clock.boot_ms()
         try:
-            await run_owner(Owner(decider, partition, ports, reads_ahead=True), stop)
+            await run_owner(Owner(decider, partition, ports, reads_ahead=True), stop, proposals)
         except LogRefused:
             raise
         except NotOwner:
@@ -102,7 +110,7 @@ async def run_partition(decider: Decider, partition: int, ports: Ports, stop: as
             return
         lasted_ms = ports.clock.boot_ms() - began_ms
         wait_seconds = _WAIT_SECONDS_FIRST if lasted_ms > 60_000 else min(wait_seconds * 2, _WAIT_SECONDS_LAST)
-        await _first_of(ports.clock, stop, wait_seconds * (0.5 + ports.entropy.fraction() / 2))
+        await _first_of(stop.wait(), ports.clock.sleep(wait_seconds * (0.5 + ports.entropy.fraction() / 2)))
 
 
 def _whereabouts(error: Exception) -> str:
@@ -111,12 +119,19 @@ def _whereabouts(error: Exception) -> str:
     return " ".join([type(error).__name__, *(f"{Path(frame.filename).name}:{frame.lineno}" for frame in frames[::-1])])
 
 
-async def run_owner(owner: Owner, stop: asyncio.Event) -> None:
-    """Step `owner` until it is drained after `stop`. Raises what `Owner.step` raises, except temporary failures."""
+async def run_owner(owner: Owner, stop: asyncio.Event, proposals: Proposals | None = None) -> None:
+    """Step `owner` until it is drained after `stop`; it claims only while `proposals` are not withheld.
+
+    Raises what `Owner.step` raises, except temporary failures.
+    """
     stopper = asyncio.create_task(_drain_on(stop, owner))
     alarm = Alarm(owner)
     try:
         while True:
+            if proposals is not None and owner.enabled()[0] is Action.CLAIM:
+                await _first_of(stop.wait(), proposals.not_withheld())
+                if stop.is_set():
+                    return  # what it had in flight is for the next owner
             try:
                 action = await owner.step()
             except Temporary as error:
@@ -126,7 +141,7 @@ async def run_owner(owner: Owner, stop: asyncio.Event) -> None:
                 return
             if owner.unknown_in_a_row > 1:
                 await owner.ports.clock.sleep(min(0.05 * 2**owner.unknown_in_a_row, _WAIT_SECONDS_LAST))
-            if action is Action.IDLE:
+            if action is Action.IDLE and not owner.is_draining:
                 alarm.set(owner.sleep_ms())
                 await owner.await_work()
     finally:
@@ -140,9 +155,9 @@ async def _drain_on(stop: asyncio.Event, owner: Owner) -> None:
     owner.drain()
 
 
-async def _first_of(clock: Clock, stop: asyncio.Event, seconds: float) -> None:
-    """Wait `seconds`, or until `stop`."""
-    tasks = {asyncio.create_task(clock.sleep(seconds)), asyncio.create_task(stop.wait())}
+async def _first_of(*waits: Coroutine[Any, Any, object]) -> None:
+    """Return when one of `waits` does."""
+    tasks = [asyncio.create_task(wait) for wait in waits]
     try:
         await asyncio.wait(tasks, return_when=asyncio.FIRST_COMPLETED)
     finally:

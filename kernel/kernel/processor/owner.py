@@ -570,6 +570,11 @@ class Owner:
         self._draining = True
         self.ring()
 
+    @property
+    def is_draining(self) -> bool:
+        """Whether `drain` was called."""
+        return self._draining
+
     def ring(self) -> None:
         """End an `await_work`."""
         if self._feed is not None:

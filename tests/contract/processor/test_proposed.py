@@ -66,6 +66,29 @@ async def test_what_is_proposed_no_more_is_drained_and_owned_again_when_it_comes
     await check_outside(bench, {"A": [Did("started", 1), Did("signalled", 2), Did("signalled", 3)]})
 
 
+async def test_what_is_withheld_goes_on_until_somebody_else_claims_it_and_is_not_claimed_back(bench: Bench) -> None:
+    here, there = Proposals([0]), Proposals()
+    async with member(bench, here), member(bench, there):
+        await ask(bench, "start")
+        await told(bench, 1)
+        here.withhold()
+        await ask(bench, "signal")
+        await told(bench, 2)
+        assert bench.watcher.restores == 1
+        there.propose([0])
+        await until(lambda: bench.watcher.restores == 2)
+        await ask(bench, "signal")
+        await told(bench, 3)
+        await until(lambda: bench.watcher.stand_downs == 1)
+        await asyncio.sleep(0.05)
+        assert bench.watcher.restores == 2, "it does not claim what nobody proposes to it"
+        there.propose([])
+        here.propose([0])
+        bench.clock.advance(10_000)
+        await until(lambda: bench.watcher.restores == 3)
+    await check_outside(bench, {"A": [Did("started", 1), Did("signalled", 2), Did("signalled", 3)]})
+
+
 async def test_the_new_owner_does_not_wait_for_the_former_one(bench: Bench) -> None:
     here, there = Proposals([0]), Proposals()
     async with member(bench, here), member(bench, there):

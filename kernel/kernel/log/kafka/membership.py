@@ -2,7 +2,8 @@
 
 The group fetches nothing and commits nothing. Who owns a ledger partition is decided in the ledger; the group only says
 who should try, so that the work is spread, and moves when a process goes. Therefore a rebalance stops nobody: what was
-owned is owned until another proposal comes, and only a member that the group has thrown out gives up everything.
+owned is owned until another proposal comes. A member that the group has thrown out claims nothing until it is back, but
+goes on with what nobody else has claimed: on a machine that is too busy for heartbeats, all may be thrown out at once.
 
 aiokafka's group coordinator is used without its consumer. A consumer that is not polled is thrown out after
 `max_poll_interval`; here there is no such limit, for the loop that works is watched by its own heartbeat. Members have
@@ -239,12 +240,14 @@ class Membership:
         self._heard_ms = self._clock.boot_ms()
 
     async def thrown_out(self) -> None:
-        """The group has given this member up: nothing is left to own. Returns when it may come back.
+        """The group has given this member up: others may own what it had. Returns when it may come back.
 
-        Who was silent for a session comes back at once. Who was not has lost its name to another process.
+        Who was silent for a session comes back at once. Who was not has lost its name to another process, and with it
+        everything.
         """
         _log.warning("membership.thrown_out", group=self._group)
-        self.told(())
+        for proposals in self._plain.values():
+            proposals.withhold()
         now_ms = self._clock.boot_ms()
         if not self._member or now_ms - self._heard_ms >= self.session_ms:
             return
@@ -252,6 +255,7 @@ class Membership:
         self._displaced, self._displaced_ms = (self._displaced + 1 if is_again else 0), now_ms
         if not self._displaced:
             return
+        self.told(())
         seconds = min(THROWN_OUT_SECONDS_FIRST * 2 ** (self._displaced - 1), THROWN_OUT_SECONDS_MAX)
         why = "another process has the same TOWPATH_MEMBER"
         _log.error("membership.displaced", group=self._group, member=self._member, why=why, stays_away=seconds)
@@ -294,7 +298,7 @@ class _Listener(ConsumerRebalanceListener):  # type: ignore[misc]  # aiokafka ha
         self._coordinator = coordinator
 
     async def on_partitions_revoked(self, revoked: Iterable[TopicPartition]) -> None:
-        """A rebalance begins. Members of the group go on; one that was thrown out has nothing left to own."""
+        """A rebalance begins. Members of the group go on; one that was thrown out is not proposed anything any more."""
         if revoked and self._coordinator.member_id == JoinGroupRequest.UNKNOWN_MEMBER_ID:
             await self._membership.thrown_out()
 
