@@ -8,8 +8,8 @@ from __future__ import annotations
 
 import asyncio
 import signal
-from collections.abc import AsyncIterator
-from contextlib import asynccontextmanager
+from collections.abc import AsyncIterator, Iterator
+from contextlib import asynccontextmanager, contextmanager
 from types import FrameType
 
 
@@ -18,6 +18,7 @@ class Drain:
 
     def __init__(self) -> None:
         self._begun = asyncio.Event()
+        self._told: set[asyncio.Event] = set()
 
     @property
     def is_begun(self) -> bool:
@@ -26,6 +27,17 @@ class Drain:
     def begin(self) -> None:
         """Say it. Idempotent; only on the event loop."""
         self._begun.set()
+        for event in self._told:
+            event.set()
+
+    @contextmanager
+    def telling(self, event: asyncio.Event) -> Iterator[None]:
+        """While open, `event` is set when it is said: for who waits for something else as well."""
+        self._told.add(event)
+        try:
+            yield
+        finally:
+            self._told.discard(event)
 
     async def begun(self) -> None:
         """Wait until it was said."""

@@ -122,19 +122,21 @@ class Naming:
 
     async def _follow(self, topic: Topic, partition: int) -> None:
         offset: int | None = None
-        was_empty = False
+        has_come, was_empty = False, False
         while True:
             try:
                 if offset is None:
                     offset = await self._position(topic, partition)
                 self._read[topic, partition] = offset
-                end = await self._log.end_offset(topic, partition)
+                # Behind records there are mostly more, or soon: their end is asked for only when none come.
+                end = offset if has_come else await self._log.end_offset(topic, partition)
                 batch = await self._log.read(topic, partition, offset, wait_seconds=0 if offset < end else READ_SECONDS)
                 if batch:
                     offset = await self._take(topic, partition, batch)
                 elif was_empty:
                     # Nothing is left of what stood there.
                     offset = max(offset, end)
+                has_come = bool(batch)
                 # A new leader shows late what it has, and tells its end only afterwards: it is asked for both again.
                 was_empty = not batch and offset < end
             except (Temporary, UnknownOutcome) as error:

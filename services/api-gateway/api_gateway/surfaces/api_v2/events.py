@@ -16,7 +16,6 @@ from litestar.params import FromPath
 from litestar.response import Stream
 
 from api_gateway.answers import EventAnswer
-from api_gateway.draining import Drain
 from api_gateway.gateway import Gateway
 from api_gateway.queries import EVENTS_MAX, RunPlace
 from api_gateway.surfaces.access import AnyRequest, gateway_of, hold_stream, needs_read, principal_of
@@ -122,14 +121,14 @@ def _last_seen(request: AnyRequest, after: int) -> int:
 async def _polled(follow: _Follow, after: int, wait_seconds: int) -> list[EventAnswer]:
     """The events behind `after`; when there are none, those of the first change within `wait_seconds`."""
     services = follow.gateway.services
-    with services.waiters.stream(follow.place.root_run_id) as changed:
+    with services.waiters.stream(follow.place.root_run_id) as changed, services.drain.telling(changed):
         events = await follow.behind(after)
         end_ms = services.clock.boot_ms() + wait_seconds * 1000
         while not events and not services.drain.is_begun:
             left = (end_ms - services.clock.boot_ms()) / 1000
             if left <= 0 or await follow.has_ended():
                 break
-            await _woken(changed, services.drain, left)
+            await _woken(changed, left)
             events = await follow.behind(after)
     return events
 
@@ -137,7 +136,8 @@ async def _polled(follow: _Follow, after: int, wait_seconds: int) -> list[EventA
 async def _live(follow: _Follow, after: int) -> AsyncIterator[bytes]:
     services = follow.gateway.services
     yield f"retry: {RETRY_MS}\n\n".encode()
-    with services.waiters.stream(follow.place.root_run_id) as changed:
+    with services.waiters.stream(follow.place.root_run_id) as changed, services.drain.telling(changed):
+        is_over = follow.place.has_ended
         while not services.drain.is_begun:
             changed.clear()
             events = await follow.behind(after)
@@ -146,11 +146,12 @@ async def _live(follow: _Follow, after: int) -> AsyncIterator[bytes]:
                 after = events[-1].sequence
                 if any(event.type in follow.end_types for event in events):
                     return
-                continue
-            if await follow.has_ended() and not await follow.behind(after):
+            elif is_over:
                 return
-            if not await _woken(changed, services.drain, services.settings.heartbeat_seconds):
+            # Whatever is committed after that look sets `changed`: nobody looks again only to find nothing.
+            if len(events) < EVENTS_MAX and not await _woken(changed, services.settings.heartbeat_seconds):
                 yield b": still here\n\n"
+            is_over = not events and await follow.has_ended()
     yield f"retry: {RECONNECT_MS}\nevent: reconnect\ndata:\n\n".encode()
 
 
@@ -159,16 +160,15 @@ def _message(event: EventAnswer) -> bytes:
     return head + encode(event_view(event)) + b"\n\n"
 
 
-async def _woken(changed: asyncio.Event, drain: Drain, seconds: float) -> bool:
+async def _woken(changed: asyncio.Event, seconds: float) -> bool:
     """Wait for a change or the drain; False when neither came in time. Clears the change."""
-    waits = [asyncio.ensure_future(changed.wait()), asyncio.ensure_future(drain.begun())]
     try:
-        done, _ = await asyncio.wait(waits, timeout=seconds, return_when=asyncio.FIRST_COMPLETED)
-    finally:
-        for wait in waits:
-            wait.cancel()
+        async with asyncio.timeout(seconds):
+            await changed.wait()
+    except TimeoutError:
+        return False
     changed.clear()
-    return bool(done)
+    return True
 
 
 HANDLERS = (list_events, list_job_run_events)
