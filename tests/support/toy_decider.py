@@ -15,6 +15,8 @@ from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, replace
 from typing import Any
 
+from msgspec import structs
+
 from kernel.domain.decider import Context, Decision, Derived, Event, Input, TakenOver, Wake
 from kernel.log.envelope import Cause, Envelope, Message, Source
 from kernel.log.port import Record, Stored
@@ -134,7 +136,7 @@ def _answer(key: str, event: Asked, old: Thing | None) -> list[Decision]:
         case "burst", "live":
             first = _did(key, "signalled", old, event)
             return [
-                replace(
+                structs.replace(
                     first, event=replace(first.event, number=first.event.number + more), sequence=first.sequence + more
                 )
                 for more in range(event.times)

@@ -10,15 +10,13 @@ from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 from typing import Any, Protocol
 
-from kernel.building import quickly_made
+from msgspec import Struct
 
 Event = Any
 """A frozen dataclass that the topic table (`kernel.log.topics`) knows."""
 
 
-@quickly_made
-@dataclass(frozen=True, slots=True)
-class Input:
+class Input(Struct, frozen=True):
     """One record of an input topic, decoded."""
 
     topic: str
@@ -39,9 +37,7 @@ class TakenOver:
     """A new owner has restored; the first thing it decides on."""
 
 
-@quickly_made
-@dataclass(frozen=True, slots=True)
-class Context:
+class Context(Struct, frozen=True):
     """What a decision may use beside the state: time, ids and chance as arguments.
 
     `now_ms` never falls below the last one. `derived_id(*parts)` is UUIDv5 of the input's position and `parts`: the
@@ -53,9 +49,7 @@ class Context:
     nonce: Callable[[], str]
 
 
-@quickly_made
-@dataclass(frozen=True, slots=True)
-class Decision:
+class Decision(Struct, frozen=True):
     """One fact of a ledger.
 
     `key` is the aggregate (root run, task, organization …); `sequence` is the gapless number of the public record that
@@ -70,9 +64,7 @@ class Decision:
     correlation_id: str = ""
 
 
-@quickly_made
-@dataclass(frozen=True, slots=True)
-class Derived:
+class Derived(Struct, frozen=True):
     """A record for another topic, made from an effective decision. `partition` None: computed from the key."""
 
     topic: str

@@ -18,12 +18,10 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
 from datetime import UTC, datetime, timedelta
 from functools import lru_cache
 from operator import attrgetter
 
-from kernel.building import builder_of
 from kernel.domain.decider import Event
 from kernel.errors import LogRefused, UnknownType
 from kernel.log.envelope import Cause, Envelope, Message, Source
@@ -41,9 +39,6 @@ _OPTIONAL = (
     "towpath_claim",
 )
 _optional_of = attrgetter("subject", "organization_id", "correlation_id", "causation_id", "traceparent", "claim")
-_new_record: Callable[..., Record] = builder_of(Record)
-_new_message: Callable[..., Message] = builder_of(Message)
-_new_envelope: Callable[..., Envelope] = builder_of(Envelope)
 
 _FixedHeaders = tuple[tuple[str, str], ...]
 _FIXED: dict[tuple[type, str], _FixedHeaders] = {}
@@ -106,7 +101,7 @@ def encode(event: Event, *, topic: str, key: str, envelope: Envelope, partition:
         headers.append(("towpath_cause", _cause_text(envelope.cause)))
     if envelope.source is not None:
         headers.append(("towpath_source", _source_text(envelope.source)))
-    return _new_record(topic, partition, key, tuple(headers), _value_of(event))
+    return Record(topic, partition, key, tuple(headers), _value_of(event))
 
 
 def decode(stored: Stored) -> Message:
@@ -123,7 +118,7 @@ def decode(stored: Stored) -> Message:
         raise UnknownType(wire_type)
     envelope = _read_envelope(stored, headers)
     event = read_message(cls, record.value)
-    return _new_message(record.topic, record.partition, stored.offset, record.key, event, envelope, stored.appended_ms)
+    return Message(record.topic, record.partition, stored.offset, record.key, event, envelope, stored.appended_ms)
 
 
 def read_envelope(stored: Stored) -> Envelope:
@@ -170,7 +165,7 @@ def data_schema(cls: type) -> str:
 def _envelope(headers: dict[str, str]) -> Envelope:
     get = headers.get
     cause, source = get("towpath_cause"), get("towpath_source")
-    return _new_envelope(
+    return Envelope(
         headers["ce_id"],
         _time_ms(headers["ce_time"]),
         get("ce_subject", ""),

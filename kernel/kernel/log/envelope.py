@@ -2,15 +2,12 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from msgspec import Struct
 
-from kernel.building import quickly_made
 from kernel.domain.decider import Event
 
 
-@quickly_made
-@dataclass(frozen=True, slots=True)
-class Cause:
+class Cause(Struct, frozen=True, gc=False):
     """The input that a decision answers. An empty `topic`: a due time or a takeover."""
 
     topic: str
@@ -18,9 +15,7 @@ class Cause:
     offset: int
 
 
-@quickly_made
-@dataclass(frozen=True, slots=True)
-class Source:
+class Source(Struct, frozen=True, gc=False):
     """The decision that a record was derived from; `index` is its place among that decision's derived records."""
 
     topic_id: str
@@ -29,9 +24,7 @@ class Source:
     index: int
 
 
-@quickly_made
-@dataclass(frozen=True, slots=True)
-class Envelope:
+class Envelope(Struct, frozen=True, gc=False):
     """The attributes of one record.
 
     `id` is `ce_id`; `time_ms` is `ce_time`; `claim` and `cause` stand in ledger records only; `source` in derived
@@ -52,9 +45,7 @@ class Envelope:
     source: Source | None = None
 
 
-@quickly_made
-@dataclass(frozen=True, slots=True)
-class Message:
+class Message(Struct, frozen=True):
     """One record of the log, decoded."""
 
     topic: str

@@ -1,20 +1,20 @@
 """The log port: append and read, nothing else. Its weakest implementation shapes it (design 9).
 
 Implementations: `memory` (simulator), `sqlite` (embedded), `kafka` (cluster). One contract suite runs over all.
+
+What is made for every record is a frozen struct: made in a fifth of the time of a frozen dataclass, and the same
+otherwise, but for `replace`, which is that of `msgspec.structs`.
 """
 
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass
 from typing import Protocol
 
-from kernel.building import quickly_made
+from msgspec import Struct
 
 
-@quickly_made
-@dataclass(frozen=True, slots=True)
-class Record:
+class Record(Struct, frozen=True, gc=False):
     """One record to be appended.
 
     `partition` is explicit: `kernel.log.topics.partition_of(topic, key)` computes it. `headers` hold the CloudEvents
@@ -28,9 +28,7 @@ class Record:
     value: bytes
 
 
-@quickly_made
-@dataclass(frozen=True, slots=True)
-class Stored:
+class Stored(Struct, frozen=True, gc=False):
     """One record as it stands in the log. `offset` is per topic and partition, from 0, with no meaning beyond order."""
 
     record: Record
@@ -38,9 +36,7 @@ class Stored:
     appended_ms: int
 
 
-@quickly_made
-@dataclass(frozen=True, slots=True)
-class Position:
+class Position(Struct, frozen=True, gc=False):
     """Where a record stands."""
 
     topic: str

@@ -11,7 +11,8 @@ from dataclasses import dataclass
 from functools import partial
 from typing import Any
 
-from kernel.building import quickly_made
+from msgspec import Struct
+
 from kernel.domain.decider import Context, Decider, Decision, Derived, Input, State, TakenOver, Wake
 from kernel.ids import derived_id
 from kernel.log.envelope import Cause, Envelope, Message
@@ -24,9 +25,7 @@ class Undecidable(Exception):
     """The input cannot be decided; `__cause__` says why."""
 
 
-@quickly_made
-@dataclass(frozen=True, slots=True)
-class Decided:
+class Decided(Struct, frozen=True):
     """A decision that is not in the ledger yet, with its record and what it will derive."""
 
     decision: Decision
@@ -37,9 +36,7 @@ class Decided:
     traceparent: str
 
 
-@quickly_made
-@dataclass(frozen=True, slots=True)
-class Transition:
+class Transition(Struct, frozen=True):
     """One cause with its decisions; `size` in bytes."""
 
     decided: tuple[Decided, ...]
@@ -57,9 +54,7 @@ class Batch:
     transitions: int
 
 
-@quickly_made
-@dataclass(frozen=True, slots=True)
-class Trigger:
+class Trigger(Struct, frozen=True):
     """What is decided: the cause as the decider sees it, its place, a text that no other cause has, its trace."""
 
     what: Input | Wake | TakenOver

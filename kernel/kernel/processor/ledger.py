@@ -17,7 +17,8 @@ from collections.abc import Iterable
 from dataclasses import dataclass
 from typing import Any
 
-from kernel.building import quickly_made
+from msgspec import Struct
+
 from kernel.domain.decider import Decider, Decision
 from kernel.domain.owner import (
     InputPosition,
@@ -78,9 +79,7 @@ def names_foreign_claim(messages: Iterable[Message]) -> bool:
 # the fold
 
 
-@quickly_made
-@dataclass(frozen=True, slots=True)
-class Effective:
+class Effective(Struct, frozen=True):
     """An effective decision: where it stands, what it is, and the parts of its envelope that its records inherit."""
 
     offset: int

@@ -9,6 +9,7 @@ from collections.abc import Callable, Sequence
 from dataclasses import replace
 
 import pytest
+from msgspec import structs
 
 from kernel.domain.owner import OwnerSnapshotChunked, OwnerSnapshotCompleted
 from kernel.log.envelope import Message, Source
@@ -139,7 +140,7 @@ def snapshot_carries_no_positions(patch: pytest.MonkeyPatch) -> None:
     def without(self: LedgerFold, message: Message) -> None:
         event = message.event
         if isinstance(event, OwnerSnapshotCompleted):
-            message = replace(message, event=replace(event, positions=()))
+            message = structs.replace(message, event=replace(event, positions=()))
             self._positions.clear()
         add(self, message)
 

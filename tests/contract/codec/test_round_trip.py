@@ -8,6 +8,7 @@ from typing import Any
 import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
+from msgspec import structs
 
 from contracts.v1.workflow_run_pb2 import WorkflowRunStepFinished as StepFinishedMessage
 from kernel.building import builder_of
@@ -88,13 +89,13 @@ def test_absent_attributes_make_no_headers() -> None:
 
 
 def test_the_cause_of_a_due_time_names_no_topic() -> None:
-    envelope = replace(BARE, cause=Cause("", 0, 0))
+    envelope = structs.replace(BARE, cause=Cause("", 0, 0))
     assert decode(Stored(record_of(JobRunStarted(JOB_RUN), envelope), 0, 0)).envelope == envelope
 
 
 @given(time_ms=st.integers(min_value=0, max_value=253_402_300_799_999))
 def test_every_millisecond_of_our_era_survives(time_ms: int) -> None:
-    envelope = replace(BARE, time_ms=time_ms)
+    envelope = structs.replace(BARE, time_ms=time_ms)
     assert decode(Stored(record_of(JobRunStarted(JOB_RUN), envelope), 0, 0)).envelope.time_ms == time_ms
 
 
@@ -120,15 +121,17 @@ def test_values_that_no_message_can_hold_are_refused() -> None:
 
 def test_an_unknown_type_is_told_apart_from_damage() -> None:
     record = record_of(JobRunStarted(JOB_RUN))
-    newer = replace(record, headers=tuple((k, "towpath.x.y.v1" if k == "ce_type" else v) for k, v in record.headers))
+    newer = structs.replace(
+        record, headers=tuple((k, "towpath.x.y.v1" if k == "ce_type" else v) for k, v in record.headers)
+    )
     with pytest.raises(UnknownType, match=r"towpath\.x\.y\.v1"):
         decode(Stored(newer, 0, 0))
     with pytest.raises(UnknownType):
-        decode(Stored(replace(record, headers=()), 0, 0))
+        decode(Stored(structs.replace(record, headers=()), 0, 0))
     with pytest.raises(UnknownType, match=r"x\.y"):
         decode_value("x.y", b"")
     with pytest.raises(LogRefused, match="damaged"):
-        decode(Stored(replace(record, value=b"\xff\xff"), 0, 0))
+        decode(Stored(structs.replace(record, value=b"\xff\xff"), 0, 0))
 
 
 @pytest.mark.parametrize("name", ["ce_id", "ce_time", "towpath_cause", "ce_sequence"])
@@ -137,7 +140,7 @@ def test_a_damaged_header_is_refused(name: str) -> None:
     rest = tuple(pair for pair in record.headers if pair[0] != name)
     broken = rest if name == "ce_id" else (*rest, (name, "not this"))
     with pytest.raises(LogRefused, match=f"{record.topic}/2/7"):
-        decode(Stored(replace(record, headers=broken), 7, 0))
+        decode(Stored(structs.replace(record, headers=broken), 7, 0))
 
 
 def test_unknown_fields_are_ignored() -> None:

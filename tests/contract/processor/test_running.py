@@ -5,9 +5,9 @@ from __future__ import annotations
 import asyncio
 from collections.abc import AsyncIterator, Sequence
 from contextlib import asynccontextmanager
-from dataclasses import replace
 
 import pytest
+from msgspec import structs
 
 from kernel.domain.decider import Decision, Derived, Event
 from kernel.domain.owner import OwnerClaimed
@@ -168,7 +168,7 @@ class _LongSources(ObjectCodec):
 
     def encode(self, event: Event, *, topic: str, key: str, envelope: Envelope, partition: int) -> Record:
         record = super().encode(event, topic=topic, key=key, envelope=envelope, partition=partition)
-        return record if envelope.source is None else replace(record, headers=(("source", "x" * 200),))
+        return record if envelope.source is None else structs.replace(record, headers=(("source", "x" * 200),))
 
 
 async def test_a_decision_whose_derived_record_the_log_would_refuse_does_not_stop_the_partition(bench: Bench) -> None:
@@ -197,7 +197,7 @@ class _Astray(ToyDecider):
 
     def derive(self, decision: Decision) -> Sequence[Derived]:
         fact, nudge = super().derive(decision)
-        return [fact, replace(nudge, partition=99 if decision.key == "astray" else 0)]
+        return [fact, structs.replace(nudge, partition=99 if decision.key == "astray" else 0)]
 
 
 async def test_what_one_input_decides_lands_whole_or_not_at_all(bench: Bench) -> None:

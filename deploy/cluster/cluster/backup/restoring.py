@@ -21,7 +21,7 @@ from kernel.domain.owner import OwnerCheckpointed, OwnerSnapshotCompleted
 from kernel.errors import LogRefused, Permanent
 from kernel.log.codec import decode, encode_value
 from kernel.log.kafka.refilling import Refiller, refilling
-from kernel.log.port import Stored
+from kernel.log.port import Record, Stored
 from kernel.sql.port import Migration, migrate
 from kernel.sql.postgres.copying import fill, reading
 from kernel.store.port import CHUNK_BYTES
@@ -103,7 +103,7 @@ def translated(stored: Stored, ids: Mapping[str, str]) -> Stored:
     value = record.value
     if any(name == "ce_type" and text in _WITH_IDENTITIES for name, text in headers):
         value = _progress(stored, ids)
-    return replace(stored, record=replace(record, headers=headers, value=value))
+    return Stored(Record(record.topic, record.partition, record.key, headers, value), stored.offset, stored.appended_ms)
 
 
 def _source(text: str, ids: Mapping[str, str]) -> str:
