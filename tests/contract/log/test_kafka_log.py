@@ -11,7 +11,7 @@ from aiokafka import AIOKafkaProducer
 from aiokafka.admin.config_resource import ConfigResource, ConfigResourceType
 
 from kernel.clock import SystemClock
-from kernel.errors import LogRefused
+from kernel.errors import LogRefused, UnknownOutcome
 from kernel.log.kafka import following
 from kernel.log.kafka.log import KafkaLog
 from kernel.log.kafka.topics import admin
@@ -105,6 +105,20 @@ async def test_a_poll_that_breaks_is_told_and_its_readers_are_served_by_the_next
     await log.append([record("a")])
     assert [stored.record.key for stored in await asyncio.wait_for(reader, 20)] == ["a"]
     assert broke == 1
+
+
+async def test_an_append_whose_sending_breaks_has_an_unknown_outcome_and_the_next_one_lands(
+    log: KafkaLog, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def breaks(*arguments: Any) -> Any:
+        monkeypatch.undo()
+        raise RuntimeError("by a fault of ours")
+
+    monkeypatch.setattr(log._sender, "_landed", breaks)
+    with pytest.raises(UnknownOutcome):
+        await asyncio.wait_for(log.append([record("a")]), 20)
+    await log.append([record("b")])
+    assert [stored.record.key for stored in await log.read("facts", 0, 0)] == ["a", "b"]
 
 
 async def test_many_partitions_are_followed_by_one_poll(topics: KafkaTopics, log: KafkaLog) -> None:

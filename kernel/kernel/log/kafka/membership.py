@@ -47,6 +47,8 @@ REBALANCE_MS = 5_000
 JOIN_SECONDS = 15.0
 LEAVE_SECONDS = 2.0
 _RETRY_SECONDS = 0.5
+_LOOK_SECONDS = 2.0
+"""How soon a member hears of an error that aiokafka tells nobody who waits."""
 THROWN_OUT_SECONDS_FIRST = 1.0
 """How long a member stays away whose name another one has taken for the second time; twice as long each time."""
 THROWN_OUT_SECONDS_MAX = 30.0
@@ -207,13 +209,16 @@ class Membership:
     async def _until_error(self, subscription: SubscriptionState, coordinator: GroupCoordinator) -> None:
         """Wait until `leave`, and leave; raises what aiokafka cannot mend by itself."""
         leaving = asyncio.create_task(self._leaving.wait())
+        assigned = subscription.wait_for_assignment()
         try:
             while not leaving.done():
-                assigned = subscription.wait_for_assignment()
-                await asyncio.wait((leaving, assigned), return_when=asyncio.FIRST_COMPLETED)
-                if assigned.done() and assigned.exception() is not None:
-                    coordinator.check_errors()
-                    raise assigned.exception()
+                await asyncio.wait((leaving, assigned), timeout=_LOOK_SECONDS, return_when=asyncio.FIRST_COMPLETED)
+                if assigned.done():
+                    error, assigned = assigned.exception(), subscription.wait_for_assignment()
+                    if error is not None:
+                        coordinator.check_errors()
+                        raise error
+                coordinator.check_errors()  # of what came while nobody waited
             await self._say_goodbye(coordinator)
         finally:
             leaving.cancel()
@@ -323,6 +328,8 @@ class _Spreading(AbstractPartitionAssignor):  # type: ignore[misc]  # aiokafka h
         self, cluster: Any, members: Mapping[str, ConsumerProtocolMemberMetadata]
     ) -> dict[str, ConsumerProtocolMemberAssignment]:
         topics = {topic: len(cluster.partitions_for_topic(topic) or ()) for topic in self._topics}
+        if unknown := sorted(topic for topic, partitions in topics.items() if not partitions):
+            raise LookupError(f"no broker has told of {', '.join(unknown)} yet")  # the group is joined anew
         owned = {member: _owned(metadata.user_data) for member, metadata in members.items()}
         return {
             member: ConsumerProtocolMemberAssignment(0, sorted(share.items()), b"")

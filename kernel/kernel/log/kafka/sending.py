@@ -20,6 +20,7 @@ from itertools import islice
 from typing import Any
 from uuid import UUID
 
+import structlog
 from aiokafka.protocol.transaction import InitProducerIdRequest
 
 from kernel.clock import Clock
@@ -37,6 +38,7 @@ _REQUEST_PARTITIONS = 32
 _EPOCH_MAX = 32_767
 _BACKOFF_SECONDS = 0.1
 _BACKOFF_SECONDS_MAX = 1.0
+_log = structlog.get_logger("kernel.log.kafka.sending")
 
 
 @dataclass(slots=True, eq=False)
@@ -178,9 +180,16 @@ class Sender:
         await self._again(await self._prepare(partitions), "no leader")
 
     async def _go(self, node: int, lane: str, partitions: Sequence[_Partition]) -> None:
+        sent: list[tuple[_Partition, _Batch | None]] = []
         try:
             if prepared := await self._prepare(partitions):
+                sent = [(partition, partition.batch) for partition in prepared]
                 await self._produce(node, lane, prepared)
+        except Exception as error:  # noqa: BLE001 (the edge of a task that nobody awaits: no append may wait for ever)
+            _log.exception("log.send_broke", node=node, error=type(error).__name__)
+            for partition, batch in sent:
+                if partition.batch is batch and partition.busy:
+                    self._unknown(partition, type(error).__name__)
         finally:
             self._free[node].append(lane)
             if self._ready:
