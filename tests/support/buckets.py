@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import AsyncIterator
 from contextlib import AsyncExitStack, asynccontextmanager
+from pathlib import Path
 
 from aiobotocore.session import get_session
 
@@ -37,3 +38,17 @@ async def s3_blobs(settings: BucketSettings | None = None, clock: Clock | None =
         yield blobs
         if settings is None:
             await blobs._bucket.remove([found.key async for page in blobs._bucket.pages("") for found in page])
+
+
+def s3_environ(bucket: BucketSettings, keys: Path) -> dict[str, str]:
+    """What the store is told of its bucket; its secrets are written into `keys`."""
+    for name, text in (("s3-access", bucket.access_key), ("s3-secret", bucket.secret_key)):
+        (keys / name).write_text(text or "")
+    return {
+        "ARTIFACT_STORE_FOLDER": "",
+        "ARTIFACT_STORE_S3_BUCKET": bucket.bucket,
+        "ARTIFACT_STORE_S3_ENDPOINT": bucket.endpoint or "",
+        "ARTIFACT_STORE_S3_PREFIX": bucket.prefix,
+        "ARTIFACT_STORE_S3_ACCESS_KEY_PATH": str(keys / "s3-access"),
+        "ARTIFACT_STORE_S3_SECRET_KEY_PATH": str(keys / "s3-secret"),
+    }

@@ -8,6 +8,7 @@ from __future__ import annotations
 import threading
 import time
 from collections.abc import Callable, Sequence
+from contextlib import suppress
 from typing import Any, Self
 
 from confluent_kafka import Consumer, KafkaError, KafkaException, Message, TopicPartition
@@ -50,6 +51,7 @@ class PublicWatch:
         self.lock = threading.Lock()
         """Held while `fold` changes; hold it to look at more than one thing."""
         self.silences = Silences(topics[0])
+        self._bootstrap = bootstrap
         self._topics = topics
         self._consumer = Consumer(
             {
@@ -98,22 +100,15 @@ class PublicWatch:
 
     def read_to_end(self, seconds: float = _PATIENCE_SECONDS) -> None:
         """Wait until everything that stands in the topics now is folded."""
-        ends = {place: self._high_watermark(place, seconds) for place in self._next}
+        # By a client of its own: one that is read from at the same time may never answer.
+        asking = Consumer({"bootstrap.servers": self._bootstrap, "group.id": "outside-observer", "log_level": 0})
+        try:
+            ends = {place: _high_watermark(asking, place, seconds) for place in self._next}
+        finally:
+            asking.close()
         self.until(
             lambda _: all(self._next[place] >= end for place, end in ends.items()), seconds, f"records to {ends}"
         )
-
-    def _high_watermark(self, place: tuple[str, int], seconds: float) -> int:
-        deadline = time.monotonic() + seconds
-        while True:
-            try:
-                found = self._consumer.get_watermark_offsets(TopicPartition(*place), timeout=2.0)
-            except KafkaException:
-                found = None
-            if found is not None:
-                end: int = found[1]
-                return end
-            assert time.monotonic() < deadline, f"no broker tells the end of {place}"
 
     def _follow(self) -> None:
         try:
@@ -141,6 +136,16 @@ class PublicWatch:
         if topic == self.silences.topic:
             self.silences.told(partition)
         self.fold.take(topic, partition, _text(key or b""), headers, value if isinstance(value, bytes) else b"")
+
+
+def _high_watermark(asking: Consumer, place: tuple[str, int], seconds: float) -> int:
+    deadline = time.monotonic() + seconds
+    while True:
+        with suppress(KafkaException):
+            if found := asking.get_watermark_offsets(TopicPartition(*place), timeout=2.0):
+                return int(found[1])
+        assert time.monotonic() < deadline, f"no broker tells the end of {place}"
+        time.sleep(_POLL_SECONDS)
 
 
 def _text(value: Any) -> str:

@@ -35,7 +35,7 @@ from kernel.log.kafka.settings import KafkaSettings
 from kernel.log.topics import Topic
 from kernel.settings import SecretText
 from kernel.sql.postgres.settings import PostgresSettings
-from tests.support.buckets import make_bucket, s3_blobs
+from tests.support.buckets import make_bucket, s3_blobs, s3_environ
 from tests.support.components import needs_kafka, needs_postgres, needs_s3, unique_name
 from tests.support.databases import schema_of_its_own
 from tests.support.eventually import until
@@ -53,20 +53,6 @@ LONG = [
 """So much that it is kept as a blob."""
 ASK = {"id": "ask", "type": "ask_user", "params": {"fields": [{"name": "word"}], "answerSeconds": 3600}}
 AFTER = {"id": "after", "type": "assert", "params": {"that": ["1 < 2"]}}
-
-
-def s3_environ(bucket: BucketSettings, keys: Path) -> dict[str, str]:
-    """What the store is told of its bucket."""
-    for name, text in (("s3-access", bucket.access_key), ("s3-secret", bucket.secret_key)):
-        (keys / name).write_text(text or "")
-    return {
-        "ARTIFACT_STORE_FOLDER": "",
-        "ARTIFACT_STORE_S3_BUCKET": bucket.bucket,
-        "ARTIFACT_STORE_S3_ENDPOINT": bucket.endpoint or "",
-        "ARTIFACT_STORE_S3_PREFIX": bucket.prefix,
-        "ARTIFACT_STORE_S3_ACCESS_KEY_PATH": str(keys / "s3-access"),
-        "ARTIFACT_STORE_S3_SECRET_KEY_PATH": str(keys / "s3-secret"),
-    }
 
 
 class Life:
