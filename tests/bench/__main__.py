@@ -33,6 +33,7 @@ from tests.bench.browsing import browser_overhead
 from tests.bench.figures import Figure, line, put, tell
 from tests.bench.gateway import gateway
 from tests.bench.kafka.deciding import kafka_backlog, kafka_hop, kafka_restore, kafka_transitions
+from tests.bench.kafka.rebuilding import kafka_rebuild
 from tests.bench.kafka.runs import kafka_start, kafka_w1, kafka_w1_c100
 from tests.bench.kafka.takeover import kafka_takeover
 from tests.bench.lists import kafka_lists, lists
@@ -86,6 +87,7 @@ KAFKA: dict[str, Measure] = {
     "kafka_transitions": kafka_transitions,
     "kafka_takeover": kafka_takeover,
     "kafka_restore": kafka_restore,
+    "kafka_rebuild": kafka_rebuild,
 }
 SLOW: dict[str, Measure] = {
     "lists": lists,

@@ -9,6 +9,7 @@ Order of the end: say so to probes and streams, answer what is under way, hand o
 from __future__ import annotations
 
 import asyncio
+import gc
 import os
 import sys
 from collections.abc import Iterable, Sequence
@@ -248,6 +249,8 @@ async def _erase(organization: OrganizationId, external_id: str) -> int:
 
 async def _rebuild() -> int:
     """Project everything anew, beside the tables that gateways serve meanwhile."""
+    # The batches at work are a million objects without cycles; to look through them took a third of the time.
+    gc.set_threshold(2_000_000)
     clock = SystemClock()
     kafka, postgres = kafka_settings(os.environ), postgres_settings(os.environ)
     log = await KafkaLog.open(kafka, clock)

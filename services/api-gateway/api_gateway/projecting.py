@@ -10,6 +10,7 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from contextlib import nullcontext
 from dataclasses import dataclass, field
 
 import structlog
@@ -92,14 +93,19 @@ class Projector:
         *,
         measured: Callable[[Projected], None] = unmeasured,
         batch_records: int = BATCH_RECORDS_MAX,
+        loads: bool = False,
     ) -> None:
-        """`measured` is called with each batch at its commit; not by `catch_up` and `rebuild`."""
+        """`measured` is called with each batch at its commit; not by `catch_up` and `rebuild`.
+
+        `loads`: the tables are filled by this projector alone, on PostgreSQL, so what it knows to be new is copied.
+        """
         self._log = log
         self._db = db
         self._audience = audience
         self._clock = clock
         self._measured = measured
         self._batch_records = batch_records
+        self._loads = loads
         self._behind: dict[Place, int] = {}
         """Partitions that were taken and not caught up yet, with the offset where that is done."""
         self._taken: frozenset[int] | None = None
@@ -149,14 +155,20 @@ class Projector:
                 if proposed is None or partition % proposable in proposed:
                     yield topic, partition
 
-    async def catch_up(self, ends: Mapping[Place, int] | None = None) -> int:
+    async def catch_up(self, ends: Mapping[Place, int] | None = None, *, at_once: int = 0) -> int:
         """Project what is in the log now, or all that is below `ends`; how many records that were. Not beside `run`.
 
-        Errors come in an `ExceptionGroup`: the partitions are read side by side. Among them `LogUnavailable` when
-        `ends` are given and somebody else projects into the same rows: call it again.
+        Errors come in an `ExceptionGroup`: the partitions are read side by side, `at_once` of them (0: all). Among them
+        `LogUnavailable` when `ends` are given and somebody else projects into the same rows: call it again.
         """
+        turns = asyncio.Semaphore(at_once) if at_once else nullcontext()
+
+        async def in_turn(place: Place) -> int:
+            async with turns:
+                return await self._catch_up(place, ends)
+
         async with asyncio.TaskGroup() as group:
-            tasks = [group.create_task(self._catch_up(place, ends)) for place in self._places()]
+            tasks = [group.create_task(in_turn(place)) for place in self._places()]
         return sum(task.result() for task in tasks)
 
     async def rebuild(self) -> int:
@@ -258,7 +270,7 @@ class Projector:
         fresh = _fresh(follower, batch.facts)
         statements = [
             self._position_moved(batch),
-            *statements_of(fresh, self._db.dialect),
+            *statements_of(fresh, self._db.dialect, loads=self._loads),
             *self._sequence_statements(follower, fresh),
             *self._audience.announcement(batch),
         ]

@@ -2,9 +2,10 @@
 
 For PostgreSQL. The served tables are read, projected and cleaned up all the while:
 
-    make      the schema `..._next`: tables as the served ones, without indexes and counts
+    make      the schema `..._next`: tables as the served ones, without counts and with only the keys that rows are
+              found by
     fill      project the public topics into them, as far as the served rows are
-    finish    indexes, counted cells and their triggers
+    finish    the other keys, indexes, counted cells and their triggers
     swap      one transaction. Projectors stop at their first statement; what they have projected meanwhile is filled
               in, runs that were forgotten meanwhile go, and the tables change places. Who asks meanwhile waits for that
               moment and gets the new rows, which tell the same
@@ -16,6 +17,7 @@ in the new schema, as rows that were filled in before must not come back.
 
 from __future__ import annotations
 
+import asyncio
 import hashlib
 from collections.abc import Awaitable, Callable, Mapping, Sequence
 from contextlib import AbstractAsyncContextManager
@@ -42,6 +44,8 @@ TABLES = (
 )
 """What is made anew."""
 BATCH_RECORDS = 4000
+PARTITIONS_AT_ONCE = 4
+"""Enough for the log, this process and the server to work at the same time, and few enough to stay in caches."""
 NEAR_RECORDS = 2000
 """So few may be missing when the swap begins; they are filled in while projectors wait."""
 SWAP_TRIES = 50
@@ -49,7 +53,11 @@ SWAP_REST_SECONDS = 0.2
 RETRY_SECONDS = 1.0
 LOCK_MS = 500
 """How long the swap lets others queue up behind it before it gives up for now; below the wait for deadlocks."""
+STATEMENTS_AT_ONCE = 2
 _MARK = "towpath rebuild "
+_ONLY_ADDED = tuple(table.name for table in catalog.TABLES if table.only_added)
+_FOUND = tuple(name for name in TABLES if name not in _ONLY_ADDED)
+"""Whose rows are found by their key already while they are filled."""
 
 _SCHEMA = """
 SELECT current_schema(), obj_description(n.oid, 'pg_namespace'), n.oid IS NOT NULL
@@ -60,6 +68,8 @@ _KEYS = """
 SELECT format('ALTER TABLE %I.%I ADD CONSTRAINT %I %s', ?::TEXT, c.relname, k.conname, pg_get_constraintdef(k.oid))
 FROM pg_constraint k JOIN pg_class c ON c.oid = k.conrelid
 WHERE c.relnamespace = to_regnamespace(quote_ident(?::TEXT)) AND k.contype IN ('p', 'u') AND c.relname = ANY (?::TEXT[])
+  AND NOT EXISTS (SELECT 1 FROM pg_constraint n JOIN pg_class d ON d.oid = n.conrelid
+    WHERE d.relnamespace = to_regnamespace(quote_ident(?::TEXT)) AND d.relname = c.relname AND n.conname = k.conname)
 """
 _OPTIONS = """
 SELECT format('ALTER TABLE %I.%I SET (%s)', ?::TEXT, relname, array_to_string(reloptions, ', '))
@@ -203,11 +213,11 @@ class _Rebuild:
 
     async def _fill(self, ends: Mapping[Place, int]) -> int:
         """How many records that took; a log or database that is away is waited for."""
-        projector = Projector(self.log, self.beside, _Nobody(), self.clock, batch_records=BATCH_RECORDS)
+        projector = Projector(self.log, self.beside, _Nobody(), self.clock, batch_records=BATCH_RECORDS, loads=True)
         count = None
         while count is None:
             try:
-                count = await projector.catch_up(ends)
+                count = await projector.catch_up(ends, at_once=PARTITIONS_AT_ONCE)
             except* (LogUnavailable, UnknownOutcome) as errors:
                 self.tell(f"waiting: {errors.exceptions[0]}")
                 await self.clock.sleep(RETRY_SECONDS)
@@ -217,14 +227,25 @@ class _Rebuild:
     async def _finish(self) -> None:
         """Each step is done once, however often this is begun."""
         live, next_ = self.schemas.live, self.schemas.next
-        for (statement,) in await self.served.fetch_all(_INDEXES, (live, next_, live, TABLES, next_)):
-            await self.beside.execute(statement)
+        await self._each(await self.served.fetch_all(_KEYS, (next_, live, _ONLY_ADDED, next_)))
+        await self._each(await self.served.fetch_all(_INDEXES, (live, next_, live, TABLES, next_)))
         for counted in counting.COUNTED:
             row = await self.served.fetch_one(_TRIGGERED, (next_, counted.table))
             if row == (0,):
                 await self.beside.transaction([(sql, ()) for sql in counting.recounting(counted)])
-        for table in TABLES:
-            await self.beside.execute(f"ANALYZE {table}")
+        await self._each([(f"ANALYZE {table}",) for table in TABLES])
+
+    async def _each(self, statements: Sequence[Row]) -> None:
+        """Carry out statements that need not wait for each other, a few at once: the server takes a core for each."""
+        turns = asyncio.Semaphore(STATEMENTS_AT_ONCE)
+
+        async def in_turn(statement: str) -> None:
+            async with turns:
+                await self.beside.execute(statement)
+
+        async with asyncio.TaskGroup() as group:
+            for (statement,) in statements:
+                group.create_task(in_turn(statement))
 
     async def _is_swapped(self) -> bool:
         """One try. False when somebody held the tables for too long, or too much was missing."""
@@ -289,8 +310,11 @@ async def _made(log: EventLog, served: Served) -> _Schemas:
             *(statement.format(live=_quoted(live), next=next_) for statement in _NOTING),
         ):
             await ask(statement)
-        for question in (_KEYS, _OPTIONS):
-            for (statement,) in await ask(question, (schemas.next, live, TABLES)):
+        for question, params in (
+            (_KEYS, (schemas.next, live, _FOUND, schemas.next)),
+            (_OPTIONS, (schemas.next, live, TABLES)),
+        ):
+            for (statement,) in await ask(question, params):
                 await ask(statement)
         return schemas
 
@@ -304,7 +328,7 @@ async def _version(ask: Ask) -> str:
     """Of the tables and of what fills them: another build's half-filled ones, or ones of other columns, are no use."""
     ours = [migration.checksum for migration in migrations("postgres")]
     applied = [checksum for (checksum,) in await ask(_APPLIED)]
-    return hashlib.sha256("".join([*ours, *applied]).encode()).hexdigest()[:16]
+    return hashlib.sha256("".join([*ours, *applied, *_ONLY_ADDED]).encode()).hexdigest()[:16]
 
 
 def _places(log: EventLog) -> list[Place]:

@@ -8,9 +8,10 @@ PostgreSQL    one statement for all rows of a table that change alike; each colu
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from functools import lru_cache
 from itertools import chain
+from operator import itemgetter
 
 from api_gateway.projections import catalog
 from api_gateway.projections.change import Cell, Change, Fact, Kind, Table
@@ -21,22 +22,41 @@ _ARRAYS: dict[type, str] = {bytes: "BYTEA[]", int: "BIGINT[]"}
 """What a column travels as; everything else is text."""
 
 
-def statements_of(facts: Iterable[Fact], dialect: Dialect) -> list[Statement]:
-    """The statements of a batch."""
-    rows: dict[tuple[str, tuple[Cell, ...]], Change] = {}
+def statements_of(facts: Iterable[Fact], dialect: Dialect, *, loads: bool = False) -> list[Statement]:
+    """The statements of a batch. `loads`: into tables of PostgreSQL of which the rows that only come may be copied."""
+    tables: dict[str, dict[tuple[Cell, ...], Change]] = {}
     for fact in facts:
         for change in catalog.changes(fact):
-            place = (change.table.name, change.key)
-            earlier = rows.get(place)
-            rows[place] = change if earlier is None else _merged(earlier, change)
-    alike: dict[tuple[Kind, str, tuple[str, ...]], list[Change]] = {}
-    for change in rows.values():
-        alike.setdefault((change.kind, change.table.name, _ordered(tuple(change.columns))), []).append(change)
+            _, table, key, _ = change
+            rows = tables.get(table.name)
+            if rows is None:
+                rows = tables[table.name] = {}
+            earlier = rows.get(key)
+            rows[key] = change if earlier is None else _merged(earlier, change)
     statements: list[Statement] = []
-    for (kind, _, columns), changes in alike.items():
-        values = [(*[change.columns[column] for column in columns], *change.key) for change in changes]
-        statements += row_statements(kind, changes[0].table, columns, values, dialect)
+    for rows in tables.values():
+        statements += _statements_of_rows(rows.values(), dialect, loads=loads)
     return statements
+
+
+def _statements_of_rows(changes: Iterable[Change], dialect: Dialect, *, loads: bool) -> list[Statement]:
+    """Of one table."""
+    alike: dict[tuple[Kind, tuple[str, ...]], list[Change]] = {}
+    for change in changes:
+        alike.setdefault((change.kind, _ordered(tuple(change.columns))), []).append(change)
+    statements: list[Statement] = []
+    for (kind, columns), group in alike.items():
+        table, cells = group[0].table, itemgetter(*columns) if len(columns) > 1 else _only(columns[0])
+        values = [cells(change.columns) + change.key for change in group]
+        if loads and table.only_added:
+            statements.append((f"COPY {table.name} ({', '.join((*columns, *table.key))}) FROM STDIN", values))
+        else:
+            statements += row_statements(kind, table, columns, values, dialect)
+    return statements
+
+
+def _only(column: str) -> Callable[[dict[str, Cell]], tuple[Cell, ...]]:
+    return lambda columns: (columns[column],)
 
 
 def row_statements(

@@ -10,7 +10,7 @@ from dataclasses import replace
 import pytest
 
 from cluster.components.postgres import LocalPostgres
-from kernel.errors import LogRefused, LogUnavailable, UnknownOutcome
+from kernel.errors import ConstraintViolated, LogRefused, LogUnavailable, UnknownOutcome
 from kernel.sql.postgres import PostgresDatabase, Timeouts
 from tests.support.components import needs_postgres
 from tests.support.cutting import Cut, CuttingProxy, cutting_proxy
@@ -83,6 +83,28 @@ async def test_a_server_killed_in_a_transaction_has_written_nothing(
     server.start()
     assert await notes(db) == []
     assert await db.execute(INSERT, ("after",)) == 1
+
+
+async def test_rows_that_are_copied_come_with_all_of_their_transaction_or_not_at_all(db: PostgresDatabase) -> None:
+    rows = [(f"copied {number}",) for number in range(1000)]
+    copy = ("COPY notes (name) FROM STDIN", rows)
+    assert await db.transaction([(INSERT, ("first",)), copy]) == [1, 1000]
+    with pytest.raises(ConstraintViolated):
+        await db.transaction([(INSERT, ("second",)), copy])
+    assert await db.fetch_one("SELECT count(*) FROM notes") == (1001,)
+
+
+async def test_a_copy_that_is_cut_short_leaves_no_locks_and_a_database_that_works(db: PostgresDatabase) -> None:
+    rows = [(f"{number:0>1000}",) for number in range(100_000)]
+    for pause in (0.0, 0.01, 0.05, 0.2):
+        copying = asyncio.create_task(db.transaction([(INSERT, ("first",)), ("COPY notes (name) FROM STDIN", rows)]))
+        await asyncio.sleep(pause)
+        copying.cancel()
+        with pytest.raises(asyncio.CancelledError):
+            await copying
+        assert await db.execute(INSERT, (f"after {pause}",)) == 1
+    async with asyncio.timeout(5.0):
+        await db.execute("DROP TABLE notes")
 
 
 async def test_nobody_notices_a_server_that_was_restarted_between_two_calls(

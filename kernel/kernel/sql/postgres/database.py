@@ -4,6 +4,9 @@ Every statement is prepared once per connection. A lone writing statement is its
 server. Several take one trip each, and one for BEGIN and for COMMIT. Isolation is READ COMMITTED: a conditional write
 that meets a row under another one's change waits for it and then looks at the row anew.
 
+`COPY table (a, b) FROM STDIN` takes rows as its parameters, the quickest way in for who knows that none of them is
+there. Not where others wait for the rows: a client that is paused in the middle of it keeps its locks.
+
 What may hang does so for a bounded time, and whatever the server does to a client that was paused is done by the
 server's own clocks: see `Timeouts`.
 """
@@ -22,7 +25,7 @@ import asyncpg
 from kernel.errors import LogRefused
 from kernel.sql.port import Params, Row, Statement
 from kernel.sql.postgres.failing import DRIVER_ERRORS, Broken, Failure, failure_of, translated
-from kernel.sql.postgres.wording import changed, deleted_from, numbered
+from kernel.sql.postgres.wording import changed, copied_into, deleted_from, numbered
 
 T = TypeVar("T")
 Ask = Callable[..., Awaitable[list[Row]]]
@@ -63,7 +66,7 @@ class _Connection(asyncpg.Connection):
         Between preparing and carrying out the driver leaves the server in the middle of a message, where none of its
         time-outs holds: a client that is paused there, in a transaction, would keep its locks for ever.
         """
-        for sql in dict.fromkeys(numbered(sql) for sql, params in statements if params):
+        for sql in dict.fromkeys(numbered(sql) for sql, params in statements if params and copied_into(sql) is None):
             # A statement may need a table that an earlier one makes; whatever else is wrong with it, it tells itself.
             with suppress(asyncpg.SyntaxOrAccessError):
                 await self._get_statement(sql, None)  # type: ignore[attr-defined]  # protected, so not in the stubs
@@ -325,7 +328,15 @@ class PostgresDatabase:
 
 
 async def _run(connection: _Connection, sql: str, params: Params) -> int:
-    return changed(await connection.execute(numbered(sql), *params))
+    copied = copied_into(sql)
+    if copied is None:
+        return changed(await connection.execute(numbered(sql), *params))
+    table, columns = copied
+    try:
+        return changed(await connection.copy_records_to_table(table, records=cast("Any", params), columns=columns))
+    except asyncio.CancelledError:
+        connection.terminate()  # the driver would leave the server waiting for more rows
+        raise
 
 
 async def _prepare(connection: Any) -> None:

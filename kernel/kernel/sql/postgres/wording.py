@@ -17,6 +17,8 @@ _TOKEN = re.compile(
 )
 _DELETED_FROM = re.compile(r"\s*DELETE\s+FROM\s+(\w+)", re.IGNORECASE)
 
+_COPY = re.compile(r"COPY (\w+) \(([\w, ]+)\) FROM STDIN")
+
 
 @lru_cache(maxsize=4096)
 def numbered(sql: str) -> str:
@@ -38,6 +40,13 @@ def deleted_from(sql: str) -> str:
     """The table that a statement deletes rows from; empty for every other statement."""
     found = _DELETED_FROM.match(sql)
     return found[1] if found else ""
+
+
+@lru_cache(maxsize=4096)
+def copied_into(sql: str) -> tuple[str, tuple[str, ...]] | None:
+    """Table and columns of a `COPY table (a, b) FROM STDIN`; None for every other statement."""
+    found = _COPY.fullmatch(sql)
+    return (found[1], tuple(found[2].split(", "))) if found else None
 
 
 def changed(status: str) -> int:

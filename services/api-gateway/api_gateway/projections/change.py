@@ -11,9 +11,12 @@ from dataclasses import dataclass
 from enum import StrEnum
 from typing import Any, NamedTuple
 
+from kernel.building import quickly_made
+
 Cell = str | int | bytes
 
 
+@quickly_made
 @dataclass(frozen=True, slots=True)
 class Fact:
     """One public record. `key` is the root run or the entity, `sequence` its gapless number under that key.
@@ -46,6 +49,8 @@ class Table:
 
     name: str
     key: tuple[str, ...]
+    only_added: bool = False
+    """Each row is the row of one fact, which the key names: it comes once, as the fact does, and never changes."""
 
 
 class Change(NamedTuple):

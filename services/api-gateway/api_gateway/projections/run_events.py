@@ -30,7 +30,7 @@ from kernel.domain.workflow_run import (
     WorkflowRunStepStarted,
 )
 
-TABLE = Table("run_events", ("root_run_id", "sequence"))
+TABLE = Table("run_events", ("root_run_id", "sequence"), only_added=True)
 
 
 def _of_run(fact: Fact) -> Change:

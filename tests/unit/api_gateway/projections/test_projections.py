@@ -120,6 +120,15 @@ def test_postgresql_gets_one_statement_for_any_number_of_rows_that_change_alike(
     assert params[-1] == tuple(range(1, 78))
 
 
+def test_rows_that_only_come_are_copied_into_tables_that_nobody_else_fills() -> None:
+    facts = [fact(finished(f"step_{number}"), number) for number in range(1, 78)]
+    statements = statements_of(facts, "postgres", loads=True)
+    ((sql, rows),) = [(sql, rows) for sql, rows in statements if sql.startswith("COPY ")]
+    assert sql == "COPY run_events (about, time_ms, value, wire, root_run_id, sequence) FROM STDIN"
+    assert [row[-1] for row in rows if isinstance(row, tuple)] == list(range(1, 78))
+    assert any("INTO steps " in sql for sql, _ in statements), "which may be written again"
+
+
 def test_rows_that_are_inserted_alike_share_few_statements() -> None:
     facts = [fact(finished(f"step_{number}"), number) for number in range(1, 78)]
     on_steps = [(sql, params) for sql, params in statements_of(facts, "sqlite") if "INTO run_events " in sql]
