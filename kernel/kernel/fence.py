@@ -36,6 +36,7 @@ RELEVANT_TYPES = frozenset(f"towpath.task.{name}.v1" for name in ("assigned", "l
 
 _SKEW_MS = 5_000
 """How far `since_ms` is trusted less: clocks agree within 1 s (design 4.8), five cost little reading."""
+_SWEEP_MS = 5_000
 _IDLE_MS = 60_000
 """A run that was asked about without `watch` is kept this long after the last question."""
 _NEVER = float("-inf")
@@ -112,6 +113,7 @@ class Fence:
         self._partitions = log.partitions(topic)
         self._runs: dict[str, _Run] = {}
         self._reads: dict[int, asyncio.Task[None]] = {}
+        self._swept_ms = _NEVER
 
     def watch(self, root_run_id: str, token: Token, *, from_offset: int = 0, since_ms: int = 0) -> None:
         """Keep what is read about the run until `forget` was called as often for this token. Reads nothing itself.
@@ -119,12 +121,7 @@ class Fence:
         `since_ms`: the task's `requested_ms`; `from_offset`: an offset before which nothing about the token stands.
         Give either, or the partition is read from its start.
         """
-        run = self._run(root_run_id, from_offset, since_ms)
-        run.watched[token] += 1
-        if from_offset < run.from_offset or since_ms < run.since_ms:
-            # It began behind what this token needs: locate anew. What was folded stays true.
-            run.from_offset, run.since_ms = min(from_offset, run.from_offset), min(since_ms, run.since_ms)
-            run.next_offset, run.read_sent_ms, run.generation = None, _NEVER, run.generation + 1
+        self._run_since(root_run_id, from_offset, since_ms).watched[token] += 1
 
     def forget(self, root_run_id: str, token: Token) -> None:
         """The counterpart of `watch`; unknown tokens are no error."""
@@ -145,13 +142,13 @@ class Fence:
         """Is it open? Waits for a read only when the window is over or the token is not yet known."""
         return await self._ensure_open(self._run(root_run_id), workflow_run_id, token)
 
-    async def is_current(self, root_run_id: str, token: Token) -> bool:
+    async def is_current(self, root_run_id: str, token: Token, since_ms: int = 0) -> bool:
         """The same for who knows no workflow run (the vault): is `token` open for the one that it was assigned to?
 
-        False is what was read: over, or assigned by nobody. `LogUnavailable` when nothing could be read in time, which
+        `since_ms` is what the caller says; one that is too late hides the assignment and so opens nothing. False is what was read: over, or assigned by nobody. `LogUnavailable` when nothing could be read in time, which
         says nothing about the token.
         """
-        run = self._run(root_run_id)
+        run = self._run_since(root_run_id, 0, since_ms)
         if await self._ensure_open(run, None, token):
             return True
         if not run.is_over(token) and self._left_ms(run) <= 0:
@@ -203,7 +200,18 @@ class Fence:
         run.asked_ms = now
         return run
 
+    def _run_since(self, root_run_id: str, from_offset: int, since_ms: int) -> _Run:
+        run = self._run(root_run_id, from_offset, since_ms)
+        if from_offset < run.from_offset or since_ms < run.since_ms:
+            # It began behind what this token needs: locate anew. What was folded stays true.
+            run.from_offset, run.since_ms = min(from_offset, run.from_offset), min(since_ms, run.since_ms)
+            run.next_offset, run.read_sent_ms, run.generation = None, _NEVER, run.generation + 1
+        return run
+
     def _drop_idle(self, now: float) -> None:
+        if now - self._swept_ms < _SWEEP_MS:
+            return
+        self._swept_ms = now
         idle = [key for key, run in self._runs.items() if not run.watched and now - run.asked_ms > _IDLE_MS]
         for key in idle:
             del self._runs[key]

@@ -41,7 +41,7 @@ class Tokens:
     def __init__(self) -> None:
         self.current: dict[str, int] = {}
 
-    async def is_current(self, root_run_id: RootRunId, token: Token) -> bool:
+    async def is_current(self, root_run_id: RootRunId, token: Token, since_ms: int = 0) -> bool:
         return token.attempt == self.current.get(root_run_id, 1)
 
 

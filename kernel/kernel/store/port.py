@@ -41,6 +41,8 @@ class RunOpener:
     workflow_run_id: WorkflowRunId
     task_id: TaskId
     token: Token
+    since_ms: int = 0
+    """When the task was requested: nothing about the token stands in the log before. 0: not told, which is slow."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -58,7 +60,7 @@ Opener = RunOpener | GatewayOpener
 class TokenCheck(Protocol):
     """The fence as the store sees it."""
 
-    async def is_current(self, root_run_id: RootRunId, token: Token) -> bool:
+    async def is_current(self, root_run_id: RootRunId, token: Token, since_ms: int = 0) -> bool:
         """Whether `token` is the newest of its root run, assigned, neither lapsed nor settled. May wait for a fetch.
 
         `LogUnavailable` when that cannot be told now.

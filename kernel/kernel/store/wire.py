@@ -42,6 +42,7 @@ def opener_to_wire(opener: Opener) -> pb.Opener:
         workflow_run_id=opener.workflow_run_id,
         task_id=opener.task_id,
         token=task_pb2.Token(attempt=opener.token.attempt, nonce=opener.token.nonce),
+        since_ms=opener.since_ms,
     )
     return pb.Opener(organization_id=opener.organization_id, run=claim)
 
@@ -54,7 +55,12 @@ def opener_from_wire(message: pb.Opener) -> Opener:
     run = message.run
     token = Token(run.token.attempt, run.token.nonce)
     return RunOpener(
-        organization_id, RootRunId(run.root_run_id), WorkflowRunId(run.workflow_run_id), TaskId(run.task_id), token
+        organization_id,
+        RootRunId(run.root_run_id),
+        WorkflowRunId(run.workflow_run_id),
+        TaskId(run.task_id),
+        token,
+        run.since_ms,
     )
 
 

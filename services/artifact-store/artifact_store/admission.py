@@ -61,7 +61,7 @@ class Admission:
         """
         match opener:
             case RunOpener():
-                if not await self._token_check.is_current(opener.root_run_id, opener.token):
+                if not await self._token_check.is_current(opener.root_run_id, opener.token, opener.since_ms):
                     raise SecretUnavailable("the token is not current")
             case GatewayOpener():
                 pass

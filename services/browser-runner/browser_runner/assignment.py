@@ -43,6 +43,7 @@ class Assignment:
             assigned.workflow_run_id,
             assigned.task_id,
             assigned.token,
+            request.requested_ms,
         )
         self.sealer = Sealer(services.keys, services.store, services.entropy, self.opener)
         self.reporter = Reporter(services.log, services.clock, assigned)

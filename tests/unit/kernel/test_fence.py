@@ -287,6 +287,22 @@ async def test_the_vault_asks_without_a_workflow_run(fence: Fence, log: ReportsL
     assert await fence.is_current(ROOT, SECOND)
 
 
+async def test_the_vault_reads_what_was_said_since_the_task_was_requested_and_not_what_others_said_for_days(
+    fence: Fence, log: ReportsLog, clock: TestClock
+) -> None:
+    for number in range(2000):
+        log.put(assigned(FIRST), f"earlier-{number}")
+    clock.ms += 3_600_000
+    requested_ms = clock.now_ms()
+    log.put(assigned(FIRST))
+    assert await fence.is_current(ROOT, FIRST, requested_ms)
+    assert log.read_records < 50
+    assert not await fence.is_current(ROOT, SECOND, clock.now_ms() + 60_000), "too late a time opens nothing"
+    log.put(lapsed(FIRST))
+    clock.ms += 2000
+    assert not await fence.is_current(ROOT, FIRST, requested_ms)
+
+
 async def test_the_vault_is_told_when_nothing_could_be_read_instead_of_a_refusal(
     fence: Fence, log: ReportsLog, clock: TestClock
 ) -> None:

@@ -62,12 +62,15 @@ class RunClaim(_message.Message):
     WORKFLOW_RUN_ID_FIELD_NUMBER: _builtins.int
     TASK_ID_FIELD_NUMBER: _builtins.int
     TOKEN_FIELD_NUMBER: _builtins.int
+    SINCE_MS_FIELD_NUMBER: _builtins.int
     root_run_id: _builtins.str
     """Key of the run."""
     workflow_run_id: _builtins.str
     """The workflow run."""
     task_id: _builtins.str
     """The attempt's task."""
+    since_ms: _builtins.int
+    """When its task was requested, in milliseconds since 1970: nothing about the token was said before. 0: not told."""
     @_builtins.property
     def token(self) -> _task_pb2.Token:
         """The attempt's token."""
@@ -79,10 +82,11 @@ class RunClaim(_message.Message):
         workflow_run_id: _builtins.str = ...,
         task_id: _builtins.str = ...,
         token: _task_pb2.Token | None = ...,
+        since_ms: _builtins.int = ...,
     ) -> None: ...
     _HasFieldArgType: _TypeAlias = _typing.Literal["token", b"token"]  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["root_run_id", b"root_run_id", "task_id", b"task_id", "token", b"token", "workflow_run_id", b"workflow_run_id"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["root_run_id", b"root_run_id", "since_ms", b"since_ms", "task_id", b"task_id", "token", b"token", "workflow_run_id", b"workflow_run_id"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 
