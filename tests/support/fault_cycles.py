@@ -55,7 +55,7 @@ class Pair:
 _HURT_SECONDS = {
     (Role.RUNNER, Fault.STOP): 24.0,
     (Role.RUNNER, Fault.CUT): 24.0,
-    (Role.BROWSER, Fault.STOP): 24.0,
+    (Role.BROWSER, Fault.STOP): 20.5,  # and a step is patient for 30 s
     (Role.BROWSER, Fault.CUT): 4.0,  # no more than steps are patient with a site
 }
 """What is beyond the 8 s that outlast every session of two seconds: the lease of a task is 20 s."""

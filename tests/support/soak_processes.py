@@ -124,7 +124,7 @@ outside subscriber's own fold of the public topics, by what the target site coun
 
 *Silent*: the longest time in which some partition told nothing, which bounds how long taking over took. *Ended*: until
 every run that was live had ended; a stopped or cut-off runner is waited for as long as its lease and the stop last.
-Stops and cuts last 8 to 10 s, those of runner and browser 24 to 26 s, cuts between browser and site 4 to 6 s. A full
+Stops and cuts last 8 to 10 s, those of a runner 24 to 26 s, of a browser 20 to 22 s, cuts between browser and site 4 to 6 s. A full
 disk is a limit on the size of a broker's files. Everything is restarted in good order, round after round, until 500
 runs were promised meanwhile.
 """
