@@ -10,6 +10,7 @@ Waiting here is real time, not the `Clock` of the services: it belongs to the ne
 from __future__ import annotations
 
 import asyncio
+import ssl
 from collections.abc import Callable, Iterable
 from contextlib import suppress
 from typing import Any, TypeVar
@@ -156,17 +157,21 @@ class Brokers:
         nodes = [*self._addresses]
         start = int(self._entropy.fraction() * len(nodes)) if nodes else 0
         bootstrap = [-2 - index for index in range(len(self._settings.addresses()))]
+        why = "none in time"
         for node in [*nodes[start:], *nodes[:start], *bootstrap]:
             try:
                 async with asyncio.timeout(_ONE_BROKER_SECONDS):
                     answer = await self.ask(node, MetadataRequest(self._names))
-            except (Unreached, Lost, TimeoutError):
+            except (Unreached, Lost) as error:
+                why = str(error)
+                continue
+            except TimeoutError:
                 continue
             metadata = metadata_of(answer)
             if metadata.nodes:
                 self._adopt(metadata)
                 return
-        raise LogUnavailable(f"no broker answers at {self._settings.bootstrap}", self.jitter(0.5))
+        raise LogUnavailable(f"no broker answers at {self._settings.bootstrap}: {why}", self.jitter(0.5))
 
     def _adopt(self, metadata: Metadata) -> None:
         if self.cluster_id and metadata.cluster_id != self.cluster_id:
@@ -273,7 +278,8 @@ class Brokers:
         except (AuthenticationFailedError, SaslAuthenticationFailed) as error:
             raise LogRefused(f"the brokers do not let {settings.sasl_username} in: {type(error).__name__}") from error
         except (KafkaError, OSError, TimeoutError) as error:
-            raise Unreached(f"node {key[0]}: {type(error).__name__}") from error
+            name = f"node {key[0]}" if key[0] >= 0 else "{}:{}".format(*self._address(key[0]))
+            raise Unreached(f"{name}: {_reason(error)}") from error
         finally:
             del self._connecting[key]
         return connection
@@ -297,6 +303,11 @@ class Brokers:
     def jitter(self, seconds: float) -> float:
         """Between half of `seconds` and all of it, so that clients do not come back as one."""
         return seconds * (0.5 + self._entropy.fraction() / 2)
+
+
+def _reason(error: Exception) -> str:
+    """The kind of an error, and of TLS what is wrong: whoever reads it has a file to mend."""
+    return f"TLS: {error.verify_message}" if isinstance(error, ssl.SSLCertVerificationError) else type(error).__name__
 
 
 def _seen(task: asyncio.Task[Any]) -> None:

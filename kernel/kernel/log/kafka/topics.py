@@ -14,6 +14,8 @@ from aiokafka.admin import AIOKafkaAdminClient, NewTopic
 from aiokafka.errors import KafkaError
 
 from kernel.errors import LogRefused, LogUnavailable
+from kernel.ids import SystemEntropy
+from kernel.log.kafka.brokers import Brokers
 from kernel.log.kafka.records import BATCH_ROOM_BYTES
 from kernel.log.kafka.settings import KafkaSettings
 from kernel.log.kafka.wire import name_of
@@ -111,7 +113,8 @@ async def _created(connection: AIOKafkaAdminClient, names: list[str]) -> list[di
 
 @asynccontextmanager
 async def admin(settings: KafkaSettings) -> AsyncIterator[AIOKafkaAdminClient]:
-    """What an operator may do. `LogUnavailable` when the brokers do not answer."""
+    """What an operator may do. `LogUnavailable` when no broker answers, `LogRefused` when they do not let us in."""
+    await _refuse_strangers(settings)
     client = AIOKafkaAdminClient(
         bootstrap_servers=settings.bootstrap,
         request_timeout_ms=15_000,
@@ -128,3 +131,12 @@ async def admin(settings: KafkaSettings) -> AsyncIterator[AIOKafkaAdminClient]:
         raise LogUnavailable(f"the brokers at {settings.bootstrap}: {error}") from error
     finally:
         await client.close()
+
+
+async def _refuse_strangers(settings: KafkaSettings) -> None:
+    """Whether we are let in, asked in a way that tells why not: the client above only says that nobody answers."""
+    brokers = Brokers(settings, (), SystemEntropy())
+    try:
+        await brokers.refresh()
+    finally:
+        await brokers.close()
