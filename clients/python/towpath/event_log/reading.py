@@ -26,6 +26,8 @@ _SECURITY = {
     "TOWPATH_KAFKA_SSL_CERT_FILE": "ssl.certificate.location",
     "TOWPATH_KAFKA_SSL_KEY_FILE": "ssl.key.location",
 }
+_NOT_ASKED = frozenset({KafkaError.GROUP_AUTHORIZATION_FAILED})
+"""What the library meets on its own account: it looks for the place of a group that nobody is in."""
 _silent = logging.getLogger("towpath.event_log.brokers")
 _silent.propagate = False
 _silent.addHandler(logging.NullHandler())
@@ -85,7 +87,7 @@ def _read(
                 yield _record(message, at.prefix)
             elif error.code() == KafkaError._PARTITION_EOF:  # noqa: SLF001 (the library's public name of its own codes)
                 unfinished.discard((message.topic(), message.partition()))
-            elif not error.retriable():
+            elif error.code() not in _NOT_ASKED and not error.retriable():
                 raise _unreachable(at, error)
 
 
