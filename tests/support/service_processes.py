@@ -95,6 +95,8 @@ class ServiceProcesses:
     folder: Path
     kafka: KafkaSettings
     common: dict[str, str]
+    own: dict[str, dict[str, str]] = field(default_factory=dict)
+    """What processes of one module have beside, and instead."""
     running: list[Running] = field(default_factory=list)
     store_address: str = ""
     gateway_url: str = ""
@@ -102,10 +104,10 @@ class ServiceProcesses:
 
     def environ(self, module: str, **more: str) -> dict[str, str]:
         """The environment of one process of `module`."""
-        ours = {"PATH": os.environ["PATH"], "HOME": os.environ.get("HOME", "/"), **self.common}
-        return {**ours, **self._settings()[module], **more}
+        ours = {name: os.environ[name] for name in ("PATH", "HOME", "PYTHONPATH") if name in os.environ}
+        return {**ours, **self.common, **self._settings()[module], **self.own.get(module, {}), **more}
 
-    def start(self, module: str, number: int = 1, **more: str) -> Running:
+    def start(self, module: str, number: int = 1, *arguments: str, **more: str) -> Running:
         """Start the `number`-th process of `module` (`scheduler`, `api_gateway` and so on)."""
         name = f"{module}-{number}"
         environ = self.environ(module, TOWPATH_MEMBER=name, **more)
@@ -114,9 +116,8 @@ class ServiceProcesses:
             probes = environ.setdefault("TOWPATH_PROBES", f"127.0.0.1:{free_ports(1)}")
         told = self.folder / f"{name}-{len(self.running)}.log"
         with told.open("wb") as out:
-            process = subprocess.Popen(
-                [sys.executable, "-m", module], env=environ, stdout=out, stderr=out, cwd=ROOT, start_new_session=True
-            )
+            command = [sys.executable, "-m", module, *arguments]
+            process = subprocess.Popen(command, env=environ, stdout=out, stderr=out, cwd=ROOT, start_new_session=True)
         self.running.append(Running(name, process, probes, told))
         return self.running[-1]
 

@@ -9,6 +9,7 @@ from kernel.log.topics import GENERATION, TOPICS, TYPES, Topic, Writer
 
 PREFIX = "towpath"
 SUBSCRIBER = "SUBSCRIBER"
+OPERATOR = "OPERATOR"
 
 
 @dataclass(frozen=True, slots=True)
@@ -85,7 +86,7 @@ def access_rows() -> list[tuple[str, ...]]:
 
 def commands() -> list[str]:
     """What an operator runs, for an empty cluster that denies what is not allowed. `$KAFKA` names the brokers."""
-    found = []
+    found = [_command(OPERATOR, ("Create", "Describe"), f"--resource-pattern-type prefixed --topic {PREFIX}.")]
     for one in PROCESSES:
         principal = f"{PREFIX}-{one.name}"
         everything = f"--resource-pattern-type prefixed --topic {PREFIX}."

@@ -6,25 +6,18 @@ import asyncio
 import json
 import os
 import signal
-import time
 from collections.abc import AsyncIterator
 from pathlib import Path
-from typing import Any
 
 import pytest
 
 from kernel.refusing import REFUSED_EXIT_CODE, UNREACHED_EXIT_CODE
 from tests.support.components import needs_kafka, needs_postgres
+from tests.support.proof_jobs import make_job, run_job
 from tests.support.service_processes import ServiceProcesses, service_processes
-from towpath.client import Client
-from towpath.resources import WorkflowType
 
 pytestmark = [needs_kafka, needs_postgres, pytest.mark.timeout(240)]
 
-STEPS: dict[str, Any] = {
-    "version": 1,
-    "steps": [{"id": f"proof_{number}", "type": "assert", "params": {"that": ["1 < 2"]}} for number in range(3)],
-}
 SERVICES = ("artifact_store", "scheduler", "browser_runner", "api_gateway")
 
 
@@ -32,28 +25,6 @@ SERVICES = ("artifact_store", "scheduler", "browser_runner", "api_gateway")
 async def processes(tmp_path: Path) -> AsyncIterator[ServiceProcesses]:
     async with service_processes(tmp_path) as made:
         yield made
-
-
-def make_job(client: Client) -> str:
-    """A job of two workflows without pages."""
-    workflows = [
-        client.workflows.create(
-            name=f"Proof {number}", source_provider="proofs", type_=WorkflowType.USER_DEFINED, steps_json=STEPS
-        )
-        for number in range(2)
-    ]
-    return client.jobs.create(name="Proofs", source_provider="proofs", workflow_ids=[one.id for one in workflows]).id
-
-
-def run_job(client: Client, job_id: str, seconds: float = 30.0) -> None:
-    """One run, from the POST to its good end."""
-    run = client.jobs.run(job_id, external_id="customer-1")
-    deadline = time.monotonic() + seconds
-    while not run.ended:
-        assert time.monotonic() < deadline, f"run {run.id} is {run.status}"
-        time.sleep(0.05)
-        run = client.job_runs.get(run.id)
-    assert run.ended_well, f"{run.error_code}: {run.error_message}"
 
 
 async def test_a_job_runs_through_all_four_processes_and_each_of_them_drains(processes: ServiceProcesses) -> None:
