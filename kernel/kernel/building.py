@@ -6,9 +6,9 @@ of what a scheduler did under load. Here an instance is, while it is filled, one
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
 from dataclasses import MISSING, Field, fields
-from typing import Any, TypeVar
+from typing import TYPE_CHECKING, Any, TypeVar
 
 T = TypeVar("T")
 
@@ -37,6 +37,39 @@ def quickly_made(cls: type[T]) -> type[T]:
     made.__qualname__ = f"{cls.__qualname__}.__init__"
     setattr(cls, "__init__", made)  # noqa: B010 (the same arguments, which a type checker cannot see)
     return cls
+
+
+if TYPE_CHECKING:
+    from dataclasses import replace as replace  # noqa: PLC0414 (so that names and types are checked)
+else:
+
+    def replace(value: T, /, **changes: Any) -> T:
+        """`dataclasses.replace` for what `builder_of` makes, five times as fast; fields are copied as they are."""
+        key = (value.__class__, *changes)
+        made = _REPLACING.get(key)
+        if made is None:
+            made = _REPLACING[key] = _replacing(value.__class__, changes.keys())
+        return made(value, **changes)
+
+
+_REPLACING: dict[tuple[Any, ...], Callable[..., Any]] = {}
+"""By class and names of fields, in the order in which a place of the code names them."""
+
+
+def _replacing(cls: type, changed: Iterable[str]) -> Callable[..., Any]:
+    """A function that takes an instance, and the changed fields by name."""
+    names, changed = [field.name for field in fields(cls)], list(changed)
+    if strange := set(changed) - set(names):
+        raise TypeError(f"{cls.__name__} has no {', '.join(sorted(strange))}")
+    lines = [f"self.{name} = {name if name in changed else f'_old.{name}'}" for name in names]
+    source = [
+        f"def changed(_old, {', '.join(changed)}):",
+        "self = Twin()",
+        *lines,
+        "self.__class__ = Class",
+        "return self",
+    ]
+    return made_function(source, {"Twin": _twin(cls), "Class": cls})
 
 
 def made_function(source: list[str], names: dict[str, Any]) -> Callable[..., Any]:

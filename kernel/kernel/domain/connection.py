@@ -7,10 +7,11 @@ observed UNKNOWN -> HEALTHY <-> EXPIRED / NEEDS_USER
 
 from __future__ import annotations
 
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from enum import StrEnum
 from typing import assert_never
 
+from kernel.building import replace
 from kernel.domain.ids import ConnectionId, OrganizationId, ProviderSlug, SubjectId
 from kernel.domain.values import Sealed
 

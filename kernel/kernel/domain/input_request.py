@@ -5,10 +5,11 @@ opened OPEN -> ANSWERED | EXPIRED | CANCELLED
 
 from __future__ import annotations
 
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from enum import StrEnum
 from typing import assert_never
 
+from kernel.building import replace
 from kernel.domain.ids import InputRequestId, JobRunId, OrganizationId, RequestId, SubjectId, UserId, WorkflowRunId
 from kernel.domain.values import Sealed, SealedBody
 

@@ -5,9 +5,10 @@ created -> changed* -> deleted
 
 from __future__ import annotations
 
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from typing import assert_never
 
+from kernel.building import replace
 from kernel.domain.ids import JobId, OrganizationId, ProviderSlug, RequestId, UserId, WorkflowId
 
 # ---------------------------------------------------------------- requests

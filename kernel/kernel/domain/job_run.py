@@ -8,10 +8,11 @@ It is IN_PROGRESS from its first workflow run on, also while that one waits for 
 
 from __future__ import annotations
 
-from dataclasses import dataclass, field, replace
+from dataclasses import dataclass, field
 from enum import StrEnum
 from typing import assert_never
 
+from kernel.building import replace
 from kernel.domain.ids import JobId, JobRunId, OrganizationId, RequestId, SubjectId, UserId, WorkflowId, WorkflowRunId
 from kernel.domain.plan import PlannedWorkflow
 from kernel.domain.values import Failure, Sealed, SealedBody

@@ -5,10 +5,11 @@ registered -> registered again (all fields as they stand now) -> deleted -> regi
 
 from __future__ import annotations
 
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from enum import StrEnum
 from typing import assert_never
 
+from kernel.building import replace
 from kernel.domain.ids import JobId, OrganizationId, ProviderSlug, RequestId, UserId
 
 

@@ -8,10 +8,11 @@ Between the two thresholds, and with too few outcomes, a provider stays what it 
 from __future__ import annotations
 
 from collections.abc import Iterable, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from enum import StrEnum
 from typing import assert_never
 
+from kernel.building import replace
 from kernel.domain.ids import OrganizationId, ProviderSlug
 from kernel.domain.workflow_run import ENDED_WELL, WorkflowRunStatus
 

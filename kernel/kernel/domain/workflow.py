@@ -5,10 +5,11 @@ created -> changed* -> archived     archived ones stay readable; runs keep their
 
 from __future__ import annotations
 
-from dataclasses import dataclass, field, replace
+from dataclasses import dataclass, field
 from enum import StrEnum
 from typing import assert_never
 
+from kernel.building import replace
 from kernel.domain.ids import OrganizationId, ProviderSlug, RequestId, UserId, WorkflowId
 from kernel.domain.plan import WorkflowType
 from kernel.domain.values import Document

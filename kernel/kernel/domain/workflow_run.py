@@ -9,10 +9,11 @@ created PENDING -> IN_PROGRESS <-> AWAITING_USER_INPUT
 
 from __future__ import annotations
 
-from dataclasses import dataclass, field, replace
+from dataclasses import dataclass, field
 from enum import StrEnum
 from typing import assert_never
 
+from kernel.building import replace
 from kernel.domain.ids import (
     ConnectionId,
     InputRequestId,

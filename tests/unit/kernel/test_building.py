@@ -2,11 +2,12 @@
 
 from __future__ import annotations
 
-from dataclasses import FrozenInstanceError, dataclass, field, replace
+import dataclasses
+from dataclasses import FrozenInstanceError, dataclass, field
 
 import pytest
 
-from kernel.building import quickly_made
+from kernel.building import quickly_made, replace
 
 
 @quickly_made
@@ -25,8 +26,21 @@ def test_a_quickly_made_one_has_the_fields_and_defaults_of_its_class() -> None:
     assert made.parts is not Quick("a").parts
     assert type(made) is Quick
     assert made == Quick(name="a", count=3, parts={})
-    assert replace(made, count=4) == Quick("a", 4)
+    assert dataclasses.replace(made, count=4) == Quick("a", 4)
     assert repr(made) == "Quick(name='a', count=3, parts={})"
+
+
+def test_a_changed_one_differs_in_what_was_named_and_the_former_stays() -> None:
+    made = Quick("a", 2, {"x": 1})
+    for _ in range(2):  # made on the first use, then remembered
+        changed = replace(made, count=5, name="b")
+        assert changed == Quick("b", 5, {"x": 1})
+        assert (type(changed), changed.parts is made.parts) == (Quick, True)
+    assert replace(made) == made == Quick("a", 2, {"x": 1})
+    with pytest.raises(FrozenInstanceError):
+        changed.name = "c"  # type: ignore[misc]
+    with pytest.raises(TypeError, match="Quick has no colour"):
+        replace(made, colour=1)  # type: ignore[call-arg]
 
 
 def test_it_is_frozen_once_it_is_made() -> None:

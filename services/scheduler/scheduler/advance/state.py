@@ -7,11 +7,11 @@ blob when it outgrows 16 KiB and names that blob in its report.
 from __future__ import annotations
 
 from collections.abc import Iterator
-from dataclasses import dataclass, field, replace
+from dataclasses import dataclass, field
 from enum import StrEnum
 from typing import Any
 
-from kernel.building import quickly_made
+from kernel.building import quickly_made, replace
 from kernel.domain.decider import Decision
 from kernel.domain.ids import Incarnation, InputRequestId, RequestId, TaskId, WorkflowRunId
 from kernel.domain.input_request import InputRequestAnswered, InputRequestCancelled, InputRequestExpired

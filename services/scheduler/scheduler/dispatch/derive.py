@@ -3,8 +3,8 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import replace
 
+from kernel.building import replace
 from kernel.domain.decider import Decision, Derived
 from kernel.domain.plan import PlannedWorkflow
 from kernel.domain.task import Journal, TaskAssigned, TaskLeaseLapsed

@@ -9,9 +9,10 @@ from __future__ import annotations
 
 import heapq
 from collections.abc import Iterator, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from typing import Any
 
+from kernel.building import replace
 from kernel.domain.ids import Incarnation, TaskId
 from kernel.domain.task import (
     ConnectionFreed,
