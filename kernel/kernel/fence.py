@@ -1,9 +1,16 @@
 """The fence: may this attempt still reach the outside? (design 6.5)
 
-The fence follows `task_reports`. A token is open until F after the *sending* of a fetch that read the run's partition
-to its high watermark and found the token assigned, newest of its workflow run, neither lapsed nor settled. Nothing else
-opens it: no heartbeat, no message, no earlier answer. So a machine that was paused and wakes up late finds its window
-over, and has to read the lapse before it may send again.
+The fence follows `task_reports`. A token is open until F after the *sending* of a question for the end of the run's
+partition, once everything below that was read and the token found assigned, newest of its workflow run, neither lapsed
+nor settled. Nothing else opens it: no heartbeat, no message, no earlier answer. So a machine that was paused and wakes
+up late finds its window over, and has to read the lapse before it may send again.
+
+The end must be a *confirmed* one (`EventLog.confirmed_end`): whatever anybody could read before the question was sent
+stands below it. A broker that is cut off from the others, and not from us, goes on believing that it leads and tells an
+old end for ever; its word alone would keep a token open whose lapse stands under its successor. Hence the argument: let
+`advance` have read a lapse at T. Every question that was sent after T finds the lapse, whichever broker is asked, or is
+not answered; so the last window began at T at the latest, and is over at T + F, before the next attempt is asked for
+at T + W. Heartbeats and acknowledged appends have no part in it, so vault and store, which append nothing, are as safe.
 
 Reading happens on demand only: while the window is more than half full an answer costs nothing; below that the next
 question starts one read per partition, shared by everyone who asks; nobody asks, nothing is read. What was read of a
@@ -56,7 +63,7 @@ class _Run:
     next_offset: int | None = None
     """Everything below is folded; None until the start was located."""
     read_sent_ms: float = _NEVER
-    """`boot_ms` at the sending of the last fetch that read to the high watermark."""
+    """`boot_ms` at the sending of the last question for an end that was read to."""
     assigned: dict[Token, str] = field(default_factory=dict)
     """Token to its workflow run."""
     newest: dict[str, Token] = field(default_factory=dict)
@@ -145,8 +152,9 @@ class Fence:
     async def is_current(self, root_run_id: str, token: Token, since_ms: int = 0) -> bool:
         """The same for who knows no workflow run (the vault): is `token` open for the one that it was assigned to?
 
-        `since_ms` is what the caller says; one that is too late hides the assignment and so opens nothing. False is what was read: over, or assigned by nobody. `LogUnavailable` when nothing could be read in time, which
-        says nothing about the token.
+        `since_ms` is what the caller says; one that is too late hides the assignment and so opens nothing. False is
+        what was read: over, or assigned by nobody. `LogUnavailable` when nothing could be read in time, which says
+        nothing about the token.
         """
         run = self._run_since(root_run_id, 0, since_ms)
         if await self._ensure_open(run, None, token):
@@ -272,7 +280,7 @@ class Fence:
     async def _read_to_watermark(self, partition: int) -> None:
         runs = [run for run in self._runs.values() if run.partition == partition]
         sent_ms = self._clock.boot_ms()
-        end = await self._log.end_offset(self._topic, partition)
+        end = await self._log.confirmed_end(self._topic, partition)
         generations = [run.generation for run in runs]
         starts = [await self._locate(run, end) for run in runs]
         at = min(starts, default=end)

@@ -114,6 +114,9 @@ class StageLog:
     async def end_offset(self, topic: str, partition: int) -> int:
         return self.stage.starts[topic] + len(self.stage.records[topic])
 
+    async def confirmed_end(self, topic: str, partition: int) -> int:
+        return await self.end_offset(topic, partition)
+
     async def start_offset(self, topic: str, partition: int) -> int:
         return self.stage.starts[topic]
 

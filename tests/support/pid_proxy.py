@@ -26,11 +26,13 @@ class PidProxy(TcpProxy):
     def __init__(self, to: int, port: int = 0) -> None:
         super().__init__(to, port)
         self.silent: frozenset[int] = frozenset()
+        self._known: dict[_Connection, bool] = {}
         self._healed = asyncio.Event()
 
     def silence(self, pids: Collection[int]) -> None:
         """Hold back what these processes send and are sent, from now on."""
         self.silent |= frozenset(pids)
+        self._known.clear()
         self._healed.clear()
 
     def heal(self, *, reset: bool) -> None:
@@ -48,17 +50,24 @@ class PidProxy(TcpProxy):
         return await super().passes(connection, up=up, count=count)
 
     def _is_silent(self, connection: _Connection) -> bool:
+        """Looked up once for each connection: it costs more than a piece, and brokers send many."""
+        if connection not in self._known:
+            self._known[connection] = self._belongs_to_silent(connection)
+        return self._known[connection]
+
+    def _belongs_to_silent(self, connection: _Connection) -> bool:
         peer = connection._near[1].get_extra_info("peername")
         inode = _inode_of(peer[1]) if peer else None
         return inode is not None and any(inode in _sockets(pid) for pid in self.silent)
 
 
 def _inode_of(port: int) -> str | None:
-    """The socket of loopback that is bound to `port` and connected."""
-    for line in (_PROC / "net" / "tcp").read_text().splitlines()[1:]:
-        fields = line.split()
-        if fields[3] == "01" and int(fields[1].rpartition(":")[2], 16) == port:
-            return fields[9]
+    """The socket of loopback that is bound to `port` and connected; Java's speak IPv4 by sockets of IPv6."""
+    for table in ("tcp", "tcp6"):
+        for line in (_PROC / "net" / table).read_text().splitlines()[1:]:
+            fields = line.split()
+            if fields[3] == "01" and int(fields[1].rpartition(":")[2], 16) == port:
+                return fields[9]
     return None
 
 

@@ -149,6 +149,9 @@ class CuttingLog:
     async def end_offset(self, topic: str, partition: int) -> int:
         return await self.inner.end_offset(topic, partition) + self.marks.get(topic, 0)
 
+    async def confirmed_end(self, topic: str, partition: int) -> int:
+        return await self.inner.confirmed_end(topic, partition)
+
     async def start_offset(self, topic: str, partition: int) -> int:
         return await self.inner.start_offset(topic, partition)
 

@@ -69,6 +69,8 @@ class ReportsLog:
         self.asked_ends: list[int] = []
         self.read_records = 0
         self.is_down = False
+        self.is_cut_off = False
+        """It answers, but nobody can say whether with the end of today."""
         self._free = asyncio.Event()
         self._free.set()
         self._grown = asyncio.Event()
@@ -119,6 +121,12 @@ class ReportsLog:
         await self._free.wait()
         await asyncio.sleep(0)
         self._check()
+        return end
+
+    async def confirmed_end(self, topic: str, partition: int) -> int:
+        end = await self.end_offset(topic, partition)
+        if self.is_cut_off:
+            raise LogUnavailable("not known whether it leads")
         return end
 
     async def start_offset(self, topic: str, partition: int) -> int:

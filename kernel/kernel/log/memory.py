@@ -129,6 +129,9 @@ class MemoryLog:
     async def end_offset(self, topic: str, partition: int) -> int:
         return self._tails[topic, partition].end
 
+    async def confirmed_end(self, topic: str, partition: int) -> int:
+        return self._tails[topic, partition].end
+
     async def start_offset(self, topic: str, partition: int) -> int:
         return self._tails[topic, partition].start
 

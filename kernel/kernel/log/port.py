@@ -79,6 +79,15 @@ class EventLog(Protocol):
         """The high watermark: the offset that the next record will get, as known by the log when asked."""
         ...
 
+    async def confirmed_end(self, topic: str, partition: int) -> int:
+        """As `end_offset`, and certain: whatever anybody was acknowledged, or could read, before this was called stands
+        below it.
+
+        A part of a log that is cut off from the rest may answer `end_offset` with an old end; here it is
+        `LogUnavailable`. Dearer, so for those only who must not miss a record, like the fence.
+        """
+        ...
+
     async def start_offset(self, topic: str, partition: int) -> int:
         """The first offset that is still there."""
         ...

@@ -11,7 +11,7 @@ from collections import Counter
 
 import pytest
 
-from tests.support.simulator.simulation import Scenario, simulate
+from tests.support.simulator.simulation import MISLED, Scenario, simulate
 
 CHUNK = 10
 SEED = os.environ.get("TOWPATH_SEED", "")
@@ -25,7 +25,7 @@ STARTS = [int(SEED)] if SEED else list(range(0, SEEDS, CHUNK))
 async def test_nothing_is_lost_and_nothing_is_doubled(start: int) -> None:
     faults: Counter[str] = Counter()
     for seed in [start] if SEED else range(start, min(start + CHUNK, SEEDS)):
-        scenario = [Scenario(), Scenario(faults=30), LIMITED][seed % 3]
+        scenario = [Scenario(), Scenario(faults=30, kinds=MISLED), LIMITED][seed % 3]
         simulation = await simulate(seed, scenario)
         faults += simulation.fault_counts
     assert SEED or faults.total() >= CHUNK, f"no faults fired: {faults}"

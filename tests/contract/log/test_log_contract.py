@@ -195,6 +195,12 @@ async def test_a_topic_keeps_its_id_until_it_is_recreated(cluster: LogUnderTest)
         log = await cluster.open()
 
 
+async def test_the_confirmed_end_has_everything_below_it_that_was_acknowledged_before(log: EventLog) -> None:
+    assert await log.confirmed_end("facts", 0) == 0
+    await log.append([record("a"), record("b"), record("c", partition=1)])
+    assert [await log.confirmed_end("facts", partition) for partition in range(3)] == [2, 1, 0]
+
+
 async def test_an_unknown_topic_or_partition_is_a_key_error(log: EventLog) -> None:
     assert {topic: log.partitions(topic) for topic in TOPICS} == dict(TOPICS)
     with pytest.raises(KeyError):

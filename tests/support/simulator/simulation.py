@@ -37,6 +37,8 @@ FAULTS = (
     *("crash_owner", "pause_owner", "replace_owner", "cut_owner", "jump", "drop"),
     *("kill_runner", "pause_runner", "abandon_runner", "cut_runner", "drain_runner"),
 )
+MISLED = (*FAULTS, "mislead_runner", "mislead_runner")
+"""The same, and runners that reach former leaders of the log which do not know that they are."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -378,6 +380,14 @@ class Simulation:
             place.runner.link.is_cut = not place.runner.link.is_cut
             self.world.note(f"FAULT {place.name} is {'cut off' if place.runner.link.is_cut else 'connected again'}")
 
+    async def _mislead_runner(self) -> None:
+        """The runner reaches former leaders of the reports, which do not know that they are."""
+        place = self.random.choice(self.places)
+        if place.runner is not None:
+            self._count("mislead_runner")
+            self.world.note(f"FAULT {place.name} reaches leaders of the reports that are cut off")
+            await place.runner.link.leave_behind(Topic.TASK_REPORTS)
+
     async def _cut_owner(self) -> None:
         seat = self.random.choice(self.seats)
         if seat.link is not None:
@@ -435,10 +445,12 @@ def heal(simulation: Simulation) -> None:
     """Everything that is cut is connected again."""
     for place in simulation.places:
         if place.runner is not None:
-            place.runner.link.is_cut = False
+            place.runner.link.heal()
+    for gone, _ in simulation.gone:
+        gone.link.stale.clear()
     for seat in simulation.seats:
         if seat.link is not None:
-            seat.link.is_cut = False
+            seat.link.heal()
 
 
 async def simulate(seed: int, scenario: Scenario | None = None) -> Simulation:

@@ -12,7 +12,7 @@ from dataclasses import dataclass, field
 from random import Random  # noqa: TID251 (a simulation is driven by its seed)
 from zlib import crc32
 
-from kernel.errors import LogUnavailable
+from kernel.errors import LogUnavailable, UnknownOutcome
 from kernel.log.memory import MemoryLog
 from kernel.log.port import Position, Record, Stored
 
@@ -67,11 +67,26 @@ class SeededEntropy:
 
 
 class Link:
-    """A process's way to the log; while it is cut, every call fails and nothing is written."""
+    """A process's way to the log; while it is cut, every call fails and nothing is written.
+
+    `stale` holds partitions whose leader, as this process reaches it, is cut off from the rest of the log, and where
+    they end for it: it shows nothing newer, and acknowledges nothing.
+    """
 
     def __init__(self, log: MemoryLog) -> None:
         self.log = log
         self.is_cut = False
+        self.stale: dict[tuple[str, int], int] = {}
+
+    async def leave_behind(self, topic: str) -> None:
+        """From now on the leaders of `topic` that this process reaches are cut off from the rest."""
+        for partition in range(self.log.partitions(topic)):
+            self.stale.setdefault((topic, partition), await self.log.end_offset(topic, partition))
+
+    def heal(self) -> None:
+        """Everything is reached again."""
+        self.is_cut = False
+        self.stale.clear()
 
     def _check(self) -> None:
         if self.is_cut:
@@ -84,6 +99,8 @@ class Link:
     async def append(self, records: Sequence[Record]) -> list[Position]:
         """As the log, unless cut."""
         self._check()
+        if any((record.topic, record.partition) in self.stale for record in records):
+            raise UnknownOutcome("not acknowledged in time")
         return await self.log.append(records)
 
     async def append_at_end(
@@ -98,12 +115,22 @@ class Link:
     ) -> list[Stored]:
         """As the log without waiting, unless cut."""
         self._check()
-        return await self.log.read(topic, partition, offset, max_records=max_records, wait_seconds=0.0 * wait_seconds)
+        found = await self.log.read(topic, partition, offset, max_records=max_records, wait_seconds=0.0 * wait_seconds)
+        end = self.stale.get((topic, partition))
+        return found if end is None else [stored for stored in found if stored.offset < end]
 
     async def end_offset(self, topic: str, partition: int) -> int:
         """As the log, unless cut."""
         self._check()
-        return await self.log.end_offset(topic, partition)
+        end = await self.log.end_offset(topic, partition)
+        return min(end, self.stale.get((topic, partition), end))
+
+    async def confirmed_end(self, topic: str, partition: int) -> int:
+        """As the log, unless cut; nobody confirms what a leader says that is cut off."""
+        self._check()
+        if (topic, partition) in self.stale:
+            raise LogUnavailable("not known whether it leads")
+        return await self.log.confirmed_end(topic, partition)
 
     async def start_offset(self, topic: str, partition: int) -> int:
         """As the log, unless cut."""

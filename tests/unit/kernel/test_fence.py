@@ -55,6 +55,18 @@ async def test_what_ends_in_the_marks_of_foreign_transactions_is_read_to_its_end
     assert await fence.ensure_open(ROOT, RUN, FIRST)
 
 
+async def test_the_end_that_nobody_confirms_opens_nothing(fence: Fence, log: ReportsLog, clock: TestClock) -> None:
+    log.put(assigned(FIRST))
+    assert await fence.ensure_open(ROOT, RUN, FIRST)
+    log.is_cut_off = True
+    clock.ms += 1999
+    assert await fence.ensure_open(ROOT, RUN, FIRST), "what was confirmed before still holds"
+    clock.ms += 1
+    assert not await fence.ensure_open(ROOT, RUN, FIRST)
+    log.is_cut_off = False
+    assert await fence.ensure_open(ROOT, RUN, FIRST)
+
+
 async def test_the_window_is_counted_from_the_sending_and_not_from_the_answer(
     fence: Fence, log: ReportsLog, clock: TestClock
 ) -> None:

@@ -61,16 +61,24 @@ class LocalKafka:
 
     The folder is kept between starts unless somebody removes it, addresses included as long as their ports are free.
     `start` raises `Permanent("component_missing")` without Java or jars, `Permanent("component_failed")` when a node
-    does not come up. `advertised` names, per node, another port of 127.0.0.1 that clients are told, as of a proxy.
+    does not come up. `advertised` names, per node, another port of 127.0.0.1 that clients and other nodes are told, as
+    of a proxy; `voters` the same of the nodes as controllers, whose own ports are `controllers`.
     """
 
-    def __init__(self, folder: Path, nodes: int = 1, advertised: Mapping[int, int] | None = None) -> None:
+    def __init__(
+        self,
+        folder: Path,
+        nodes: int = 1,
+        advertised: Mapping[int, int] | None = None,
+        voters: Mapping[int, int] | None = None,
+    ) -> None:
         self.folder = folder
         self.nodes = range(1, nodes + 1)
         folder.mkdir(parents=True, exist_ok=True)
         self.ports = {node: kept_port(folder / f"port-{node}") for node in self.nodes}
-        self._controllers = {node: kept_port(folder / f"controller-port-{node}") for node in self.nodes}
+        self.controllers = {node: kept_port(folder / f"controller-port-{node}") for node in self.nodes}
         self._advertised = {**self.ports, **(advertised or {})}
+        self._voters = {**self.controllers, **(voters or {})}
         self._processes = {node: Process(f"Kafka node {node}", folder / f"node-{node}.log") for node in self.nodes}
 
     @property
@@ -151,13 +159,14 @@ class LocalKafka:
         """The node's configuration, written anew at each start."""
         replicas = str(min(3, len(self.nodes)))
         in_sync = str(2 if len(self.nodes) >= 3 else 1)  # what a majority of three can still give
-        voters = ",".join(f"{each}@127.0.0.1:{port}" for each, port in self._controllers.items())
+        voters = ",".join(f"{each}@127.0.0.1:{port}" for each, port in self._voters.items())
         own = {
             "node.id": str(node),
             "log.dirs": str(self.folder / f"node-{node}"),
             "controller.quorum.voters": voters,
-            "listeners": f"PLAINTEXT://127.0.0.1:{self.ports[node]},CONTROLLER://127.0.0.1:{self._controllers[node]}",
-            "advertised.listeners": f"PLAINTEXT://127.0.0.1:{self._advertised[node]}",
+            "listeners": f"PLAINTEXT://127.0.0.1:{self.ports[node]},CONTROLLER://127.0.0.1:{self.controllers[node]}",
+            "advertised.listeners": f"PLAINTEXT://127.0.0.1:{self._advertised[node]},"
+            f"CONTROLLER://127.0.0.1:{self._voters[node]}",
             "offsets.topic.replication.factor": replicas,
             "transaction.state.log.replication.factor": replicas,
             "transaction.state.log.min.isr": in_sync,

@@ -2,7 +2,8 @@
 
 A broker answers the requests of one connection one after the other, so what may wait long goes by a connection of its
 own: its name is a *lane*. Metadata carry topic ids, so whoever asks who leads a partition also notices that a topic was
-recreated or that the address belongs to another cluster.
+recreated or that the address belongs to another cluster. Of two answers about a leader the one with the higher epoch
+counts, whichever came last: a broker that is cut off from the others goes on telling what it knew.
 
 Waiting here is real time, not the `Clock` of the services: it belongs to the network.
 """
@@ -11,7 +12,7 @@ from __future__ import annotations
 
 import asyncio
 import ssl
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Mapping
 from contextlib import suppress
 from typing import Any, TypeVar
 from uuid import UUID
@@ -24,7 +25,7 @@ from aiokafka.protocol.coordination import FindCoordinatorRequest
 from kernel.errors import LogRefused, LogUnavailable
 from kernel.ids import Entropy
 from kernel.log.kafka.settings import KafkaSettings
-from kernel.log.kafka.wire import LATER, Code, Metadata, MetadataRequest, metadata_of, name_of
+from kernel.log.kafka.wire import LATER, Code, Lead, Metadata, MetadataRequest, metadata_of, name_of
 
 T = TypeVar("T")
 
@@ -34,6 +35,7 @@ Stream = tuple[str, int]
 ASK = "ask"
 """The lane of what is answered at once."""
 _CLIENT_ID = "towpath"
+_NOBODY = Lead(-1, -1, ())
 _CREATED_SECONDS = 2.0
 """How long after its creation a topic may still be unknown to a broker."""
 _ONE_BROKER_SECONDS = 1.5
@@ -59,7 +61,7 @@ class Brokers:
         self._entropy = entropy
         self._ssl = settings.ssl_context()
         self._addresses: dict[int, tuple[str, int]] = {}
-        self._topics: dict[str, tuple[UUID | None, dict[int, int]]] = {}
+        self._topics: dict[str, tuple[UUID | None, dict[int, Lead]]] = {}
         self._opened: dict[str, UUID] = {}
         self._connections: dict[tuple[int, str], AIOKafkaConnection] = {}
         self._connecting: dict[tuple[int, str], asyncio.Task[AIOKafkaConnection]] = {}
@@ -76,7 +78,7 @@ class Brokers:
         while True:
             await self.refresh()
             missing = [name for name in self._names if name not in self._topics]
-            leaderless = [name for name, (_, leaders) in self._topics.items() if -1 in leaders.values()]
+            leaderless = [name for name, (_, leads) in self._topics.items() if any(x.node < 0 for x in leads.values())]
             if not missing and not leaderless:
                 self._opened = {name: self.topic_id(name) for name in self._names}
                 return
@@ -139,8 +141,13 @@ class Brokers:
 
     def leader(self, stream: Stream) -> int | None:
         """The node that leads a partition; None when nobody is known to."""
-        node = self._topics[stream[0]][1].get(stream[1], -1)
-        return node if node in self._addresses else None
+        lead = self.lead(stream)
+        return lead.node if lead is not None else None
+
+    def lead(self, stream: Stream) -> Lead | None:
+        """The same with its epoch and with who keeps copies."""
+        lead = self._topics[stream[0]][1].get(stream[1])
+        return lead if lead is not None and lead.node in self._addresses else None
 
     def nodes(self) -> list[int]:
         """Every broker that is known now."""
@@ -181,12 +188,13 @@ class Brokers:
         for node, lane in [key for key in self._connections if key[0] in moved]:
             self.drop(node, lane)
         self._addresses = metadata.nodes
-        for name, (code, topic_id, leaders) in metadata.topics.items():
+        for name, (code, topic_id, leads) in metadata.topics.items():
             if code in (Code.NONE, Code.LEADER_NOT_AVAILABLE):
-                self._topics[name] = (topic_id, leaders)
+                known_id, known = self._topics.get(name, (None, {}))
+                self._topics[name] = (topic_id, _newest(known, leads) if topic_id == known_id else leads)
             elif code == Code.UNKNOWN_TOPIC_OR_PARTITION:
                 if name in self._topics:
-                    self._topics[name] = (None, dict.fromkeys(self._topics[name][1], -1))
+                    self._topics[name] = (None, dict.fromkeys(self._topics[name][1], _NOBODY))
             else:
                 raise LogRefused(f"topic {name}: {name_of(code)}")
 
@@ -303,6 +311,14 @@ class Brokers:
     def jitter(self, seconds: float) -> float:
         """Between half of `seconds` and all of it, so that clients do not come back as one."""
         return seconds * (0.5 + self._entropy.fraction() / 2)
+
+
+def _newest(known: Mapping[int, Lead], told: Mapping[int, Lead]) -> dict[int, Lead]:
+    """Of each partition what was told now, unless a later epoch is known already."""
+    return {
+        partition: known[partition] if partition in known and known[partition].epoch > lead.epoch else lead
+        for partition, lead in told.items()
+    }
 
 
 def _reason(error: Exception) -> str:

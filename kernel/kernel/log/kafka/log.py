@@ -1,7 +1,8 @@
 """The log of the cluster form, on Apache Kafka: `EventLog` over batches that a broker appends whole or not at all.
 
 No transactions and no consumer groups: an append is one idempotent batch per partition (`sending`), a read is a fetch
-(`fetching`) or comes from what is followed (`following`). Whoever owns a partition is decided by the ledger.
+(`fetching`) or comes from what is followed (`following`). Whoever owns a partition is decided by the ledger. Where the
+word of one leader is not enough, the other copies are asked about it (`confirming`).
 
 Topics take the time of append from their broker (`topics`), so retention and every `appended_ms` follow one clock per
 partition, however wrong the clock of a writer is.
@@ -16,6 +17,7 @@ from kernel.clock import Clock
 from kernel.errors import LogRefused
 from kernel.ids import Entropy, SystemEntropy
 from kernel.log.kafka.brokers import Brokers, Stream
+from kernel.log.kafka.confirming import Confirmer
 from kernel.log.kafka.fetching import EARLIEST, LATEST, Fetcher
 from kernel.log.kafka.following import Followed, Follower
 from kernel.log.kafka.hint import KafkaHint
@@ -37,6 +39,7 @@ class KafkaLog:
         self._sender = Sender(self._brokers, settings, clock)
         self._fetcher = Fetcher(self._brokers)
         self._follower = Follower(self._brokers, self._fetcher)
+        self._confirmer = Confirmer(self._brokers, settings)
         self._partitions: dict[str, int] = {}
         self._closed = False
 
@@ -126,6 +129,10 @@ class KafkaLog:
         """As the port says; asked of the partition's leader each time."""
         return await self._fetcher.offset_at(self._stream(topic, partition), LATEST)
 
+    async def confirmed_end(self, topic: str, partition: int) -> int:
+        """As the port says; with three copies or more it takes the word of other brokers, too."""
+        return await self._confirmer.end(self._stream(topic, partition))
+
     async def start_offset(self, topic: str, partition: int) -> int:
         return await self._fetcher.offset_at(self._stream(topic, partition), EARLIEST)
 
@@ -156,6 +163,7 @@ class KafkaLog:
         """Finish what is in flight, let the waiting readers go; later calls raise `LogRefused`. Idempotent."""
         self._closed = True
         await self._follower.close()
+        await self._confirmer.close()
         await self._sender.close()
         await self._brokers.close()
 

@@ -52,8 +52,13 @@ def configuration(topic: Topic, replication: int) -> dict[str, str]:
         **COMMON,
         "retention.ms": str(kept_ms),
         "segment.bytes": str((64 if row.ledger else 256) * _MIB),
-        "min.insync.replicas": str(2 if replication >= 3 else 1),
+        "min.insync.replicas": str(in_sync_min(replication)),
     }
+
+
+def in_sync_min(replication: int) -> int:
+    """How many of so many copies must have a record before it is acknowledged: of three or more one may be away."""
+    return 2 if replication >= 3 else 1
 
 
 async def create_topics(

@@ -2,7 +2,8 @@
 
 The library encodes and frames; here stand the versions that name topics by their ids (KIP-516): metadata 12, fetch 13,
 produce 13. A broker refuses an id that it does not know, so nothing of ours is ever appended to a recreated topic, nor
-read on in it. Produce 13 needs a broker of 4.1; an older one is told the name, and the log watches its metadata.
+read on in it. Produce 13 needs a broker of 4.1; an older one is told the name, and the log watches its metadata. And
+list offsets 5, which names the epoch of a leader.
 
 Fetches have sessions (KIP-227): a request names only what changed since the last one, and an answer only what is new,
 so partitions where nothing happens cost nothing, on either side.
@@ -22,6 +23,7 @@ from aiokafka.protocol.abstract import AbstractType
 from aiokafka.protocol.api import Request, RequestStruct, Response
 from aiokafka.protocol.produce import ProduceRequest_v7
 from aiokafka.protocol.types import (
+    Array,
     Boolean,
     CompactArray,
     CompactBytes,
@@ -31,6 +33,7 @@ from aiokafka.protocol.types import (
     Int32,
     Int64,
     Schema,
+    String,
     TaggedFields,
 )
 
@@ -197,12 +200,21 @@ class MetadataRequest(Request[_MetadataRequest]):
 
 
 @dataclass(frozen=True, slots=True)
+class Lead:
+    """Who leads a partition: the node (-1: none), since which epoch, and every node that keeps a copy."""
+
+    node: int
+    epoch: int
+    copies: tuple[int, ...]
+
+
+@dataclass(frozen=True, slots=True)
 class Metadata:
-    """An answer to `MetadataRequest`: addresses by node; of each topic error code, id and leaders (-1: none)."""
+    """An answer to `MetadataRequest`: addresses by node; of each topic error code, id and leads."""
 
     cluster_id: str
     nodes: dict[int, tuple[str, int]]
-    topics: dict[str, tuple[int, UUID, dict[int, int]]]
+    topics: dict[str, tuple[int, UUID, dict[int, Lead]]]
 
 
 def metadata_of(response: Any) -> Metadata:
@@ -211,10 +223,80 @@ def metadata_of(response: Any) -> Metadata:
         response.cluster_id or "",
         {node: (host, port) for node, host, port, _, _ in response.brokers},
         {
-            name: (code, topic_id, {partition[1]: -1 if partition[0] else partition[2] for partition in partitions})
+            name: (code, topic_id, {partition[1]: _lead(*partition) for partition in partitions})
             for code, name, topic_id, _, partitions, _, _ in response.topics
         },
     )
+
+
+def _lead(code: int, _partition: int, leader: int, epoch: int, copies: Sequence[int], *_: object) -> Lead:
+    return Lead(-1 if code else leader, epoch, tuple(copies))
+
+
+# list offsets
+
+_LATEST = -1
+_UNCOMMITTED = 0
+
+
+class _EndResponse(Response):
+    API_KEY = 2
+    API_VERSION = 5
+    SCHEMA = Schema(
+        ("throttle_time_ms", Int32),
+        (
+            "topics",
+            Array(
+                ("topic", String("utf-8")),
+                (
+                    "partitions",
+                    Array(
+                        ("partition", Int32), ("error_code", Int16), ("timestamp", Int64), ("offset", Int64),
+                        ("leader_epoch", Int32),
+                    ),
+                ),
+            ),
+        ),
+    )  # fmt: skip
+
+
+class _EndStruct(RequestStruct):
+    API_KEY = 2
+    API_VERSION = 5
+    RESPONSE_TYPE = _EndResponse
+    SCHEMA = Schema(
+        ("replica_id", Int32),
+        ("isolation_level", Int8),
+        (
+            "topics",
+            Array(
+                ("topic", String("utf-8")),
+                ("partitions", Array(("partition", Int32), ("current_leader_epoch", Int32), ("timestamp", Int64))),
+            ),
+        ),
+    )
+
+
+class EndRequest(Request[_EndStruct]):
+    """The high watermark of a partition, from whoever is sure to lead it under `epoch`.
+
+    A broker compares the epoch with the one that it knows itself before it looks whether it leads: a lower one is
+    `FENCED_LEADER_EPOCH`, a higher one `UNKNOWN_LEADER_EPOCH`.
+    """
+
+    API_KEY = 2
+
+    def __init__(self, topic: str, partition: int, epoch: int) -> None:
+        self._topics = [(topic, [(partition, epoch, _LATEST)])]
+
+    def build(self, request_struct_class: type[_EndStruct]) -> _EndStruct:
+        return request_struct_class(-1, _UNCOMMITTED, self._topics)
+
+
+def end_of(answer: Any) -> tuple[int, int]:
+    """Error code and offset of an answer to `EndRequest`."""
+    ((_, ((_, code, _, offset, _),)),) = answer.topics
+    return int(code), int(offset)
 
 
 # produce
