@@ -9,13 +9,14 @@ from __future__ import annotations
 import asyncio
 import os
 from collections.abc import Callable, Coroutine, Sequence
+from dataclasses import replace
 from typing import Any
 
 from artifact_store.blobs.opening import open_blobs
 from artifact_store.blobs.port import BlobStore
 from artifact_store.inprocess import Store, open_store
 from artifact_store.measuring import StoreMeter
-from artifact_store.naming import Naming
+from artifact_store.naming import NAMING_TOPICS, Naming
 from artifact_store.server import ServiceKeys, StoreServer, tls_credentials
 from artifact_store.settings import Settings, settings_from
 from artifact_store.tables import migrations
@@ -38,6 +39,8 @@ from kernel.sql.port import Database
 from kernel.sql.postgres.settings import postgres_settings
 from kernel.store.port import TokenCheck
 
+NAMING_POLL_BYTES = 256 * 1024
+"""Naming reads all that is decided, and nobody waits for it: it takes what has come a few times a second at most."""
 _USAGE = "usage: python -m artifact_store [migrate [--check]]"
 
 
@@ -47,6 +50,11 @@ async def run(service: Service) -> None:
     kafka, postgres = kafka_settings(service.environ), postgres_settings(service.environ)
     log = await service.reach(f"Kafka at {kafka.bootstrap}", lambda: KafkaLog.open(kafka, service.clock))
     service.parts.push_async_callback(log.close)
+    patient = replace(kafka, poll_bytes=NAMING_POLL_BYTES)
+    unhurried = await service.reach(
+        f"Kafka at {kafka.bootstrap}", lambda: KafkaLog.open(patient, service.clock, topics=NAMING_TOPICS)
+    )
+    service.parts.push_async_callback(unhurried.close)
     fence = Fence(log, codec.decode, service.clock)
     service.parts.push_async_callback(fence.close)
     db = await service.reach(f"PostgreSQL at {postgres.place}", postgres.open)
@@ -66,7 +74,7 @@ async def run(service: Service) -> None:
         stop=service.stop,
         listening=lambda _: service.started(),
         measures=service.metrics,
-        housework=lambda store: _upkeep(store, settings, db, log, service).run(),
+        housework=lambda store: _upkeep(store, settings, db, unhurried, service).run(),
     )
 
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import AsyncIterator
+from dataclasses import replace
 from typing import Any
 
 import pytest
@@ -48,6 +49,23 @@ async def test_a_hint_is_found_by_another_process_and_there_is_none_before(topic
     assert await other.snapshot_hint().get("ledger", 0) is None
     await other.close()
     assert await other.snapshot_hint().get("ledger", 1) is None, "nobody tells after the end"
+
+
+async def test_a_reader_without_haste_gets_everything_once_enough_has_come_or_a_second_is_over(
+    topics: KafkaTopics, log: KafkaLog, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(following, "POLL_MS", 30_000)
+    patient = await KafkaLog.open(replace(topics.settings, poll_bytes=40_000), SystemClock(), topics=TOPICS)
+    waiting = asyncio.create_task(patient.read("facts", 0, 0, wait_seconds=60))
+    await until(lambda: bool(patient._follower._followed))
+    small = [record("a"), record("b")]
+    for one in small:
+        await log.append([one])
+    assert await log.read("facts", 0, 0, wait_seconds=20), "whoever is in a hurry has it"
+    assert not waiting.done()
+    await log.append([record("c", value=b"c" * 50_000)])
+    assert [stored.record.key for stored in await waiting] == ["a", "b", "c"]
+    await patient.close()
 
 
 async def test_a_log_without_its_topics_is_refused(topics: KafkaTopics) -> None:

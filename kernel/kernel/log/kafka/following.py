@@ -155,6 +155,7 @@ class Lane:
 
     node: int
     name: str
+    least_bytes: int = 1
     streams: dict[Place, Followed] = field(default_factory=dict)
     known: dict[Place, int] = field(default_factory=dict)
     session_id: int = 0
@@ -177,6 +178,7 @@ class Lane:
             wanted,
             max_bytes=_ANSWER_BYTES,
             wait_ms=POLL_MS,
+            least_bytes=self.least_bytes,
             session=(self.session_id, self.session_epoch),
             forgotten=forgotten,
         )
@@ -197,9 +199,11 @@ class Lane:
 class Follower:
     """Follows what `follow` names. Needs `close`."""
 
-    def __init__(self, brokers: Brokers, fetcher: Fetcher) -> None:
+    def __init__(self, brokers: Brokers, fetcher: Fetcher, poll_bytes: int = 1) -> None:
+        """`poll_bytes`: what a broker gathers before it answers, for `POLL_MS` at most."""
         self._brokers = brokers
         self._fetcher = fetcher
+        self._poll_bytes = poll_bytes
         self._loop = asyncio.get_running_loop()
         self._followed: dict[Stream, Followed] = {}
         self._lanes: dict[int, list[Lane]] = {}
@@ -272,7 +276,9 @@ class Follower:
                 self._cover(node, streams)
 
     def _cover(self, node: int, streams: list[Followed]) -> None:
-        lanes = self._lanes.setdefault(node, [Lane(node, f"poll {number}") for number in range(LANES)])
+        if node not in self._lanes:
+            self._lanes[node] = [Lane(node, f"poll {number}", self._poll_bytes) for number in range(LANES)]
+        lanes = self._lanes[node]
         idle = [lane for lane in lanes if not lane.running]
         lane = idle[0] if idle else min(lanes, key=lambda lane: len(lane.streams))
         for followed in streams:

@@ -38,7 +38,7 @@ class KafkaLog:
         self._brokers = Brokers(settings, self._names.values(), entropy)
         self._sender = Sender(self._brokers, settings, clock)
         self._fetcher = Fetcher(self._brokers)
-        self._follower = Follower(self._brokers, self._fetcher)
+        self._follower = Follower(self._brokers, self._fetcher, settings.poll_bytes)
         self._confirmer = Confirmer(self._brokers, settings)
         self._partitions: dict[str, int] = {}
         self._closed = False

@@ -24,7 +24,8 @@ class KafkaSettings:
 
     `bootstrap` is `host:port,host:port`. `append_seconds` bounds how long an append is repeated before its outcome is
     given up; it outlasts the election of a leader and the restart of a broker. `request_seconds` bounds one answer, so
-    that a silent broker is left in time.
+    that a silent broker is left in time. `poll_bytes` is what a broker gathers before it answers who follows it, for a
+    second at most: with the default each record goes on at once, and many of them cost both sides least with more.
     """
 
     bootstrap: str
@@ -38,6 +39,7 @@ class KafkaSettings:
     ssl_key_file: str = ""
     request_seconds: float = 5.0
     append_seconds: float = 10.0
+    poll_bytes: int = 1
 
     def __post_init__(self) -> None:
         if self.security_protocol not in SECURITY_PROTOCOLS:

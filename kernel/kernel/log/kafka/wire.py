@@ -521,7 +521,10 @@ Wanted = tuple[int, int, int]
 
 
 class FetchRequest(Request[_FetchStruct]):
-    """Records that are committed. Without a session (0, -1) it stands by itself. Needs a broker of 3.1."""
+    """Records that are committed: `least_bytes` of them, or what there is after `wait_ms`.
+
+    Without a session (0, -1) it stands by itself. Needs a broker of 3.1.
+    """
 
     API_KEY = 1
 
@@ -531,6 +534,7 @@ class FetchRequest(Request[_FetchStruct]):
         *,
         max_bytes: int,
         wait_ms: int = 0,
+        least_bytes: int = 1,
         session: tuple[int, int] = (0, -1),
         forgotten: Mapping[UUID, list[int]] | None = None,
     ) -> None:
@@ -539,7 +543,8 @@ class FetchRequest(Request[_FetchStruct]):
             for topic_id, partitions in wanted.items()
         ]
         left: list[tuple[Any, ...]] = [(topic_id, partitions, {}) for topic_id, partitions in (forgotten or {}).items()]
-        self._fields: tuple[Any, ...] = (-1, wait_ms, 1, max_bytes, READ_COMMITTED, *session, topics, left, "", {})
+        bounds = (-1, wait_ms, least_bytes, max_bytes, READ_COMMITTED)
+        self._fields: tuple[Any, ...] = (*bounds, *session, topics, left, "", {})
 
     def build(self, request_struct_class: type[_FetchStruct]) -> _FetchStruct:
         return request_struct_class(*self._fields)
