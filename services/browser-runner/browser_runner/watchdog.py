@@ -211,7 +211,7 @@ class _Watchdog:
             env={**self._environ(), LIVENESS_VARIABLE: str(beat_fd)},
             pass_fds=[beat_fd],
             start_new_session=True,
-            preexec_fn=die_with_parent,  # noqa: PLW1509 (one thread, and nothing else sets PDEATHSIG before exec)
+            preexec_fn=die_with_parent,  # noqa: PLW1509 (it takes no lock, and nothing else sets PDEATHSIG before exec)
         )
 
     def _watch(self, pid: int, wake_fd: int, beat_fd: int) -> bool:

@@ -15,6 +15,7 @@ import os
 import resource
 import socket
 import sys
+import threading
 
 import structlog
 
@@ -38,6 +39,8 @@ from kernel.telling import start_logging
 
 REPORT_SECONDS = 10.0
 """How long a report of death is tried; half a lease, so that it can still be of use."""
+_ENDING_SECONDS = 2.0
+"""What a report that was given up gets to close what it holds."""
 _HAND_BACK_SECONDS = 10.0
 """What a runner gets beyond its own drain to close what it holds."""
 _NO_FORKS = {"GRPC_ENABLE_FORK_SUPPORT": "0"}
@@ -82,27 +85,32 @@ class _Lives:
         return {INCARNATION_VARIABLE: self._incarnation}
 
     def over(self, death: Death) -> None:
-        """Nothing of the life is left: say so. Blocks, at most `REPORT_SECONDS`."""
+        """Nothing of the life is left: say so. Blocks, for little more than `REPORT_SECONDS`; what hangs is left."""
         _log.warning(
             "runner.over", incarnation=self._incarnation, exit_code=death.exit_code, was_hung=death.was_hung,
             lived_seconds=round(death.lived_seconds, 1),
         )  # fmt: skip
-        asyncio.run(self._report())
+        # A name service that hangs holds a thread that no time-out reaches, and a loop ends only after its threads.
+        telling = threading.Thread(target=lambda: asyncio.run(self._report(self._incarnation)), daemon=True)
+        telling.start()
+        telling.join(REPORT_SECONDS + _ENDING_SECONDS)
+        if telling.is_alive():
+            _log.warning("runner.death_not_told", incarnation=self._incarnation, error="no answer in time")
         self.scratch.clear()
 
-    async def _report(self) -> None:
+    async def _report(self, incarnation: Incarnation) -> None:
         try:
             async with asyncio.timeout(REPORT_SECONDS):
-                await self._append()
+                await self._append(incarnation)
         except (TowpathError, TimeoutError) as error:
-            _log.warning("runner.death_not_told", incarnation=self._incarnation, error=repr(error))
+            _log.warning("runner.death_not_told", incarnation=incarnation, error=repr(error))
 
-    async def _append(self) -> None:
+    async def _append(self, incarnation: Incarnation) -> None:
         while True:
             try:
                 log = await KafkaLog.open(self._kafka, self._clock, topics=(Topic.DISPATCH,))
                 try:
-                    return await tell_death(log, self._incarnation, self._host_id, self._clock)
+                    return await tell_death(log, incarnation, self._host_id, self._clock)
                 finally:
                     await log.close()
             except TowpathError as error:
