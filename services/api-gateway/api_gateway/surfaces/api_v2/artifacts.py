@@ -11,6 +11,7 @@ from collections.abc import AsyncIterator, Callable
 from urllib.parse import quote
 
 from litestar import Response, get
+from litestar.exceptions import HTTPException
 from litestar.params import FromPath
 from litestar.response import Stream
 
@@ -160,7 +161,8 @@ def _range(header: str | None, size: int) -> tuple[int, int]:
         last = min(int(match["last"]), size - 1) if match["last"] else size - 1
         length = last - first + 1
     if length <= 0 or first >= size:
-        raise Rejected("range_not_satisfiable", f"the artifact has {size} bytes")
+        headers = {"Content-Range": f"bytes */{size}"}
+        raise HTTPException(detail=f"the artifact has {size} bytes", status_code=416, headers=headers)
     return first, length
 
 

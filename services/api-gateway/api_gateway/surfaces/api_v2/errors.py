@@ -61,6 +61,7 @@ _BY_HTTP = {
     408: "request_timeout",
     413: "body_too_large",
     415: "unsupported_media_type",
+    416: "range_not_satisfiable",
 }
 RETRY_AFTER = {"idempotency_in_progress": "1", "unavailable": "1", "request_expired": "1"}
 
