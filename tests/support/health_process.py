@@ -79,7 +79,8 @@ class HealthProcess:
 
     def start(self) -> None:
         environment = {**os.environ, **self.environment, "TOWPATH_MEMBER": self.member}
-        self._process = subprocess.Popen(COMMAND, env=environment, stdout=self.output, stderr=self.output, text=True)
+        folder, out = Path(self.output.name).parent, self.output
+        self._process = subprocess.Popen(COMMAND, env=environment, cwd=folder, stdout=out, stderr=out, text=True)
 
     def signal(self, number: signal.Signals) -> None:
         os.kill(self.pid, number)

@@ -10,6 +10,7 @@ from __future__ import annotations
 
 import asyncio
 import logging
+import tempfile
 from collections.abc import Awaitable, Callable, Iterator, Sequence
 from dataclasses import dataclass, field
 from functools import partial
@@ -168,8 +169,11 @@ def _stored(message: Any) -> Stored:
 # ---------------------------------------------------------------- the app
 
 
-def make_app(kafka: KafkaSettings, member: str) -> Any:
-    """Faust with everything switched off that is not asked of it: topics, tables, web server, log handlers."""
+def make_app(kafka: KafkaSettings, member: str, folder: str) -> Any:
+    """Faust with everything switched off that is not asked of it: topics, tables, web server, log handlers.
+
+    It wants a `folder` all the same, in which it keeps nothing.
+    """
     return faust.App(
         f"{kafka.prefix}.{GROUP}",
         broker=[f"kafka://{host}:{port}" for host, port in kafka.addresses()],
@@ -180,6 +184,7 @@ def make_app(kafka: KafkaSettings, member: str) -> Any:
         broker_commit_interval=COMMIT_SECONDS,
         consumer_auto_offset_reset="earliest",
         consumer_group_instance_id=member,
+        datadir=folder,
         producer_acks=-1,
         producer_linger=0,
         autodiscover=False,
@@ -216,7 +221,8 @@ async def run(service: Service) -> None:
     await migrate(db, health_rows.migrations(db.dialect))
     book = HealthBook(db, service.clock)
     await book.begin(topic_id)
-    app = make_app(kafka, service.member)
+    folder = service.parts.enter_context(tempfile.TemporaryDirectory(prefix="towpath-health-"))
+    app = make_app(kafka, service.member, folder)
     raw = {"key_type": bytes, "value_type": bytes, "key_serializer": "raw", "value_serializer": "raw"}
     requests = app.topic(kafka.broker_topic(Topic.REGISTRY_REQUESTS), **raw)
     failed: asyncio.Future[None] = asyncio.get_running_loop().create_future()

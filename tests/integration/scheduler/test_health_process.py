@@ -48,6 +48,8 @@ async def test_it_is_ready_counts_tells_the_registry_and_ends_with_all_it_knows_
         assert set(rows) == {(ACME, GUSTO)}
         said = "".join((tmp_path / f"health-{number}.log").read_text() for number in (1, 2))
         assert "Traceback" not in said
+        left = await asyncio.to_thread(lambda: {path.suffix for path in tmp_path.iterdir()})
+        assert left == {".log"}, "it leaves nothing where it works"
 
 
 @pytest.mark.parametrize(
