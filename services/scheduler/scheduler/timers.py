@@ -23,6 +23,8 @@ LEASE_MS = 20_000
 """A heartbeat renews a task for this long."""
 ECHO_MS = 4_000
 """An assignment that no heartbeat names within this time lapses."""
+RUNNER_SILENT_MS = 7_000
+"""A runner beats every 2 s; one that was not heard of for this long is given nothing until it is heard of again."""
 RUNNER_FORGET_MS = 60_000
 """A runner without tasks that was not heard of for this long is forgotten."""
 DEADLINE_SLACK_MS = 5_000

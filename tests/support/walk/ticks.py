@@ -18,7 +18,9 @@ def count_in_ticks(patch: pytest.MonkeyPatch, instance: Instance) -> None:
     patch.setattr(reports, "WAIT_AFTER_DEATH_MS", instance.wait_after_death * TICK_MS)
     patch.setattr(build, "STOP_MS", instance.stop * TICK_MS)
     patch.setattr(waits, "LAPSES_MAX", instance.lapses_max)
-    patch.setattr(match, "ECHO_MS", instance.echo * TICK_MS)
+    for room in (match, dispatch_state):
+        patch.setattr(room, "ECHO_MS", instance.echo * TICK_MS)
+    patch.setattr(match, "RUNNER_SILENT_MS", FAR_MS)
     for room in (dispatch, dispatch_state):
         patch.setattr(room, "LEASE_MS", instance.lease * TICK_MS)
         patch.setattr(room, "RUNNER_FORGET_MS", FAR_MS)

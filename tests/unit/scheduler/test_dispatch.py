@@ -22,7 +22,7 @@ from kernel.domain.values import Pool, SealedBody, Token
 from kernel.log.topics import TYPES, Topic
 from scheduler.dispatch import Dispatch
 from scheduler.dispatch.state import ORGANIZATIONS_REMEMBERED_MAX, DispatchState, Task, task_key
-from scheduler.timers import ECHO_MS, LEASE_MS, RUNNER_FORGET_MS
+from scheduler.timers import ECHO_MS, LEASE_MS, RUNNER_FORGET_MS, RUNNER_SILENT_MS
 from tests.support.deciding import Bench
 from tests.support.runs import SUBJECT, Attempt, died, heartbeat, planned
 
@@ -284,6 +284,34 @@ def test_a_new_owner_grants_one_full_lease_of_grace(bench: Bench) -> None:
     bench.takes_over()
     assert bench.passes(LEASE_MS - 1) == []
     assert lapses(bench.passes(1)) == [("a", "not_echoed")]
+
+
+def test_what_a_new_owner_assigns_itself_needs_no_grace(bench: Bench) -> None:
+    bench.given((KEY, heartbeat(slots=2)), (KEY, requested("a")))
+    bench.takes_over()
+    bench.passes(1)
+    bench.when(KEY, requested("b"))
+    assert lapses(bench.passes(ECHO_MS)) == [("b", "not_echoed")]
+    assert lapses(bench.passes(LEASE_MS - ECHO_MS)) == [("a", "not_echoed")]
+
+
+def test_a_runner_that_went_silent_is_given_nothing_until_it_is_heard_of_again(bench: Bench) -> None:
+    bench.given((KEY, heartbeat("gone", slots=9)), (KEY, heartbeat("here", slots=2)))
+    bench.passes(RUNNER_SILENT_MS)
+    bench.when(KEY, heartbeat("here", slots=2))
+    bench.passes(1)
+    for name in ("a", "b", "c"):
+        bench.when(KEY, requested(name))
+    assert given_to(bench) == {"a": "here", "b": "here"}
+    assert assigned(bench.when(KEY, heartbeat("gone", slots=9))) == ["c"]
+    assert given_to(bench) == {"a": "here", "b": "here", "c": "gone"}
+
+
+def given_to(bench: Bench) -> dict[str, str]:
+    state = bench.state
+    assert isinstance(state, DispatchState)
+    tasks = [value for _, value in state.items() if isinstance(value, Task)]
+    return {task.request.root_run_id: task.incarnation for task in tasks if task.incarnation}
 
 
 def test_death_lapses_at_once_and_the_dead_get_nothing_more(bench: Bench) -> None:

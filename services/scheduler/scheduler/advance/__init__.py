@@ -35,6 +35,7 @@ class Advance:
 
     name = "advance"
     ledger: str = Topic.RUN_LEDGER
+    told: str = Topic.JOB_RUNS
     inputs: tuple[str, ...] = (Topic.RUN_REQUESTS, Topic.TASK_REPORTS)
     value_types: tuple[type, ...] = (LiveRun, Tombstone)
 

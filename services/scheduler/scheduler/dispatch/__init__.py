@@ -54,6 +54,7 @@ class Dispatch:
 
     name = "dispatch"
     ledger: str = Topic.DISPATCH_LEDGER
+    told: str = Topic.TASK_REPORTS
     inputs: tuple[str, ...] = (Topic.DISPATCH,)
     value_types: tuple[type, ...] = (Task, Runner, KeyHeld, Grace)
 

@@ -9,7 +9,7 @@ from typing import Any
 from kernel.domain.task import TaskAssigned
 from kernel.domain.values import Pool
 from scheduler.dispatch.state import DispatchState, Runner, Task, evolve, keys_of
-from scheduler.timers import ECHO_MS
+from scheduler.timers import ECHO_MS, RUNNER_SILENT_MS
 from scheduler.weight import PORTION_BYTES, weight_of
 
 ASSIGN_MAX = 100
@@ -50,7 +50,7 @@ def assign(state: DispatchState, pool: Pool, now_ms: int, changes: Sequence[Any]
         for change in changes:
             _apply(state, undo, change)
         while len(assigned) < ASSIGN_MAX:
-            runner, spare = _freest(state, pool)
+            runner, spare = _freest(state, pool, now_ms)
             task = state.next_task(pool, spare) if runner is not None else None
             if runner is None or task is None:
                 break
@@ -63,11 +63,14 @@ def assign(state: DispatchState, pool: Pool, now_ms: int, changes: Sequence[Any]
     return assigned
 
 
-def _freest(state: DispatchState, pool: Pool) -> tuple[Runner | None, int]:
-    """The runner with most free slots; and, when only the pool's spare slots are left, how many those are."""
+def _freest(state: DispatchState, pool: Pool, now_ms: int) -> tuple[Runner | None, int]:
+    """The runner with most free slots; and, when only the pool's spare slots are left, how many those are.
+
+    Nobody who is silent: whatever it was given would lapse, and it would look the freest all the while.
+    """
     best, most, free, slots = None, 0, 0, 0
     for runner in state.runners(pool):
-        if runner.dead or runner.draining:
+        if runner.dead or runner.draining or now_ms - runner.seen_ms > RUNNER_SILENT_MS:
             continue
         its = state.free_slots(runner)
         free, slots = free + max(its, 0), slots + runner.slots

@@ -26,7 +26,7 @@ from kernel.domain.task import (
     TaskRequested,
 )
 from kernel.domain.values import Pool
-from scheduler.timers import LEASE_MS, RUNNER_FORGET_MS, DueIndex
+from scheduler.timers import ECHO_MS, LEASE_MS, RUNNER_FORGET_MS, DueIndex
 
 GRACE_KEY = "grace"
 
@@ -241,9 +241,13 @@ class DispatchState:
     # ------------------------------------------------------------ questions
 
     def lease_until(self, task: Task) -> int:
-        """When the lease of an assigned task is over, grace included."""
+        """When the lease of an assigned task is over; grace included, where it was assigned before the takeover."""
         grace = self._values.get(GRACE_KEY)
-        return max(task.lease_until_ms, grace.until_ms if isinstance(grace, Grace) else 0)
+        if not isinstance(grace, Grace):
+            return task.lease_until_ms
+        if not task.echoed and task.lease_until_ms - ECHO_MS > grace.until_ms - LEASE_MS:
+            return task.lease_until_ms
+        return max(task.lease_until_ms, grace.until_ms)
 
     def holder(self, connection_id: str) -> str:
         """The root run that holds a login; empty when free."""
