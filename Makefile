@@ -70,8 +70,9 @@ test-contract: setup components ## one suite per port, over all its implementati
 test-integration: setup components ## services together
 	$(PYTEST) tests/integration
 
-test-chaos: setup components ## simulation and killed processes; SEED=n repeats one
+test-chaos: setup components ## ten minutes of simulation, killed processes and a whole cluster that is hurt; SEED=n repeats one
 	TOWPATH_SEED="$(SEED)" $(PYTEST) tests/chaos --ignore=tests/chaos/cluster
+	TOWPATH_SEED="$(SEED)" $(PYTEST) -n 0 tests/chaos/cluster
 
 test-e2e: setup components ## a real browser against the running product
 	$(PYTEST) tests/e2e
@@ -85,7 +86,7 @@ test-real: setup ## on a real application, pretix, brought into .tools; TIMES=n 
 	@$(PYTHON) -m tools.pretix || true
 	TOWPATH_TIMES="$(TIMES)" TOWPATH_SEED="$(SEED)" $(PYTEST) tests/real
 
-test-faults: setup components ## a whole cluster of processes is hurt under load; wants the machine for itself
+test-faults: setup components ## the last part of test-chaos alone: a whole cluster is hurt under load; wants the machine for itself
 	TOWPATH_SEED="$(SEED)" $(PYTEST) -n 0 tests/chaos/cluster
 
 soak: setup ## many simulated seeds; SEEDS=n
