@@ -3,7 +3,7 @@
 Each pair of part and fault has its turn in each round; a cycle's seed is that of the run, its round and its pair. What
 was done is added to `tests/chaos/results/cycles.jsonl`, and `tests/chaos/RESULTS.md` is written anew from all of it.
 A cycle that breaks a promise is written down like every other, its folder is kept, a new cluster goes on, and the exit
-code is 1 in the end.
+code is 1 in the end. Whoever has found its cause says so in its line, as `came`.
 """
 
 from __future__ import annotations
@@ -146,7 +146,8 @@ def page(cycles: Sequence[dict[str, object]]) -> str:
     if broken:
         lines += ["", "Broken promises, and what came of them:", ""]
         lines += [
-            f"- {one['role']}, {one['fault']}, seed {one['seed']}, {one['commit']}: {one['problems']}" for one in broken
+            f"- {one['role']}, {one['fault']}, seed {one['seed']}, {one['commit']}: {one['problems']}. {one.get('came', '')}"
+            for one in broken
         ]
     return "\n".join(lines) + "\n"
 

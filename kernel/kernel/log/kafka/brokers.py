@@ -221,7 +221,7 @@ class Brokers:
             raise Lost(f"node {node}: {type(error).__name__}") from error
 
     async def ask_leader(
-        self, stream: Stream, request: Callable[[], Request[Any]], code_of: Callable[[Any], int]
+        self, stream: Stream, request: Callable[[], Request[Any]], code_of: Callable[[Any], int], lane: str = ASK
     ) -> Any:
         """The answer of whoever leads `stream`; asked again while nobody does. For what may be asked twice.
 
@@ -233,7 +233,7 @@ class Brokers:
             node = self.leader(stream)
             if node is not None:
                 try:
-                    answer = await self.ask(node, request())
+                    answer = await self.ask(node, request(), lane)
                 except (Unreached, Lost) as error:
                     why = str(error)
                 else:

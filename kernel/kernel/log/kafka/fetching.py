@@ -22,6 +22,8 @@ _READ_BYTES_MAX = 4 * 1024 * 1024
 _UNCOMMITTED = 0
 _DELETE_MS = 3000
 """How long replicas that are behind are waited for; they follow in any case."""
+_DELETE = "delete"
+"""The lane of what may take so long."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -52,7 +54,7 @@ class Fetcher:
         """Let go what stands below `offset`, which is not behind the end."""
         topic, partition = stream
         request = DeleteRecordsRequest([(topic, [(partition, offset)])], _DELETE_MS)
-        code = _delete_code(await self._brokers.ask_leader(stream, lambda: request, _delete_code))
+        code = _delete_code(await self._brokers.ask_leader(stream, lambda: request, _delete_code, _DELETE))
         if code not in (Code.NONE, Code.REQUEST_TIMED_OUT):
             raise LogRefused(f"{topic}/{partition}: {name_of(code)}")
 
