@@ -25,6 +25,7 @@ from cluster.components.process import die_with_parent
 from cluster.endpoints import write_endpoints
 from cluster.keeping import Keeper, ending
 from cluster.layout import Layout, read_layout
+from cluster.logs import bound
 from cluster.parts import Part, Service
 from cluster.servers import Servers
 from cluster.services import MARK_VARIABLE, Services, store_keys
@@ -38,6 +39,8 @@ from kernel.sqlite_guard import FolderLock
 _READY_SECONDS = 120.0
 _LOOK_SECONDS = 0.1
 _DEMO_END_SECONDS = 5.0
+_BOUND_SECONDS = 10.0
+"""Between two looks at how long the files are that processes write to."""
 
 
 def launch() -> int:
@@ -176,9 +179,13 @@ class _Launch:
     def _keep(self) -> None:
         """Look after everything until somebody asks for the end."""
         keeper = Keeper(self.parts, lambda line: self._say(f"  {line}"), self._write_endpoints)
-        told = False
+        told, bounded = False, float("-inf")
         while not self.asked_to_end:
             keeper.look()
+            if time.monotonic() - bounded >= _BOUND_SECONDS:
+                bounded = time.monotonic()
+                for log in self.layout.log_files:
+                    bound(log)
             if not told and (self.demo is None or self.demo.poll() is not None):
                 told = True
                 self._say(f"\nTowpath keeps serving on {self.settings.url}. Ctrl-C ends it.")

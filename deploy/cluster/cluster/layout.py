@@ -8,7 +8,7 @@ each service run.
 from __future__ import annotations
 
 import os
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -55,6 +55,12 @@ class Layout:
     def logs(self) -> Path:
         """What each service says, a file for each."""
         return self.data / "logs"
+
+    @property
+    def log_files(self) -> Sequence[Path]:
+        """What services and servers say, as far as there is any yet."""
+        servers = (*self.kafka.glob("node-*.log"), self.postgres / "postgres.log", self.s3 / "s3.log")
+        return [*self.logs.glob("*.log"), *servers]
 
     @property
     def keys(self) -> Keys:
