@@ -124,9 +124,9 @@ outside subscriber's own fold of the public topics, by what the target site coun
 
 *Silent*: the longest time in which some partition told nothing, which bounds how long taking over took. *Ended*: until
 every run that was live had ended; a stopped or cut-off runner is waited for as long as its lease and the stop last.
-Stops and cuts last 8 to 10 s, those of a runner 24 to 26 s, of a browser 20 to 22 s, cuts between browser and site 4 to 6 s. A full
-disk is a limit on the size of a broker's files. Everything is restarted in good order, round after round, until 500
-runs were promised meanwhile.
+Stops and cuts last 8 to 10 s, those of a runner 24 to 26 s, of a browser 20 to 22 s, cuts between browser and site 4
+to 6 s. A full disk is a limit on the size of a broker's files. Everything is restarted in good order, round after
+round, until 500 runs were promised meanwhile. A cycle whose proof did not come in time has no figures.
 """
 
 
@@ -145,11 +145,13 @@ def page(cycles: Sequence[dict[str, object]]) -> str:
     broken = [cycle for cycle in cycles if cycle["problems"]]
     if broken:
         lines += ["", "Broken promises, and what came of them:", ""]
-        lines += [
-            f"- {one['role']}, {one['fault']}, seed {one['seed']}, {one['commit']}: {one['problems']}. {one.get('came', '')}"
-            for one in broken
-        ]
+        lines += [_breach(one) for one in broken]
     return "\n".join(lines) + "\n"
+
+
+def _breach(cycle: dict[str, object]) -> str:
+    what = f"{cycle['role']}, {cycle['fault']}, seed {cycle['seed']}, {cycle['commit']}: {cycle['problems']}"
+    return f"- {what}. {cycle.get('came', '')}".rstrip()
 
 
 def _row(role: str, fault: str, cycles: Sequence[dict[str, object]]) -> str:
