@@ -33,6 +33,7 @@ from tests.bench.browsing import browser_overhead
 from tests.bench.figures import Figure, line, put, tell
 from tests.bench.gateway import gateway
 from tests.bench.kafka.deciding import kafka_backlog, kafka_hop, kafka_restore, kafka_transitions
+from tests.bench.kafka.ledgers import kafka_ledger_factor
 from tests.bench.kafka.rebuilding import kafka_rebuild
 from tests.bench.kafka.runs import kafka_start, kafka_w1, kafka_w1_c100
 from tests.bench.kafka.takeover import kafka_takeover
@@ -90,6 +91,7 @@ KAFKA: dict[str, Measure] = {
     "kafka_rebuild": kafka_rebuild,
 }
 SLOW: dict[str, Measure] = {
+    "kafka_ledger_factor": kafka_ledger_factor,
     "lists": lists,
     "kafka_lists": kafka_lists,
     "backlog": backlog,
@@ -124,11 +126,12 @@ def main() -> int:
     parser.add_argument("--kafka", action="store_true", help="the cluster form instead of the embedded one")
     parser.add_argument("--only", action="append", choices=sorted(ALL), help="one measure; may be repeated")
     parser.add_argument("--quick", action="store_true", help="a tenth of the samples: a look, not a record")
+    parser.add_argument("--size", type=int, default=0, help="how many runs (or facts) where there are to be many")
     parser.add_argument("--keep", action="store_true", help="write the results for the commit")
     options = parser.parse_args()
     names = options.only or list(KAFKA if options.kafka else MEASURES)
     with asyncio.Runner(loop_factory=uvloop.new_event_loop) as runner:
-        lines = runner.run(_measure(names, Effort(options.quick)))
+        lines = runner.run(_measure(names, Effort(options.quick, options.size)))
     if options.keep:
         kept = RESULTS / ("latest-kafka.jsonl" if options.kafka else "latest.jsonl")
         kept.write_text("\n".join([line(_surroundings()), *lines]) + "\n")

@@ -8,25 +8,22 @@ from opening the file to the first assignment to a new runner.
 from __future__ import annotations
 
 import asyncio
-from collections import deque
 from collections.abc import AsyncIterator
-from contextlib import AsyncExitStack, asynccontextmanager
+from contextlib import AbstractAsyncContextManager, AsyncExitStack, asynccontextmanager
 from dataclasses import dataclass, field
 from pathlib import Path
 from time import perf_counter
 
+from api_gateway.migrations import migrations as gateway_migrations
+from artifact_store.tables import migrations as store_migrations
 from embedded.collecting import Collecting
 from embedded.hints import BOUNDS, SqlHint
 from embedded.tables import MIGRATIONS
 from kernel.clock import SystemClock
-from kernel.domain.ids import Incarnation
-from kernel.domain.task import HeldTask, RunnerHeartbeat, TaskAssigned, TaskEnded, TaskStarted
-from kernel.domain.values import Failure, Pool, SealedBody, pool_key
-from kernel.domain.workflow_run import WorkflowRunStatus
 from kernel.ids import SystemEntropy
 from kernel.log import codec
 from kernel.log.sqlite import SqliteLog
-from kernel.log.topics import TOPICS, Topic, partition_of
+from kernel.log.topics import TOPICS
 from kernel.processor import Ports, QuietObserver, run_decider
 from kernel.sql.port import migrate
 from kernel.sql.sqlite import SqliteDatabase
@@ -35,6 +32,7 @@ from scheduler.advance import Advance
 from scheduler.dispatch import Dispatch
 from tests.bench.asking import Asking
 from tests.bench.figures import Figure, figure, quantile, tell
+from tests.bench.model_runner import ModelRunner, model_runner
 from tests.bench.raw import RawCommits
 from tests.bench.runs import Effort
 
@@ -43,7 +41,6 @@ FEW = 50
 PARTITIONS = 4
 SLOTS = 8
 _REQUESTS_PER_APPEND = 400
-_BEAT_SECONDS = 1.0
 _SETTLED_RECORDS = 40
 """What heartbeats and checkpoints may add to the ledgers in a second."""
 _REPORTING = 4
@@ -97,50 +94,6 @@ class _Scheduler:
             grown, before = now - before, now
 
 
-class _Runner:
-    """Takes what it is given, and ends it when told."""
-
-    def __init__(self, scheduler: _Scheduler) -> None:
-        self.scheduler = scheduler
-        self.incarnation = Incarnation(scheduler.entropy.uuid())
-        self.held: deque[TaskAssigned] = deque()
-        self._inbox = partition_of(self.incarnation, PARTITIONS)
-        self._offset = 0
-
-    async def beat_for_ever(self) -> None:
-        self._offset = await self.scheduler.log.end_offset(Topic.RUNNER_INBOX, self._inbox)
-        while True:
-            held = tuple(HeldTask(task.task_id, task.request.token, waiting=False) for task in self.held)
-            now_ms = self.scheduler.clock.now_ms()
-            beat = RunnerHeartbeat(self.incarnation, "bench", Pool.LIGHT, self._inbox, SLOTS, False, held, now_ms)
-            await self.scheduler.log.append([self.scheduler.asking.record(beat, Topic.DISPATCH, pool_key(Pool.LIGHT))])
-            await asyncio.sleep(_BEAT_SECONDS)
-
-    async def take(self) -> TaskAssigned:
-        """The next assignment."""
-        while True:
-            batch = await self.scheduler.log.read(
-                Topic.RUNNER_INBOX, self._inbox, self._offset, max_records=1, wait_seconds=10.0
-            )
-            if batch:
-                self._offset = batch[0].offset + 1
-                event = codec.decode(batch[0]).event
-                if isinstance(event, TaskAssigned) and event.incarnation == self.incarnation:
-                    self.held.append(event)
-                    return event
-
-    async def end_one(self) -> None:
-        """Report the beginning and the end of the task that is held longest."""
-        task = self.held.popleft()
-        whose = (task.task_id, task.root_run_id, task.workflow_run_id, task.request.token)
-        started = TaskStarted(*whose, 1, self.incarnation, self._inbox, "first")
-        ended = TaskEnded(*whose, 2, WorkflowRunStatus.COMPLETED, SealedBody(), Failure(), ())
-        reports = (started, ended)
-        await self.scheduler.log.append(
-            [self.scheduler.asking.record(report, Topic.TASK_REPORTS, task.root_run_id) for report in reports]
-        )
-
-
 @asynccontextmanager
 async def _scheduler(folder: Path) -> AsyncIterator[_Scheduler]:
     async with AsyncExitStack() as stack:
@@ -151,7 +104,7 @@ async def _scheduler(folder: Path) -> AsyncIterator[_Scheduler]:
         stack.push_async_callback(log.close)
         counting = _Counting()
         db = SqliteDatabase(file)
-        await migrate(db, MIGRATIONS)
+        await migrate(db, [*gateway_migrations(db.dialect), *store_migrations(db.dialect), *MIGRATIONS])
         ports = Ports(log, codec, clock, entropy, hint=SqlHint(db), observer=counting, bounds=BOUNDS, at_end=log)
         stop = asyncio.Event()
         owners = [asyncio.create_task(run_decider(decider, ports, stop)) for decider in (Advance(), Dispatch())]
@@ -162,21 +115,15 @@ async def _scheduler(folder: Path) -> AsyncIterator[_Scheduler]:
             await asyncio.gather(*owners)
 
 
-@asynccontextmanager
-async def _runner(scheduler: _Scheduler) -> AsyncIterator[_Runner]:
-    runner = _Runner(scheduler)
-    beating = asyncio.create_task(runner.beat_for_ever())
-    try:
-        yield runner
-    finally:
-        beating.cancel()
+def _runner(scheduler: _Scheduler) -> AbstractAsyncContextManager[ModelRunner]:
+    return model_runner(scheduler.log, scheduler.asking, PARTITIONS, SLOTS)
 
 
-async def _next_starts_ms(runner: _Runner, rounds: int) -> list[float]:
+async def _next_starts_ms(runner: ModelRunner, rounds: int) -> list[float]:
     took = []
     for _ in range(rounds):
         began = perf_counter()
-        await runner.end_one()
+        await runner.end()
         await runner.take()
         took.append((perf_counter() - began) * 1000)
     return took
@@ -184,7 +131,7 @@ async def _next_starts_ms(runner: _Runner, rounds: int) -> list[float]:
 
 async def backlog(folder: Path, effort: Effort) -> AsyncIterator[Figure]:
     """Start beside few queued runs, behind a burst of many, beside them once it has settled; then a restart."""
-    queued, rounds = effort.of(QUEUED), 40
+    queued, rounds = effort.many(QUEUED), 40
     async with _scheduler(folder) as scheduler, _runner(scheduler) as runner:
         await scheduler.ask(FEW + rounds + SLOTS)
         for _ in range(SLOTS):

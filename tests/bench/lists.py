@@ -31,7 +31,7 @@ async def lists(folder: Path, effort: Effort) -> AsyncIterator[Figure]:
     """Load the runs into a stopped platform's folder, then ask its gateway."""
     with running_platform(folder) as platform:
         owned = [await create_workflow(platform, no_op_steps(1), f"list {n}") for n in range(WORKFLOWS)]
-    runs = effort.of(RUNS)
+    runs = effort.many(RUNS)
     tell(f"{runs} runs are loaded: about {runs // 7000} s")
     middle = await _load(platform.folder, owned, runs)
     size = platform.database.stat().st_size
@@ -48,7 +48,7 @@ async def kafka_lists(folder: Path, effort: Effort) -> AsyncIterator[Figure]:
         key = (cluster.data / "api-key").read_text().strip()
         platform = Platform(cluster.port, key, cluster.launcher.pid if cluster.launcher else 0, cluster.data)
         owned = [await create_workflow(platform, no_op_steps(1), f"list {n}") for n in range(WORKFLOWS)]
-        runs = effort.of(RUNS)
+        runs = effort.many(RUNS)
         tell(f"{runs} runs are loaded: about {runs // 4000} s")
         db = await PostgresDatabase.open(cluster.endpoints()["postgres"], timeouts=UNHURRIED, durable=False)
         try:

@@ -36,12 +36,17 @@ _END = b"event: workflow_run.completed"
 
 @dataclass(frozen=True, slots=True)
 class Effort:
-    """How many samples to take; `quick` is for a look, not for a record."""
+    """How many samples to take; `quick` is for a look, not for a record. `size`: how many runs to make beside."""
 
     quick: bool
+    size: int = 0
 
     def of(self, count: int) -> int:
         return max(count // 10, 1) if self.quick else count
+
+    def many(self, count: int) -> int:
+        """How many there are where many is the point: `size`, if somebody has said one."""
+        return self.size or self.of(count)
 
 
 @dataclass(frozen=True, slots=True)

@@ -43,10 +43,11 @@ class Grounds:
     log: KafkaLog
     folder: Path
     broker_pid: int
+    partitions: int = PARTITIONS
     asking: Asking = field(init=False)
 
     def __post_init__(self) -> None:
-        self.asking = Asking(SystemClock(), SystemEntropy(), PARTITIONS)
+        self.asking = Asking(SystemClock(), SystemEntropy(), self.partitions)
 
     async def ask(self, count: int) -> None:
         """Append requests for `count` runs."""
@@ -56,7 +57,7 @@ class Grounds:
 
     async def ends(self, topic: Topic) -> list[int]:
         """The end of each partition."""
-        return [await self.log.end_offset(topic, partition) for partition in range(PARTITIONS)]
+        return [await self.log.end_offset(topic, partition) for partition in range(self.partitions)]
 
     async def messages(self, topic: Topic, partition: int, offset: int) -> AsyncIterator[Message]:
         """What stands there now from `offset` on, as far as it is of a known type."""
@@ -150,13 +151,13 @@ class Broker:
         return next(iter(self.kafka.pids.values()))
 
     @asynccontextmanager
-    async def grounds(self, prefix: str) -> AsyncIterator[Grounds]:
+    async def grounds(self, prefix: str, partitions: int = PARTITIONS) -> AsyncIterator[Grounds]:
         """All topics anew, under a prefix of their own."""
         settings = KafkaSettings(self.bootstrap, prefix)
-        await create_topics(settings, partitions=PARTITIONS)
+        await create_topics(settings, partitions=partitions)
         log = await KafkaLog.open(settings, SystemClock())
         try:
-            yield Grounds(settings, log, self.folder, self.pid)
+            yield Grounds(settings, log, self.folder, self.pid, partitions)
         finally:
             await log.close()
 

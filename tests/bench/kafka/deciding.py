@@ -151,14 +151,16 @@ async def kafka_backlog(folder: Path, effort: Effort) -> AsyncIterator[Figure]:
             await scheduler.ready()
             await asyncio.sleep(_IDLE_SECONDS)
             idle = pss_mb(scheduler.pid)
-        count = effort.of(MANY)
+        count = effort.many(MANY)
         async for one in _with_live(grounds, count, "100k", empty):
             yield one
         with grounds.scheduler() as scheduler:
             await scheduler.ready()
             await asyncio.sleep(_IDLE_SECONDS)
             baseline = ("the same process without a run", idle)
-            yield figure("kafka_memory_mb_at_100k_waiting", pss_mb(scheduler.pid), "MB", baseline, 1, live=count)
+            memory = pss_mb(scheduler.pid)
+            each = {"live": count, "kb_a_run": (memory - idle) * 1024 / count}
+            yield figure("kafka_memory_mb_at_100k_waiting", memory, "MB", baseline, 1, **each)
 
 
 async def _with_live(grounds: Grounds, count: int, title: str, empty: float) -> AsyncIterator[Figure]:

@@ -54,7 +54,7 @@ _FIRST_MS = 1_700_000_000_000
 
 async def kafka_rebuild(folder: Path, effort: Effort) -> AsyncIterator[Figure]:
     """Facts a second, and the CPU of the process, of the broker and of PostgreSQL for a thousand of them."""
-    runs = effort.of(FACTS) // _FACTS_A_RUN
+    runs = effort.many(FACTS) // _FACTS_A_RUN
     facts = runs * _FACTS_A_RUN
     async with running_broker(folder) as broker, broker.grounds("rebuild") as grounds, _tables(folder) as (server, db):
         tell(f"{facts} facts are appended")
