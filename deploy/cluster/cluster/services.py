@@ -26,6 +26,7 @@ class Services:
         self._layout = layout
         self._settings = layout.settings
         self._servers = servers
+        self._tables = {"TOWPATH_POSTGRES_URL_FILE": servers["TOWPATH_POSTGRES_URL_FILE"]}
         self._common = {**os.environ, "TOWPATH_KAFKA": servers["TOWPATH_KAFKA"], MARK_VARIABLE: str(layout.data)}
         ports = layout.data / "ports"
         for folder in (ports, layout.logs):
@@ -38,7 +39,7 @@ class Services:
         store = ",".join(stores)
         self.stores = [self._store(number, stores[number - 1]) for number in numbers]
         self.schedulers = [self._scheduler(number) for number in numbers]
-        self.health = self._service("health-1", "", servers, command=("scheduler", "health"))
+        self.health = self._service("health-1", "", self._tables, command=("scheduler", "health"))
         self.runners = [self._runner(number, store) for number in numbers]
         self.gateway_processes = [self._gateway(number, gateways[number - 1], store) for number in numbers]
 
@@ -104,7 +105,7 @@ class Services:
     def _gateway(self, number: int, port: int, store: str) -> Service:
         settings, keys = self._settings, self._layout.keys
         environment = {
-            **self._servers,
+            **self._tables,
             "API_GATEWAY_ADDRESS": f"127.0.0.1:{port}",
             "API_GATEWAY_PUBLIC_URL": f"http://127.0.0.1:{settings.port}",
             "API_GATEWAY_STORE": store,
