@@ -12,7 +12,7 @@ from dataclasses import dataclass, field
 from enum import StrEnum
 from typing import assert_never
 
-from kernel.building import replace
+from kernel.building import quickly_made, replace
 from kernel.domain.ids import JobId, JobRunId, OrganizationId, RequestId, SubjectId, UserId, WorkflowId, WorkflowRunId
 from kernel.domain.plan import PlannedWorkflow
 from kernel.domain.values import Failure, Sealed, SealedBody
@@ -78,6 +78,7 @@ class RunCancelRequested:
 # ---------------------------------------------------------------- events
 
 
+@quickly_made
 @dataclass(frozen=True, slots=True)
 class RunPlanned:
     """The plan was taken into the ledger. It stays there: public facts carry ids, not documents."""

@@ -5,6 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass, field
 from enum import StrEnum
 
+from kernel.building import quickly_made
 from kernel.domain.ids import ConnectionId, ProviderSlug, WorkflowId, WorkflowRunId
 from kernel.domain.values import Document, Pool, SealedBody
 
@@ -30,6 +31,7 @@ class RunOptions:
     """Record a trace of the whole run and keep it as an artifact."""
 
 
+@quickly_made
 @dataclass(frozen=True, slots=True)
 class PlannedWorkflow:
     """One workflow of a run, as it stood when the run was created."""

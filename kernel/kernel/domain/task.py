@@ -10,6 +10,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass, field
 
+from kernel.building import quickly_made
 from kernel.domain.artifact import StagedArtifact
 from kernel.domain.ids import (
     ConnectionId,
@@ -28,6 +29,7 @@ from kernel.domain.values import Effect, Failure, Pool, Sealed, SealedBody, Toke
 from kernel.domain.workflow_run import StepStatus, WorkflowRunStatus
 
 
+@quickly_made
 @dataclass(frozen=True, slots=True)
 class JournalEntry:
     """One finished step as the next attempt needs it, or a `once` step that was started (`status` None)."""
@@ -70,6 +72,7 @@ class Answer:
 # ---------------------------------------------------------------- advance says
 
 
+@quickly_made
 @dataclass(frozen=True, slots=True)
 class TaskRequested:
     """`advance` asks for a slot for one attempt."""
@@ -207,6 +210,7 @@ class HoldStarted:
     """When the question expires."""
 
 
+@quickly_made
 @dataclass(frozen=True, slots=True)
 class AttemptAssigned:
     """`advance` read the assignment of the attempt it wants. Ledger only."""
@@ -281,6 +285,7 @@ class TaskDropped:
     pool: Pool
 
 
+@quickly_made
 @dataclass(frozen=True, slots=True)
 class TaskAssigned:
     """One attempt given to one runner incarnation; to its inbox and to the reports of the run."""
@@ -390,6 +395,7 @@ class RunnerDied:
     pool: Pool
 
 
+@quickly_made
 @dataclass(frozen=True, slots=True)
 class TaskStarted:
     """Report 1 of a token: the runner begins."""
@@ -404,6 +410,7 @@ class TaskStarted:
     first_name: str
 
 
+@quickly_made
 @dataclass(frozen=True, slots=True)
 class StepStarted:
     """A `once` step is about to act. It acts only after this was read back with no lapse or settling before it."""
@@ -421,6 +428,7 @@ class StepStarted:
     """Kind of the step, such as `click`."""
 
 
+@quickly_made
 @dataclass(frozen=True, slots=True)
 class StepFinished:
     """A step ended; its artifacts are staged."""
@@ -534,6 +542,7 @@ class TaskStopped:
     """The log of the attempt."""
 
 
+@quickly_made
 @dataclass(frozen=True, slots=True)
 class TaskEnded:
     """End of the attempt and of the workflow run, as the runner sees it."""

@@ -13,7 +13,7 @@ from dataclasses import dataclass, field
 from enum import StrEnum
 from typing import assert_never
 
-from kernel.building import replace
+from kernel.building import quickly_made, replace
 from kernel.domain.ids import (
     ConnectionId,
     InputRequestId,
@@ -100,6 +100,7 @@ class WorkflowRunRequested:
 # ---------------------------------------------------------------- events
 
 
+@quickly_made
 @dataclass(frozen=True, slots=True)
 class WorkflowRunCreated:
     """A workflow run exists and waits for a slot."""
@@ -169,6 +170,7 @@ class WorkflowRunResumed:
     workflow_run_id: WorkflowRunId
 
 
+@quickly_made
 @dataclass(frozen=True, slots=True)
 class WorkflowRunStepStarted:
     """A `once` step is about to act; without a later `step_finished` of it, it may have happened."""
@@ -184,6 +186,7 @@ class WorkflowRunStepStarted:
     """Kind of the step, such as `click`."""
 
 
+@quickly_made
 @dataclass(frozen=True, slots=True)
 class WorkflowRunStepFinished:
     """A step ended in this attempt; a later attempt may end it again."""
@@ -212,6 +215,7 @@ class WorkflowRunStepFinished:
     """Of a rehearsal."""
 
 
+@quickly_made
 @dataclass(frozen=True, slots=True)
 class WorkflowRunCompleted:
     """All steps done, or ended early with nothing to do. Terminal."""

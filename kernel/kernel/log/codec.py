@@ -180,7 +180,9 @@ def _envelope(headers: dict[str, str]) -> Envelope:
     )
 
 
+@lru_cache(maxsize=256)
 def _time_text(milliseconds: int) -> str:
+    """Asked for once for all that is decided together."""
     seconds, rest = divmod(milliseconds, 1000)
     return f"{_second_text(seconds)}.{rest:03d}Z"
 

@@ -100,8 +100,15 @@ def _make_converters(cls: type) -> tuple[Write, Read]:
     hints = get_type_hints(cls)
     names: dict[str, Any] = {"build": builder_of(cls)}
     writes, reads = [], []
+    # Most fields of most events are empty, and need not be written. One of them is in any case: it says of a nested
+    # message that it is there.
+    is_told = False
     for field in fields(cls):
         write, read = _lines_of(hints[field.name], field, names)
+        hint = getattr(hints[field.name], "__supertype__", hints[field.name])
+        if hint in _SCALARS and is_told:
+            write = f"if event.{field.name} != {hint()!r}: {write}"
+        is_told |= hint in _SCALARS
         writes.append(write)
         reads.append(read)
     return (

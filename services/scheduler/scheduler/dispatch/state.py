@@ -12,7 +12,7 @@ from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from typing import Any
 
-from kernel.building import replace
+from kernel.building import quickly_made, replace
 from kernel.domain.ids import Incarnation, TaskId
 from kernel.domain.task import (
     ConnectionFreed,
@@ -31,6 +31,7 @@ from scheduler.timers import ECHO_MS, LEASE_MS, RUNNER_FORGET_MS, DueIndex
 GRACE_KEY = "grace"
 
 
+@quickly_made
 @dataclass(frozen=True, slots=True)
 class Task:
     """A task that is queued (no incarnation) or assigned."""
