@@ -88,6 +88,7 @@ class ToyDecider:
 
     name = "toy"
     ledger = LEDGER
+    told = FACTS
     value_types: tuple[type, ...] = (Thing,)
 
     def __init__(self, *inputs: str, greets: bool = False) -> None:

@@ -97,13 +97,15 @@ class Decider(Protocol):
     """A pure decider.
 
     `name` names it in logs; `ledger` is its ledger topic; `inputs` its input topics, all with the ledger's partition
-    count. Values of the state map are frozen dataclasses that `kernel.processor` stores by msgspec under the class
+    count; `told` a topic that is told of what it decides from the first on, so that others know when a ledger is gone.
+    Values of the state map are frozen dataclasses that `kernel.processor` stores by msgspec under the class
     name; `value_types` lists these classes.
     """
 
     name: str
     ledger: str
     inputs: tuple[str, ...]
+    told: str
     value_types: tuple[type, ...]
 
     def empty(self) -> State:

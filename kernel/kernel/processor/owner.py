@@ -35,7 +35,7 @@ from kernel.processor.restoring import (
     await_inputs,
     known_messages,
     marks_of_inputs,
-    refuse_other_topics,
+    refuse_recreated,
     restore_partition,
 )
 from kernel.processor.values import StateValues
@@ -212,7 +212,7 @@ class Owner:
         """Read the ledger up to our claim, fold it, and decide that the partition was taken over."""
         began = self.ports.clock.boot_ms()
         restored = await restore_partition(self.decider, self._values, self.ports, self._ledger, self._claim_offset)
-        refuse_other_topics(restored, self._topic_ids)
+        await refuse_recreated(self.decider, self.ports, self._topic_ids, self.number, restored)
         await await_inputs(self.decider, self.ports, self.number, restored)
         marks = await marks_of_inputs(self.decider, self.ports, self.number, restored)
         await self.close()

@@ -3,17 +3,21 @@
 from __future__ import annotations
 
 from collections.abc import AsyncIterator, Iterable, Iterator
+from contextlib import suppress
 
 from kernel.domain.decider import Decider
 from kernel.errors import LogRefused, NotOwner, UnknownType
 from kernel.log.envelope import Message
 from kernel.log.port import Stored
+from kernel.log.topics import TOPICS
 from kernel.processor.deriving import Ledger
 from kernel.processor.ledger import LedgerFold, Mark, MarkKey, Restored, raise_mark
 from kernel.processor.ports import Codec, Ports
 from kernel.processor.values import StateValues
 
 _READ_RECORDS = 1000
+_LOOKED_AT_RECORDS = 100
+"""Of a partition that others write to as well; among so many of the first ones there is one of the decider's."""
 
 
 async def restore_partition(
@@ -101,13 +105,51 @@ async def _batches(ports: Ports, topic: str, partition: int, begin: int, end: in
             return
 
 
-def refuse_other_topics(restored: Restored, topic_ids: dict[str, str]) -> None:
-    """Raise `LogRefused` when a stored position belongs to another topic than the one of its name today."""
+async def refuse_recreated(
+    decider: Decider, ports: Ports, topic_ids: dict[str, str], partition: int, restored: Restored
+) -> None:
+    """Raise `LogRefused` when an input or the ledger is another topic than the one that decisions were made in."""
+    _refuse_other_topics(restored, topic_ids)
+    await _refuse_lost_ledger(decider, ports, partition, restored)
+
+
+def _refuse_other_topics(restored: Restored, topic_ids: dict[str, str]) -> None:
+    """No stored position belongs to another topic than the one of its name today."""
     for topic, topic_id in restored.topic_ids.items():
         if topic_ids.get(topic, topic_id) != topic_id:
             raise LogRefused(
                 f"{topic} was recreated or belongs to another cluster: {topic_id} became {topic_ids[topic]}"
             )
+
+
+async def _refuse_lost_ledger(decider: Decider, ports: Ports, partition: int, restored: Restored) -> None:
+    """Nothing was ever decided here, or nobody was told of decisions of another ledger of this name.
+
+    A ledger that was deleted and made anew is empty, and an owner that began in it would decide again what its inputs
+    still hold. What was decided in its former life stands in `Decider.told`, derived from a ledger of another id. It is
+    looked for only in a partition that has inputs and no decision yet.
+    """
+    log, told = ports.log, decider.told
+    if restored.now_ms or not any([await log.end_offset(topic, partition) for topic in decider.inputs]):
+        return
+    ids = await _ids_of_ledgers(ports)
+    for at in range(log.partitions(told)):
+        for message in known_messages(ports.codec, await log.read(told, at, 0, max_records=_LOOKED_AT_RECORDS)):
+            source = message.envelope.source
+            if source is not None and source.topic_id not in ids:
+                raise LogRefused(
+                    f"{decider.ledger} was recreated: it is empty, and {told}/{at} holds what was decided in"
+                    f" {source.topic_id}; restore a backup, or begin anew with every topic of another prefix"
+                )
+
+
+async def _ids_of_ledgers(ports: Ports) -> set[str]:
+    found = set()
+    for topic, row in TOPICS.items():
+        if row.ledger:
+            with suppress(KeyError):  # a log with fewer topics than ours: one of a test
+                found.add(await ports.log.topic_id(topic))
+    return found
 
 
 async def await_inputs(decider: Decider, ports: Ports, partition: int, restored: Restored) -> None:

@@ -81,6 +81,7 @@ async def run(service: Service) -> None:
     )
     group, slots = await _join(service, kafka, process), RunnerSlots()
     service.watch("kafka", lambda: log.end_offset(Topic.RUN_REQUESTS, 0))
+    service.beside(log.watch_topics(), name="watch of the topics")
     service.watch("artifact store", store.check)
 
     async def is_ready() -> bool:

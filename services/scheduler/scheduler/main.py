@@ -55,6 +55,7 @@ async def serve(service: Service) -> None:
     )
     owned = {decider.name: group.proposals(decider.ledger) for decider in deciders}
     standing = partial(observer.standing, lambda decider, partition: partition in owned[decider].now)
+    service.beside(log.watch_topics(), name="watch of the topics")
     service.beside(measure_lag(service.metrics, log, service.clock, standing), name="lag")
     service.started()
     await run_in_group(deciders, ports, group, service.stop, drain_seconds=settings.drain_seconds)

@@ -14,6 +14,7 @@ from aiokafka.admin.config_resource import ConfigResource, ConfigResourceType
 from kernel.clock import SystemClock
 from kernel.errors import LogRefused, UnknownOutcome
 from kernel.log.kafka import following
+from kernel.log.kafka import log as kafka_log
 from kernel.log.kafka.log import KafkaLog
 from kernel.log.kafka.topics import admin
 from tests.support.components import needs_kafka
@@ -71,6 +72,18 @@ async def test_a_reader_without_haste_gets_everything_once_enough_has_come_or_a_
 async def test_a_log_without_its_topics_is_refused(topics: KafkaTopics) -> None:
     with pytest.raises(LogRefused, match=r"missing; create them first: t\w+\.elsewhere\.g1"):
         await KafkaLog.open(topics.settings, SystemClock(), topics=[*TOPICS, "elsewhere"])
+
+
+async def test_a_recreated_topic_is_noticed_though_nobody_uses_it(
+    topics: KafkaTopics, log: KafkaLog, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(kafka_log, "_LOOK_SECONDS", 0.05)
+    watching = asyncio.create_task(log.watch_topics())
+    await log.append([record("a")])
+    assert not watching.done()
+    await topics.recreate({"ledger": TOPICS["ledger"]})
+    with pytest.raises(LogRefused, match=r"ledger.* was recreated"):
+        await asyncio.wait_for(watching, 20)
 
 
 async def test_nothing_is_appended_to_a_recreated_topic_nor_read_on_in_it(topics: KafkaTopics, log: KafkaLog) -> None:

@@ -5,7 +5,7 @@ from __future__ import annotations
 import pytest
 
 from kernel.errors import LogRefused, NotOwner
-from kernel.log.envelope import Source
+from kernel.log.envelope import Envelope, Source
 from kernel.processor import Action, Owner
 from tests.support.hand_ledgers import HandLedger, check_that_a_late_checkpoint_is_not_trusted
 from tests.support.processing import (
@@ -242,3 +242,22 @@ async def test_a_recreated_input_topic_is_refused(bench: Bench) -> None:
     bench.log.topic_id = another  # type: ignore[method-assign]  # the one thing that changes
     with pytest.raises(LogRefused):
         await run_to_idle(bench.owner())
+
+
+async def test_an_empty_ledger_is_refused_when_others_were_told_of_decisions_in_another_one(bench: Bench) -> None:
+    """The ledger was deleted and made anew: whoever began in it would decide again what stands in the inputs."""
+    await ask(bench, "start")
+    envelope = Envelope(id="before", time_ms=1, source=Source("a ledger that is gone", 0, 5, 0))
+    codec = bench.codec
+    await bench.log.append([codec.encode(SIGNALLED, topic=FACTS, key="A", envelope=envelope, partition=0)])
+    for _ in range(2):
+        with pytest.raises(LogRefused, match="run_ledger was recreated"):
+            await run_to_idle(bench.owner())
+    assert len(await bench.read(FACTS)) == 1
+
+
+async def test_an_empty_ledger_is_begun_in_where_nobody_was_told_of_anything(bench: Bench) -> None:
+    await bench.owner().step()  # a claim alone
+    await ask(bench, "start")
+    await run_to_idle(bench.owner())
+    assert by_sequence(await bench.read(FACTS)) == {"A": [STARTED]}

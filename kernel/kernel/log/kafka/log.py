@@ -12,9 +12,10 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import Iterable, Sequence
+from contextlib import suppress
 
 from kernel.clock import Clock
-from kernel.errors import LogRefused
+from kernel.errors import LogRefused, LogUnavailable
 from kernel.ids import Entropy, SystemEntropy
 from kernel.log.kafka.brokers import Brokers, Stream
 from kernel.log.kafka.confirming import Confirmer
@@ -26,6 +27,9 @@ from kernel.log.kafka.settings import KafkaSettings
 from kernel.log.limits import batches_of, positions_of
 from kernel.log.port import Position, Record, Stored
 from kernel.log.topics import Topic
+
+_LOOK_SECONDS = 5.0
+"""How often the brokers are asked whether the topics are still the same."""
 
 
 class KafkaLog:
@@ -154,6 +158,15 @@ class KafkaLog:
         """Cluster and topic, asked anew each time. `LogRefused` when the topic is gone."""
         found = await self._brokers.current_id(self._names[topic])
         return f"{self._brokers.cluster_id}/{found}"
+
+    async def watch_topics(self) -> None:
+        """Raise `LogRefused` soon after a topic was recreated, though nobody may use it now. Else it never ends."""
+        while True:
+            await self._clock.sleep(self._brokers.jitter(_LOOK_SECONDS))
+            with suppress(LogUnavailable):
+                await self._brokers.refresh()
+            for name in self._names.values():
+                self._brokers.refuse_recreated(name)
 
     def snapshot_hint(self) -> KafkaHint:
         """Where snapshots of ledgers start, kept in the same cluster; usable until `close`."""

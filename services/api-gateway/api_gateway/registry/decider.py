@@ -166,6 +166,7 @@ class RegistryDecider:
 
     name = "registry"
     ledger = "registry_ledger"
+    told = "definitions"
     inputs: tuple[str, ...] = ("registry_requests",)
     value_types: tuple[type, ...] = (Workflow, Job, Provider, ProviderHealth, Connection, RememberedRequest)
 
