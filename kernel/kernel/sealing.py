@@ -97,7 +97,8 @@ class SubjectKeys:
     """Subjects' ciphers, kept for a while: at most `capacity` of them, each at most `ttl_seconds` old.
 
     The time limit bounds how long another process can go on sealing for an erased subject. Keys are kept per
-    organization, so that one tenant's opening never serves another's. Concurrent misses share one opening.
+    organization, so that one tenant's opening never serves another's. Concurrent misses share one opening; when it is
+    refused, which may be for the one that asked, each of the others asks for itself.
     """
 
     def __init__(self, vault: Vault, clock: Clock, *, capacity: int = 4096, ttl_seconds: float = 300.0) -> None:
@@ -111,15 +112,20 @@ class SubjectKeys:
     async def cipher(self, subject_id: SubjectId, opener: Opener) -> SubjectCipher:
         """The subject's cipher; asks the vault on a miss and raises what it raises."""
         slot = (opener.organization_id, subject_id)
-        kept = self._kept.get(slot)
-        if kept is not None and kept[0] > self._clock.boot_ms():
-            self._kept.move_to_end(slot)
-            return kept[1]
-        opening = self._opening.get(slot)
-        if opening is None:
-            opening = self._opening[slot] = asyncio.create_task(self._open(slot, opener))
-            opening.add_done_callback(lambda done: self._opened(slot, done))
-        return await asyncio.shield(opening)
+        while True:
+            kept = self._kept.get(slot)
+            if kept is not None and kept[0] > self._clock.boot_ms():
+                self._kept.move_to_end(slot)
+                return kept[1]
+            opening = self._opening.get(slot)
+            if opening is None:
+                opening = self._opening[slot] = asyncio.create_task(self._open(slot, opener))
+                opening.add_done_callback(lambda done: self._opened(slot, done))
+                return await asyncio.shield(opening)
+            try:
+                return await asyncio.shield(opening)
+            except SecretUnavailable:
+                continue
 
     def forget(self, subject_id: SubjectId) -> None:
         """Drop the key at once: the subject is being erased."""

@@ -59,6 +59,8 @@ _HURT_SECONDS = {
     (Role.BROWSER, Fault.CUT): 4.0,  # no more than steps are patient with a site
 }
 """What is beyond the 8 s that outlast every session of two seconds: the lease of a task is 20 s."""
+_SITE_WAS_AWAY = frozenset({"expect_failed", "navigation_failed", "step_timeout"})
+"""How a run may honestly fail whose browser is cut off from its site while it presses a button."""
 _PARTS = tuple(role for role in Role if role is not Role.EVERYTHING)
 PAIRS = tuple(Pair(role, fault) for fault in (Fault.KILL, Fault.STOP, Fault.CUT) for role in _PARTS)
 DRAINS = tuple(Pair(role, Fault.DRAIN) for role in (Role.GATEWAY, Role.SCHEDULER, Role.RUNNER, Role.STORE))
@@ -85,6 +87,8 @@ class Cycle:
     accepted: int
     """Runs that were promised during the cycle, all of which ended."""
     problems: tuple[str, ...] = ()
+    failed_by_site: int = 0
+    """Runs that failed because their site was cut off from the browser."""
 
 
 @dataclass(slots=True)
@@ -115,9 +119,11 @@ class Cycles:
         ended = self._until(lambda fold: not _unfinished(fold, live), "the ends of all live runs", began)
         with self.watch.lock:
             silence = self.watch.silences.longest()
-        problems = self._judge()
+        problems, failed_by_site = self._judge(pair)
         accepted = len(self.load.book.accepted) - before
-        return Cycle(pair, seed, number, len(live), open_once, silence, ended, accepted, tuple(problems))
+        return Cycle(
+            pair, seed, number, len(live), open_once, silence, ended, accepted, tuple(problems), failed_by_site
+        )
 
     def _await_moment(self, pair: Pair) -> None:
         self.cluster.await_ready()
@@ -164,8 +170,9 @@ class Cycles:
         self.watch.until(seen, _END_SECONDS, what)
         return time.monotonic() - began
 
-    def _judge(self) -> list[str]:
-        """What is wrong by now, and was not told before."""
+    def _judge(self, pair: Pair) -> tuple[list[str], int]:
+        """What is wrong by now, and was not told before; and how many runs failed because their site was away."""
+        site_is_cut, failed_by_site = pair == Pair(Role.BROWSER, Fault.CUT), 0
         problems = [
             f"ordered {count} times: {ref}" for ref, count in Counter(self.cluster.ordered()).items() if count > 1
         ]
@@ -179,11 +186,13 @@ class Cycles:
         ordered = set(self.cluster.ordered())
         for id_, run in ended.items():
             self.checked.add(id_)
-            if run.status != "COMPLETED":
+            if site_is_cut and run.failure in _SITE_WAS_AWAY:
+                failed_by_site += 1
+            elif run.status != "COMPLETED":
                 problems.append(f"{id_} ended {run.status}: {run.failure}")
             elif refs.get(id_) and refs[id_] not in ordered:
                 problems.append(f"{id_} completed without its order {refs[id_]}")
-        return problems + self._compare(ended)
+        return problems + self._compare(ended), failed_by_site
 
     def _compare(self, ended: dict[str, SeenRun]) -> list[str]:
         """What the API tells differently from the fold once it has had time to read as far, asked of both gateways."""

@@ -126,7 +126,8 @@ outside subscriber's own fold of the public topics, by what the target site coun
 every run that was live had ended; a stopped or cut-off runner is waited for as long as its lease and the stop last.
 Stops and cuts last 8 to 10 s, those of a runner 24 to 26 s, of a browser 20 to 22 s, cuts between browser and site 4
 to 6 s. A full disk is a limit on the size of a broker's files. Everything is restarted in good order, round after
-round, until 500 runs were promised meanwhile. A cycle whose proof did not come in time has no figures.
+round, until 500 runs were promised meanwhile. A cycle whose proof did not come in time has no figures. A run may fail
+when its browser is cut off from the site in the moment of its order; every other failure of a run is a broken promise.
 """
 
 
@@ -138,6 +139,8 @@ def page(cycles: Sequence[dict[str, object]]) -> str:
     runs = sum(int(str(cycle["accepted"])) for cycle in cycles)
     commits = sorted({str(cycle["commit"]) for cycle in cycles})
     lines = [_HEAD, f"{len(cycles)} cycles, {runs} runs promised during them; commits {', '.join(commits)};"]
+    failed = sum(int(str(cycle.get("failed_by_site", 0))) for cycle in cycles)
+    lines += [f"{failed} of them failed because their site was cut off from the browser;"]
     lines += [f"{platform.machine()}, {os.cpu_count()} cores, Python {platform.python_version()}.", ""]
     lines += ["| Part | Fault | Cycles | Live | Once | Silent p50, max (s) | Ended p50, max (s) | Broken |"]
     lines += ["|---|---|---|---|---|---|---|---|"]

@@ -63,6 +63,14 @@ class Assignment:
                 await self.clock.sleep(delay * (0.5 + self.services.entropy.fraction() / 2))
         raise AssertionError  # the delays never end
 
+    async def seal_text(self, text: str) -> Sealed:
+        """Sealed under the key of the run's subject, which is kept for minutes only and then asked for again."""
+        return await self.patiently(lambda: self.sealer.seal_text(self.subject_id, text))
+
+    async def seal_json(self, value: Any) -> SealedBody:
+        """As `seal_text`, for what JSON can hold."""
+        return await self.patiently(lambda: self.sealer.seal_json(self.subject_id, value))
+
     async def opened(self, body: SealedBody) -> Any:
         """The value of a sealed body."""
         return await self.patiently(lambda: self.sealer.open_json(body))

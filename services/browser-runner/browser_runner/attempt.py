@@ -408,7 +408,7 @@ class Attempt:
             kind = FailureKind.TEMPORARY if end.temporary else FailureKind.PERMANENT
             failure = Failure(end.code, kind, await assignment.told(end.message), end.step_id, end.step_name)
         elif end.output is not None:
-            output = await assignment.patiently(lambda: assignment.sealer.seal_json(assignment.subject_id, end.output))
+            output = await assignment.seal_json(end.output)
         self._reporter.say(TaskEnded, status=end.status, output=output, failure=failure, artifacts=artifacts)
 
     def _failed(self, failure: StepFailed) -> End:

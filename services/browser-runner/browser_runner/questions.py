@@ -62,7 +62,7 @@ class Questions:
         hold = question.hold_seconds if self._pages.has_place else 0
         if hold:
             await self._pages.page()  # The answer may belong to what this very page asks for.
-        prompt = await assignment.sealer.seal_text(assignment.subject_id, question.prompt[:PROMPT_CHARS_MAX])
+        prompt = await assignment.seal_text(question.prompt[:PROMPT_CHARS_MAX])
         reporter.say(
             TaskSuspended,
             path=path,

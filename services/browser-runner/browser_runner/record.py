@@ -70,7 +70,7 @@ class Record:
             await assignment.patiently(lambda: self._login.keep(state))
         output = SealedBody()
         if outcome.output is not None:
-            output = await assignment.sealer.seal_json(assignment.subject_id, outcome.output)
+            output = await assignment.seal_json(outcome.output)
         failure = await self._failure_of(outcome.failure, step.id, name_of(step))
         url = await self._safe_point(step, outcome)
         entry = JournalEntry(
@@ -167,7 +167,7 @@ class Record:
             return Sealed()
         if not is_safe_point(step, url_before=before, url_after=url):
             return Sealed()
-        return await self._assignment.sealer.seal_text(self._assignment.subject_id, url)
+        return await self._assignment.seal_text(url)
 
     async def _staged(self, entry: JournalEntry) -> SealedBody:
         """The whole journal as a blob once what travels inline has outgrown its bound."""
@@ -176,7 +176,7 @@ class Record:
         if self._unstaged_bytes <= JOURNAL_INLINE_BYTES_MAX:
             return SealedBody()
         journal = msgspec.to_builtins(self.entries)
-        body = await assignment.patiently(lambda: assignment.sealer.seal_json(assignment.subject_id, journal))
+        body = await assignment.seal_json(journal)
         self._unstaged_bytes = 0
         return body
 

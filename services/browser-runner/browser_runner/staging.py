@@ -59,7 +59,7 @@ class Staging:
         run_id = assignment.assigned.workflow_run_id
         artifact_id = ArtifactId(derived_id("artifact", run_id, path, what.kind, str(index)))
         name = self._secrets.echoes.scrub_text(what.name)[:_NAME_CHARS_MAX]
-        title = await assignment.sealer.seal_text(assignment.subject_id, name)
+        title = await assignment.seal_text(name)
         return StagedArtifact(artifact_id, what.kind, title, staged.mime_type, staged.size, staged.sha256)
 
     async def fetch(self, file: FileRef) -> Path:

@@ -29,7 +29,7 @@ from kernel.store.port import Session
 from tests.support.eventually import idle, until
 from tests.support.model_site import HOST, Control
 from tests.support.runner_documents import FORM, OPEN, PROVE, SAVE, a_shop, click, document, fill, step
-from tests.support.runner_world import CONNECTION, FIRST, ROOT, RUN, SECOND, World, a_world, kinds
+from tests.support.runner_world import CONNECTION, FIRST, ROOT, RUN, SECOND, SUBJECT, World, a_world, kinds
 
 
 async def test_three_constant_asserts_open_no_browser_and_end_well() -> None:
@@ -64,6 +64,20 @@ async def test_a_run_waits_for_a_vault_that_is_away_and_does_not_fail() -> None:
         assert ended.status is WorkflowRunStatus.COMPLETED, ended
         assert world.vault.away == 0
         assert world.site.deeds["click Save"] == 1
+
+
+async def test_a_run_waits_for_the_key_when_it_has_grown_old_while_the_vault_is_away() -> None:
+    async with a_world(a_shop()) as world:
+        pressed = world.site.holds_at["click Save"] = asyncio.Event()
+        await world.assign(FORM, inputs={"who": "Ada"}, timeout_seconds=300)
+        await world.until_report(StepStarted)
+        world.services.keys.forget(SUBJECT)
+        world.vault.away = 20
+        pressed.set()
+        await world.tick(1000, times=60)
+        ended = await world.until_report(TaskEnded)
+        assert ended.status is WorkflowRunStatus.COMPLETED, ended
+        assert world.vault.away == 0
 
 
 async def test_a_run_ends_at_its_time_out_when_the_vault_never_comes_back() -> None:

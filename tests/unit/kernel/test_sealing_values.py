@@ -46,13 +46,14 @@ class Keys:
     def __init__(self) -> None:
         self.opened: list[tuple[SubjectId, Opener]] = []
         self.erased: set[SubjectId] = set()
+        self.refused: set[Opener] = set()
         self.gate = asyncio.Event()
         self.gate.set()
 
     async def subject_key(self, subject_id: SubjectId, opener: Opener) -> bytes:
         self.opened.append((subject_id, opener))
         await self.gate.wait()
-        if subject_id in self.erased:
+        if subject_id in self.erased or opener in self.refused:
             raise SecretUnavailable("erased")
         return hashlib.sha256(subject_id.encode()).digest()
 
@@ -175,6 +176,24 @@ async def test_a_key_is_asked_for_once_even_by_many_at_once() -> None:
     await asyncio.gather(*[by.seal_text(ALICE, "x") for _ in range(20)])
     await by.seal_text(ALICE, "y")
     assert keys.opened == [(ALICE, OPENER)]
+
+
+async def test_whoever_waited_for_a_key_that_another_was_refused_asks_for_itself() -> None:
+    keys = Keys()
+    by, kept, blobs = sealer(keys)
+    lapsed = [GatewayOpener(OPENER.organization_id, f"lapsed {number}") for number in range(3)]
+    keys.refused.update(lapsed)
+    keys.gate.clear()
+    late = [asyncio.create_task(Sealer(kept, blobs, CHANCE, one).seal_text(ALICE, "x")) for one in lapsed]
+    await asyncio.sleep(0)
+    good = [asyncio.create_task(by.seal_text(ALICE, "y")) for _ in range(3)]
+    await asyncio.sleep(0)
+    keys.gate.set()
+    assert [isinstance(one, SecretUnavailable) for one in await asyncio.gather(*late, return_exceptions=True)] == [
+        True
+    ] * 3
+    for one in good:
+        assert await by.open_text(await one) == "y"
 
 
 async def test_a_key_is_asked_for_again_when_it_is_old() -> None:
