@@ -1,22 +1,24 @@
 """`python -m cluster backup FOLDER` and `restore FOLDER`.
 
 Where the cluster is, the environment says, as it says to the services; without `TOWPATH_KAFKA` it is the local cluster
-of `make up`.
+of `make up`, whose servers are started for it when they do not run.
 """
 
 from __future__ import annotations
 
 import asyncio
+import logging
 import os
 import sys
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
 from pathlib import Path
 
-from cluster.backup.places import open_places
+from cluster.backup.local import servers_for_backup, servers_for_restore
+from cluster.backup.places import make_place_of_blobs, open_places
 from cluster.backup.restoring import restore
 from cluster.backup.saving import save
 from cluster.layout import read_layout
-from cluster.servers import Servers
 from kernel.errors import TowpathError
 
 _KEYS = "Keys are not in it: keep the keyring, the pepper of API keys and the signing keys elsewhere."
@@ -24,8 +26,11 @@ _KEYS = "Keys are not in it: keep the keyring, the pepper of API keys and the si
 
 def run(command: str, folder: str) -> int:
     """Carry out `backup` or `restore`; the exit code."""
+    # What the client tries again, as on topics that are new, is no line for an operator; what fails is raised.
+    logging.getLogger("aiokafka").setLevel(logging.CRITICAL)
     try:
-        asyncio.run(_run(command, Path(folder)))
+        with _environment(command) as environ:
+            asyncio.run(_run(command, Path(folder), environ))
     except (TowpathError, OSError) as error:
         return _complain(error)
     except ExceptionGroup as errors:
@@ -41,8 +46,10 @@ def _complain(error: BaseException) -> int:
     return 1
 
 
-async def _run(command: str, folder: Path) -> None:
-    async with open_places(_environment()) as places:
+async def _run(command: str, folder: Path, environ: Mapping[str, str]) -> None:
+    if command == "restore" and environ is not os.environ:
+        await make_place_of_blobs(environ)
+    async with open_places(environ) as places:
         if command == "backup":
             await save(places, folder, _say)
             print(f"The backup is in {folder}. {_KEYS}")
@@ -51,10 +58,15 @@ async def _run(command: str, folder: Path) -> None:
             print("Restored. Start the services with the keys that belong to the backup.")
 
 
-def _environment() -> Mapping[str, str]:
+@contextmanager
+def _environment(command: str) -> Iterator[Mapping[str, str]]:
+    """`os.environ` itself when it names a cluster, else that of a local one."""
     if os.environ.get("TOWPATH_KAFKA"):
-        return os.environ
-    return {**os.environ, **Servers(read_layout()).environment()}
+        yield os.environ
+        return
+    servers = servers_for_backup if command == "backup" else servers_for_restore
+    with servers(read_layout()) as where:
+        yield {**os.environ, **where}
 
 
 def _say(line: str) -> None:

@@ -6,7 +6,8 @@ from collections.abc import AsyncIterator, Mapping
 from contextlib import AsyncExitStack, asynccontextmanager
 from dataclasses import dataclass
 
-from artifact_store.blobs.opening import open_blobs
+from artifact_store.blobs.bucket import make_bucket
+from artifact_store.blobs.opening import bucket_settings, open_blobs
 from artifact_store.blobs.port import BlobStore
 from artifact_store.settings import settings_from
 from kernel.clock import Clock, SystemClock
@@ -27,6 +28,11 @@ class Places:
     blobs: BlobStore
     clock: Clock
     entropy: Entropy
+
+
+async def make_place_of_blobs(environ: Mapping[str, str]) -> None:
+    """Make the bucket unless it is there."""
+    await make_bucket(bucket_settings(settings_from({**_UNUSED, **environ})))
 
 
 @asynccontextmanager

@@ -17,6 +17,11 @@ _START_SECONDS = 30.0
 _STOP_SECONDS = 10.0
 
 
+def key_files(folder: Path) -> tuple[Path, Path]:
+    """Where the account of the server in `folder` is written down: access key, secret key."""
+    return folder / "access-key", folder / "secret-key"
+
+
 class LocalS3:
     """A server in `folder`; `with` starts it, and stops it at the end.
 
@@ -28,7 +33,7 @@ class LocalS3:
         folder.mkdir(parents=True, exist_ok=True)
         self.folder = folder
         self.port = kept_port(folder / "port")
-        self.access_key_file, self.secret_key_file = folder / "access-key", folder / "secret-key"
+        self.access_key_file, self.secret_key_file = key_files(folder)
         self.access_key = kept_text(self.access_key_file, lambda: f"towpath{secrets.token_hex(6)}")
         self.secret_key = kept_text(self.secret_key_file, lambda: secrets.token_urlsafe(30))
         self._data = folder / "data"
