@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import warnings
+from typing import Any
 
 from granian.constants import HTTPModes, Interfaces
 from granian.server.embed import Server
@@ -40,4 +41,19 @@ async def serve(gateway: Services, host: str, port: int) -> None:
         gateway.drain.begin()
         server.stop()  # type: ignore[no-untyped-call]  # Granian annotates its constructor only
         await asyncio.wait([serving], timeout=LAST_ANSWERS_SECONDS)
-        serving.cancel()
+        if serving.cancel():
+            _expect_a_late_end(asyncio.get_running_loop())
+
+
+def _expect_a_late_end(loop: asyncio.AbstractEventLoop) -> None:
+    """Granian tells a future that it has ended, though that was cancelled because somebody held a request open: nothing
+    is wrong then, and its traceback would hide what is.
+    """
+    others = loop.get_exception_handler() or (lambda loop, context: loop.default_exception_handler(context))
+
+    def told(loop: asyncio.AbstractEventLoop, context: dict[str, Any]) -> None:
+        is_late = isinstance(context.get("exception"), asyncio.InvalidStateError)
+        if not (is_late and "shutdown_glue" in str(context.get("handle", context["message"]))):
+            others(loop, context)
+
+    loop.set_exception_handler(told)
