@@ -90,6 +90,11 @@ class PostgresDatabase:
         self._name = name
         self._timeouts = timeouts
         self._deleted_from: set[str] = set()
+        self._spare: list[_Connection] = []
+        """Given back in good order and not yet to the pool, which takes longer to lend than a short query runs."""
+        self._waiting = 0
+        """How many wait for the pool; to them it gives what comes back."""
+        self._cuts = 0
         self._closed = False
 
     @classmethod
@@ -248,6 +253,8 @@ class PostgresDatabase:
         self._closed = True
         try:
             async with asyncio.timeout(self._timeouts.acquire):
+                while self._spare:
+                    await self._released(self._spare.pop())
                 await self._pool.close()
         except DRIVER_ERRORS:
             self._pool.terminate()
@@ -273,15 +280,42 @@ class PostgresDatabase:
     async def _borrowed(self) -> AsyncIterator[_Connection]:
         if self._closed:
             raise LogRefused(f"{self._name} is closed")
-        try:
-            connection = cast("_Connection", await self._pool.acquire(timeout=self._timeouts.acquire))
-        except DRIVER_ERRORS as error:
-            raise translated(error, self._name) from error
+        connection, cuts, is_whole = await self._taken(), self._cuts, False
         try:
             yield connection
+            is_whole = _is_open(connection) and not connection.is_in_transaction()
         finally:
-            with suppress(*DRIVER_ERRORS):  # it is closed by then, and the pool will make another
-                await self._pool.release(cast("Any", connection))
+            if is_whole and cuts == self._cuts and not self._waiting and not self._closed:
+                self._spare.append(connection)
+            else:
+                await self._released(connection)
+
+    async def _taken(self) -> _Connection:
+        """A spare one, or one of the pool, which makes it if need be."""
+        while self._spare:
+            spare = self._spare.pop()
+            if _is_open(spare):
+                return spare
+            await self._released(spare)
+        self._waiting += 1
+        try:
+            return cast("_Connection", await self._pool.acquire(timeout=self._timeouts.acquire))
+        except DRIVER_ERRORS as error:
+            raise translated(error, self._name) from error
+        finally:
+            self._waiting -= 1
+
+    async def _released(self, connection: _Connection) -> None:
+        with suppress(*DRIVER_ERRORS):  # it is closed by then, and the pool will make another
+            await self._pool.release(cast("Any", connection))
+
+    async def _drop_spare(self) -> None:
+        """At once, whether or not the server hears of it."""
+        while self._spare:
+            spare = self._spare.pop()
+            with suppress(asyncpg.InterfaceError):  # the pool may have taken it back already
+                spare.terminate()
+            await self._released(spare)
 
     @asynccontextmanager
     async def _begun(self, connection: _Connection) -> AsyncIterator[None]:
@@ -306,7 +340,9 @@ class PostgresDatabase:
             if failure_of(error) in {Failure.CUT, Failure.UNSENT}:
                 with suppress(asyncpg.InterfaceError):  # the driver may have let go of it already
                     connection.terminate()
+                self._cuts += 1
                 await self._pool.expire_connections()
+                await self._drop_spare()
             raise translated(error, self._name, committing=committing) from error
 
     @asynccontextmanager
@@ -325,6 +361,14 @@ class PostgresDatabase:
 
     def _remember(self, statements: Iterable[Statement]) -> None:
         self._deleted_from.update(table for sql, _ in statements if (table := deleted_from(sql)))
+
+
+def _is_open(connection: _Connection) -> bool:
+    """Whether it can be used, as far as this side knows. One that breaks while it is lent goes back by itself."""
+    try:
+        return not connection.is_closed()
+    except asyncpg.InterfaceError:
+        return False
 
 
 async def _run(connection: _Connection, sql: str, params: Params) -> int:
