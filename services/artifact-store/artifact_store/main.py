@@ -64,7 +64,7 @@ async def run(service: Service) -> None:
     )
     service.watch("postgres", lambda: db.fetch_one("SELECT 1"))
     service.watch("kafka", lambda: log.end_offset(Topic.TASK_REPORTS, 0))
-    service.beside(log.watch_topics(), name="watch of the topics")
+    service.beside(log.watch_topics(Topic.TASK_REPORTS, *NAMING_TOPICS), name="watch of the topics")
     await serve(
         settings,
         blobs,

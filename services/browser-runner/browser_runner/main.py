@@ -58,7 +58,8 @@ async def run(service: Service) -> None:
     service.parts.push_async_callback(log.close)
     store = await _reach_store(service, settings)
     service.watch("kafka", lambda: log.end_offset(Topic.DISPATCH, 0))
-    service.beside(log.watch_topics(), name="watch of the topics")
+    used = (Topic.TASK_REPORTS, Topic.DISPATCH, Topic.RUNNER_INBOX)
+    service.beside(log.watch_topics(*used), name="watch of the topics")
     service.watch("artifact store", store.check)
     await serve(
         settings,

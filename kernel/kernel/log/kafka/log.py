@@ -159,13 +159,14 @@ class KafkaLog:
         found = await self._brokers.current_id(self._names[topic])
         return f"{self._brokers.cluster_id}/{found}"
 
-    async def watch_topics(self) -> None:
-        """Raise `LogRefused` soon after a topic was recreated, though nobody may use it now. Else it never ends."""
+    async def watch_topics(self, *topics: str) -> None:
+        """Raise `LogRefused` soon after one of `topics` (all, if none is named) was recreated. Else it never ends."""
+        names = [self._names[topic] for topic in topics or self._names]
         while True:
             await self._clock.sleep(self._brokers.jitter(_LOOK_SECONDS))
             with suppress(LogUnavailable):
                 await self._brokers.refresh()
-            for name in self._names.values():
+            for name in names:
                 self._brokers.refuse_recreated(name)
 
     def snapshot_hint(self) -> KafkaHint:
