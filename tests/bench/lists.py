@@ -49,7 +49,7 @@ async def kafka_lists(folder: Path, effort: Effort) -> AsyncIterator[Figure]:
         platform = Platform(cluster.port, key, cluster.launcher.pid if cluster.launcher else 0, cluster.data)
         owned = [await create_workflow(platform, no_op_steps(1), f"list {n}") for n in range(WORKFLOWS)]
         runs = effort.many(RUNS)
-        tell(f"{runs} runs are loaded: about {runs // 4000} s")
+        tell(f"{runs} runs are loaded: about {runs // 8000} s")
         db = await PostgresDatabase.open(cluster.endpoints()["postgres"], timeouts=UNHURRIED, durable=False)
         try:
             ((organization,),) = await db.fetch_all("SELECT DISTINCT organization_id FROM api_keys")

@@ -64,7 +64,7 @@ async def load_runs(db: Database, owner: Owner, count: int, *, seed: int = 1) ->
             facts += _facts(chance, owner, FIRST_MS + number * RUN_MS)
         if begin <= count // 2:
             middle = facts[0].key
-        statements = statements_of(facts, db.dialect)
+        statements = statements_of(facts, db.dialect, loads=db.dialect == "postgres")
         if writing is not None:
             await writing
         writing = asyncio.create_task(db.transaction(statements))
