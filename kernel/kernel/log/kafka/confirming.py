@@ -15,8 +15,9 @@ below the end that it tells (until it has, it tells none, KIP-207).
 An answer says which epoch a broker has joined because the broker compares before it looks at anything else: asked for
 epoch e + 1 one that keeps a copy and is not yet there calls the epoch unknown. Nothing else counts as such a word.
 
-What this stands on, beside the protocol: M as `topics.configuration` sets it, and a broker that shows nothing which
-fewer than M have (KIP-966, so by default since Kafka 4.1). When the copies of a partition are moved to other brokers
+What this stands on, beside the protocol: M as `topics.configuration` sets it; a broker that shows nothing which fewer
+than M have (KIP-966, so by default since Kafka 4.1); one that starts answers nobody before it has caught up with the
+controllers, so it forgets no epoch that it had joined. When the copies of a partition are moved to other brokers
 meanwhile, "the others" are those of before; a broker that is in touch learns of the move within milliseconds and keeps
 no copy any more, so this is wrong only if a second one is cut off together with the leader. With one copy or two
 (M = 1) the leader's word is all there is.
