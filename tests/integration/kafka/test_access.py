@@ -204,6 +204,27 @@ def test_a_wrong_password_ends_a_process_with_one_clear_line(kafka: SecuredKafka
         assert f"the brokers do not let {PREFIX}-scheduler in" in ended.stderr
 
 
+@pytest.mark.parametrize(
+    ("rights", "line"),
+    [
+        ("", "is not created: topic_authorization_failed"),
+        ("--operation Create", "topics are created, and we may not look at them: "),
+    ],
+)
+def test_who_lacks_a_right_to_make_topics_is_told_at_once(
+    kafka: SecuredKafka, folder: Path, rights: str, line: str
+) -> None:
+    user = f"maker{len(rights)}"
+    kafka.add_users([user])
+    if rights:
+        resource = f"--resource-pattern-type prefixed --topic {PREFIX}."
+        kafka.allow([f"kafka-acls.sh --bootstrap-server x --add --allow-principal User:{user} {rights} {resource}"])
+    ended = run("kernel.log.kafka", "create-topics", "--partitions", "1", **kafka.environ(user, folder))
+    assert ended.returncode == REFUSED_EXIT_CODE
+    assert len(ended.stderr.splitlines()) == 1
+    assert line in ended.stderr
+
+
 def test_brokers_of_an_unknown_authority_are_refused_with_one_clear_line(
     kafka: SecuredKafka, folder: Path, tmp_path: Path
 ) -> None:

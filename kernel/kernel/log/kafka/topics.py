@@ -18,7 +18,7 @@ from kernel.ids import SystemEntropy
 from kernel.log.kafka.brokers import Brokers
 from kernel.log.kafka.records import BATCH_ROOM_BYTES
 from kernel.log.kafka.settings import KafkaSettings
-from kernel.log.kafka.wire import name_of
+from kernel.log.kafka.wire import Code, name_of
 from kernel.log.topics import TOPICS, Topic
 
 PARTITIONS = 12
@@ -104,11 +104,13 @@ async def create_named(
 async def _created(connection: AIOKafkaAdminClient, names: list[str]) -> list[dict[str, Any]]:
     """The topics as a broker describes them, once it knows all of them and who leads: it hears of them a little later.
 
-    `LogUnavailable` when it does not within `CREATED_SECONDS`.
+    `LogUnavailable` when it does not within `CREATED_SECONDS`, `LogRefused` when it may not tell us.
     """
     give_up = asyncio.get_running_loop().time() + CREATED_SECONDS
     while True:
         found: list[dict[str, Any]] = await connection.describe_topics(names)
+        if any(one["error_code"] == Code.TOPIC_AUTHORIZATION_FAILED for one in found):
+            raise LogRefused(f"topics are created, and we may not look at them: {', '.join(names)}")
         if all(not one["error_code"] and all(part["leader"] >= 0 for part in one["partitions"]) for one in found):
             return found
         if asyncio.get_running_loop().time() > give_up:
