@@ -41,7 +41,7 @@ pytestmark = [needs_kafka, needs_postgres, needs_s3, pytest.mark.timeout(600)]
 
 SERVICES = ("artifact_store", "browser_runner", "scheduler", "api_gateway")
 CALLERS = 2
-STAGE_SECONDS = 60.0
+STAGE_SECONDS = 120.0
 EXPIRES_SECONDS = 15
 PROOF = {"id": "before", "type": "assert", "effect": "once", "params": {"that": ["1 < 2"]}}
 AFTER = {"id": "after", "type": "assert", "effect": "once", "params": {"that": ["1 < 2"]}}
