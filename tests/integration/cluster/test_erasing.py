@@ -14,8 +14,7 @@ from kernel.errors import SecretUnavailable
 from kernel.ids import SystemEntropy
 from kernel.store.port import GatewayOpener, PutHeader, SecretKind
 from kernel.store.remote import RemoteStore
-from tests.integration.cluster.test_backup import s3_environ
-from tests.support.buckets import make_bucket, s3_blobs
+from tests.support.buckets import make_bucket, s3_blobs, s3_environ
 from tests.support.components import needs_kafka, needs_postgres, needs_s3
 from tests.support.service_processes import ServiceProcesses, service_processes
 

@@ -11,8 +11,8 @@ from pathlib import Path
 import pytest
 
 from cluster.components.kafka import LocalKafka
-from tests.integration.cluster.test_processes import make_job, run_job
 from tests.support.components import needs_kafka, needs_postgres
+from tests.support.proof_jobs import make_job, run_job
 from tests.support.service_processes import Running, ServiceProcesses, service_processes
 
 pytestmark = [needs_kafka, needs_postgres, pytest.mark.timeout(240)]

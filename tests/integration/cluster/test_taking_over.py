@@ -22,8 +22,8 @@ from kernel.errors import UnknownType
 from kernel.log.codec import decode
 from kernel.log.kafka.log import KafkaLog
 from kernel.log.topics import Topic
-from tests.integration.cluster.test_processes import make_job, run_job
 from tests.support.components import needs_kafka, needs_postgres
+from tests.support.proof_jobs import make_job, run_job
 from tests.support.service_processes import PARTITIONS, Running, ServiceProcesses, service_processes
 from towpath.client import Client
 from towpath.resources import WorkflowType
