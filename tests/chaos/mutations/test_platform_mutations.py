@@ -26,7 +26,7 @@ from scheduler.dispatch import state as dispatch_state
 from scheduler.dispatch.state import DispatchState
 from tests.support.simulator.runner import ModelRunner
 from tests.support.simulator.simulation import Scenario, simulate
-from tests.support.simulator.world import Link, Violation
+from tests.support.simulator.world import Violation
 
 SEEDS_MAX = 400
 LOST_AND_FOUND = (
@@ -43,8 +43,7 @@ ASKING = replace(HARSH, workflows=("asking",))
 CANCELLED = Scenario(runs=3, runners=2, faults=25, cancels=0.9, workflows=("asking", "plain", "twice"))
 REFUSED = replace(HARSH, workflows=("refused",), runs=2, kinds=("kill_runner",))
 FULL = Scenario(runs=6, runners=3, concurrency=1, logins=6)
-MISLED = replace(HARSH, kinds=("mislead_runner", "abandon_runner", "cut_runner"))
-SCENARIOS = {"cancelled": CANCELLED, "refus": REFUSED, "answer": ASKING, "provider": FULL, "leader": MISLED}
+SCENARIOS = {"cancelled": CANCELLED, "refus": REFUSED, "answer": ASKING, "provider": FULL}
 """By a word of the mutation's name; `HARSH` for the others."""
 
 Mutation = Callable[[pytest.MonkeyPatch], None]
@@ -66,11 +65,6 @@ async def always(*_: Any, **__: Any) -> bool:
 @mutation
 def the_fence_never_reads_lapses_and_settlings(patch: pytest.MonkeyPatch) -> None:
     patch.setattr(fence, "RELEVANT_TYPES", frozenset({"towpath.task.assigned.v1"}))
-
-
-@mutation
-def the_fence_believes_every_leader(patch: pytest.MonkeyPatch) -> None:
-    patch.setattr(Link, "confirmed_end", Link.end_offset)
 
 
 @mutation

@@ -2,11 +2,11 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import AsyncIterator
-from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
 import pytest
+from msgspec import structs
 from structlog.testing import capture_logs
 
 from api_gateway.migrations import migrations
@@ -129,7 +129,7 @@ async def test_a_fact_of_a_newer_build_is_stepped_over_and_leaves_no_gap(db: Dat
     known = (await log.read(Topic.JOB_RUNS, partition, 0))[0].record
     telling = {"ce_type": "towpath.workflow_run.dreamt.v1", "ce_sequence": "2", "ce_id": "r1-2"}
     headers = tuple((name, telling.get(name, text)) for name, text in known.headers)
-    await log.append([replace(known, headers=headers)])
+    await log.append([structs.replace(known, headers=headers)])
     await say(log, "r1", others, first=3)
     with capture_logs() as lines:
         await projector(log, db).catch_up()

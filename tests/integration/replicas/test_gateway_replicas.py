@@ -172,7 +172,10 @@ async def test_a_gateway_is_ready_once_it_hears_the_others_and_has_caught_up(clu
     assert (await late.api.get("/health/ready")).status_code == 200
     late.proposals.propose(EVERYTHING)
     await until(lambda: late.projector._behind)
+    far = next(iter(late.projector._behind))
+    late.projector._behind[far] = 1_000_000  # it may be there before anybody can ask
     assert (await late.api.get("/health/ready")).status_code == 503
+    late.projector._behind.pop(far)
     await until(lambda: late.projector.is_caught_up)
     assert (await late.api.get("/health/ready")).status_code == 200
 
