@@ -16,6 +16,7 @@ from collections import deque
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from enum import StrEnum
+from math import ceil
 
 from kernel.domain.decider import Decider, Event, TakenOver, Wake
 from kernel.domain.owner import OwnerCheckpointed, OwnerClaimed, OwnerSnapshotChunked, OwnerSnapshotCompleted
@@ -25,6 +26,7 @@ from kernel.log.envelope import Envelope, Message
 from kernel.log.limits import RECORD_BYTES_MAX, record_bytes
 from kernel.log.port import AppendsAtEnd, Record
 from kernel.processor import snapshots
+from kernel.processor.appending import Append, Kind
 from kernel.processor.deciding import Batch, Decided, Transition, batches
 from kernel.processor.deriving import Deriver, Ledger, Outbox
 from kernel.processor.feed import InputFeed
@@ -58,29 +60,6 @@ class Action(StrEnum):
     SNAPSHOT = "snapshot"
     IDLE = "idle"
     DRAINED = "drained"
-
-
-class Kind(StrEnum):
-    """What an append to the ledger holds."""
-
-    CLAIM = "claim"
-    DECISIONS = "decisions"
-    CHECKPOINT = "checkpoint"
-    SNAPSHOT_CLAIM = "snapshot_claim"
-    CHUNKS = "chunks"
-    COMPLETION = "completion"
-
-
-@dataclass(frozen=True, slots=True)
-class _Append:
-    """One append to the ledger; `offsets` once it is acknowledged. It counts when it is read back as effective."""
-
-    kind: Kind
-    records: tuple[Record, ...]
-    claim: str
-    batch: Batch | None = None
-    offsets: tuple[int, ...] = ()
-    began_ms: float = 0.0
 
 
 @dataclass(frozen=True, slots=True)
@@ -119,7 +98,7 @@ class Owner:
         self._partition: Partition | None = None
         self._outbox = Outbox()
         self._batches: deque[Batch] = deque()
-        self._sent: _Append | None = None
+        self._sent: Append | None = None
         self._wake: _DueWake | None = None
         self._wake_not_before = 0
         self._snapshot: snapshots.Snapshot | None = None
@@ -202,7 +181,7 @@ class Owner:
             self._deriver = Deriver(self.ports.codec, self._ledger, log.partitions)
         claim = self.ports.entropy.uuid()
         record = self._own_record(OwnerClaimed(claim, self.ports.owner), claim, self.ports.clock.now_ms())
-        sent = await self._append(_Append(Kind.CLAIM, (record,), claim))
+        sent = await self._append(Append(Kind.CLAIM, (record,), claim))
         if sent is not None:
             self._claim, self._claim_offset = claim, sent.offsets[0]
             self.ports.observer.claimed(decider.name, self.number)
@@ -308,7 +287,7 @@ class Owner:
         if self.ports.at_end is not None and not self._outbox and await self._append_whole(self.ports.at_end, batch):
             return Action.APPEND
         records = tuple(item.record for item in batch.decided)
-        self._sent = await self._append(_Append(Kind.DECISIONS, records, self._claim, batch))
+        self._sent = await self._append(Append(Kind.DECISIONS, records, self._claim, batch))
         if self._sent is not None:
             self._batches.popleft()
         return Action.APPEND
@@ -348,7 +327,7 @@ class Owner:
 
     # appending and reading back
 
-    async def _append(self, append: _Append) -> _Append | None:
+    async def _append(self, append: Append) -> Append | None:
         """Append to the ledger; None when the outcome is unknown."""
         began_ms = self.ports.clock.boot_ms()
         try:
@@ -388,7 +367,7 @@ class Owner:
         self._count(sent)
         return Action.READ_BACK
 
-    async def _read_foreign(self, sent: _Append) -> list[Message]:
+    async def _read_foreign(self, sent: Append) -> list[Message]:
         """What others wrote between what we have read and our append.
 
         An append that was acknowledged where our reading ends needs no read: that it stands there is what would be
@@ -413,7 +392,7 @@ class Owner:
         """Whether the append that follows `foreign` does not count."""
         return names_foreign_claim(foreign)
 
-    def _stand_down(self, sent: _Append, foreign: Sequence[Message]) -> None:
+    def _stand_down(self, sent: Append, foreign: Sequence[Message]) -> None:
         """Forget everything, and claim again only if the other claim is a late one of our own."""
         claims = {message.event.claim_id for message in foreign if isinstance(message.event, OwnerClaimed)}
         self._forget()
@@ -422,7 +401,7 @@ class Owner:
         elif not claims <= self._lost_claims:
             raise NotOwner(f"{self._ledger.topic}/{self.number} was claimed by another owner")
 
-    def _count(self, sent: _Append) -> None:
+    def _count(self, sent: Append) -> None:
         """Act on an append that was read back as effective."""
         if sent.batch is not None:
             self._count_decisions(sent, sent.batch)
@@ -437,7 +416,7 @@ class Owner:
         elif sent.kind is Kind.CHUNKS and self._snapshot is not None:
             self._snapshot = self._snapshot.after(len(sent.offsets))
 
-    def _count_decisions(self, sent: _Append, batch: Batch) -> None:
+    def _count_decisions(self, sent: Append, batch: Batch) -> None:
         for offset, item in zip(sent.offsets, batch.decided, strict=True):
             self._outbox.put(offset, self._deriver.records(_effective(offset, item), item.derived))
         self._tell_committed(len(sent.offsets), batch, sent.began_ms)
@@ -512,7 +491,7 @@ class Owner:
         """A snapshot begins with a fresh claim: reading may begin there, and what is before it may go."""
         claim = self.ports.entropy.uuid()
         record = self._own_record(OwnerClaimed(claim, self.ports.owner), claim, self.partition.now_ms())
-        self._sent = await self._append(_Append(Kind.SNAPSHOT_CLAIM, (record,), claim))
+        self._sent = await self._append(Append(Kind.SNAPSHOT_CLAIM, (record,), claim))
 
     async def _append_chunks(self, snapshot: snapshots.Snapshot) -> None:
         bounds = self.ports.bounds
@@ -553,7 +532,7 @@ class Owner:
         records = tuple(self._own_record(event, self._claim, now_ms) for event in events)
         if any(record_bytes(record) > RECORD_BYTES_MAX for record in records):
             return False
-        self._sent = await self._append(_Append(kind, records, self._claim))
+        self._sent = await self._append(Append(kind, records, self._claim))
         return True
 
     def _own_record(self, event: Event, claim: str, now_ms: int) -> Record:
@@ -582,12 +561,23 @@ class Owner:
 
     def sleep_ms(self) -> int | None:
         """After an idle step: how long nothing is due; None when only an input brings work."""
+        waits = [wait for wait in (self._due_in_ms(), self._rest_ms()) if wait is not None]
+        return min(waits, default=None)
+
+    def _due_in_ms(self) -> int | None:
         due_ms = self.partition.state.due_ms()
         if due_ms is None:
             return None
         if self._wake is not None:
             return _STUCK_WAKE_MS
         return max(max(due_ms, self._wake_not_before) - self.partition.now_ms(), 0)
+
+    def _rest_ms(self) -> int | None:
+        """How long a snapshot must wait that only the rest after the restore holds up: no input need come for it."""
+        if self._snapshot is not None or self._since_snapshot <= self._snapshot_floor:
+            return None
+        rested_ms = self.ports.clock.boot_ms() - self._restored_ms
+        return max(ceil(self.ports.bounds.snapshot_rest_seconds * 1000 - rested_ms), 0)
 
     async def await_work(self) -> None:
         """Wait for an input or a `ring`. Needs `reads_ahead`, else only `ring` ends it."""

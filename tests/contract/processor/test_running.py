@@ -288,6 +288,22 @@ async def test_a_takeover_of_a_large_map_makes_no_snapshot_of_what_a_snapshot_ho
     assert await bench.log.end_offset(LEDGER, 0) - before < 60, "three claims, and a checkpoint each at most"
 
 
+async def test_a_snapshot_that_had_to_rest_is_made_although_nothing_more_comes(bench: Bench) -> None:
+    bench.bounds = Bounds(snapshot_records=4, snapshot_rest_seconds=30.0)
+    async with running(bench):
+        await ask(bench, "start")
+        for _ in range(8):
+            await ask(bench, "signal")
+        await facts(bench, 9)
+        bench.clock.advance(29_000)
+        await asyncio.sleep(0.02)
+        assert await _snapshots(bench) == 1, "the claim that everything began with"
+        bench.clock.advance(1000)
+        async with asyncio.timeout(20):
+            while await _snapshots(bench) == 1:  # noqa: ASYNC110 (the log has no event for this)
+                await asyncio.sleep(0.01)
+
+
 async def _snapshots(bench: Bench) -> int:
     """How many were begun so far: each begins with a claim."""
     return sum(isinstance(message.event, OwnerClaimed) for message in await bench.ledger())
