@@ -1,7 +1,8 @@
 """How long ledgers become beside the live state that they tell: while runs come and go, and when it is quiet again.
 
-One scheduler process, topics of one partition, as what bounds a ledger does so for each partition by itself. A model of
-a runner ends runs as fast as they are assigned; some are left waiting. What is compared are the records between start
+One scheduler process, topics of one partition, as what bounds a ledger does so for each partition by itself. Runs come
+once the owners have rested from their restore, as they write snapshots from then on only. A model of a runner ends runs
+as fast as they are assigned; some are left waiting. What is compared are the records between start
 and end of a ledger with those of one snapshot of its state, written as its owner would write them.
 """
 
@@ -15,6 +16,7 @@ from pathlib import Path
 from kernel.clock import SystemClock
 from kernel.domain.decider import Decider
 from kernel.domain.owner import OwnerClaimed, OwnerSnapshotChunked
+from kernel.errors import LogRefused, NotOwner
 from kernel.ids import SystemEntropy
 from kernel.log import codec
 from kernel.log.envelope import Envelope
@@ -32,7 +34,7 @@ from tests.bench.kafka.broker import Grounds, running_broker
 from tests.bench.model_runner import ModelRunner, model_runner
 from tests.bench.runs import Effort
 
-RUNS, WAITING = 6000, 1000
+RUNS, WAITING = 12_000, 6000
 SLOTS = 96
 _FILLED = SLOTS - SLOTS // 16
 """One slot of sixteen is kept for an organization that has few."""
@@ -46,6 +48,8 @@ async def kafka_ledger_factor(folder: Path, effort: Effort) -> AsyncIterator[Fig
     async with running_broker(folder) as broker, broker.grounds("ledgers", partitions=1) as grounds:
         with grounds.scheduler() as scheduler:
             await scheduler.ready()
+            tell(f"the owners rest for {BOUNDS.snapshot_rest_seconds:.0f} s")
+            await asyncio.sleep(BOUNDS.snapshot_rest_seconds)
             async with model_runner(grounds.log, grounds.asking, grounds.partitions, SLOTS) as runner:
                 tell(f"{runs} runs come and go, {waiting} stay")
                 await _come_and_go(grounds, runner, runs, waiting)
@@ -60,6 +64,9 @@ async def kafka_ledger_factor(folder: Path, effort: Effort) -> AsyncIterator[Fig
 async def _figures(grounds: Grounds, title: str) -> AsyncIterator[Figure]:
     for decider in (Advance(), Dispatch()):
         size = await _measured(grounds, decider)
+        while size is None:
+            tell("the owner deleted what was read: once more")
+            size = await _measured(grounds, decider)
         snapshot = ("one snapshot of the live state", size.live / 1000)
         detail = {"keys": size.keys, "deleted_records": size.deleted}
         yield figure(f"kafka_{decider.ledger}_kb_{title}", size.ledger / 1000, "kB", snapshot, size.records, **detail)
@@ -100,7 +107,8 @@ class _Size:
     keys: int
 
 
-async def _measured(grounds: Grounds, decider: Decider) -> _Size:
+async def _measured(grounds: Grounds, decider: Decider) -> _Size | None:
+    """None when its owner, who goes on, has deleted meanwhile what a state is told by that ends where we looked."""
     log, topic = grounds.log, decider.ledger
     start, end = await log.start_offset(topic, 0), await log.end_offset(topic, 0)
     offset, ledger, records = start, 0, 0
@@ -113,7 +121,10 @@ async def _measured(grounds: Grounds, decider: Decider) -> _Size:
                 claim = message.envelope
     values = StateValues(decider.value_types)
     ports = Ports(log, codec, SystemClock(), SystemEntropy(), hint=log.snapshot_hint(), bounds=BOUNDS)
-    restored = await restore_partition(decider, values, ports, Ledger(topic, await log.topic_id(topic), 0), end - 1)
+    try:
+        restored = await restore_partition(decider, values, ports, Ledger(topic, await log.topic_id(topic), 0), end - 1)
+    except (LogRefused, NotOwner):
+        return None
     chunks = [OwnerSnapshotChunked(key, end, *values.write(value)) for key, value in restored.values.items()]
     live = [
         codec.encode(chunk, topic=topic, key=chunk.key, envelope=claim, partition=0) for chunk in chunks
