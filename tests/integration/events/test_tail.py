@@ -5,9 +5,12 @@ from __future__ import annotations
 import asyncio
 import json
 import os
+import signal
 import subprocess
 import sys
+import threading
 from collections.abc import AsyncIterator
+from itertools import count
 from pathlib import Path
 from typing import Any
 
@@ -17,14 +20,24 @@ from click.testing import CliRunner, Result
 
 from api_gateway.key_store import KeyStore, NewKey
 from api_gateway.principal import Level
-from kernel.domain.ids import SubjectId
-from tests.support.components import needs_kafka
+from kernel.clock import SystemClock
+from kernel.domain.ids import SubjectId, WorkflowRunId
+from kernel.domain.workflow_run import WorkflowRunResumed
+from kernel.ids import SystemEntropy
+from kernel.log.codec import encode
+from kernel.log.envelope import Envelope
+from kernel.log.kafka.log import KafkaLog
+from kernel.log.kafka.settings import kafka_settings
+from kernel.log.kafka.topics import create_topics
+from kernel.log.topics import Topic
+from tests.support.components import kafka_bootstrap, needs_kafka, unique_name
 from tests.support.gateways import ACME, PEPPER, client_of
 from tests.support.outside_story import OutsideStory, outside_story
 from towpath.cli import cli
 from towpath.commands.shared import App
 
 pytestmark = [needs_kafka, pytest.mark.timeout(300)]
+INTERRUPTS = 6
 
 
 @pytest.fixture
@@ -104,7 +117,7 @@ async def test_what_comes_later_is_followed(story: OutsideStory) -> None:
             told = json.loads(line)
             if (told["key"], told["type"]) == (run, "job_run.completed"):
                 break
-        following.send_signal(2)
+        following.send_signal(signal.SIGINT)
         following.communicate(timeout=60)  # reads on: what nobody reads would keep it from ending
         assert following.returncode == 130
     finally:
@@ -112,6 +125,46 @@ async def test_what_comes_later_is_followed(story: OutsideStory) -> None:
         following.wait()
         if following.stdout is not None:
             following.stdout.close()
+
+
+async def test_it_ends_on_ctrl_c_at_any_moment_while_records_come() -> None:
+    where = {"TOWPATH_KAFKA": kafka_bootstrap(), "TOWPATH_TOPIC_PREFIX": unique_name("tail")}
+    kafka, clock = kafka_settings(where), SystemClock()
+    await create_topics(kafka, 2, topics=(Topic.JOB_RUNS, Topic.DEFINITIONS))
+    log = await KafkaLog.open(kafka, clock, topics=(Topic.JOB_RUNS,))
+    writing = asyncio.create_task(_write_on(log, clock))
+    try:
+        for _ in range(INTERRUPTS):
+            moment = 2 * SystemEntropy().fraction()
+            assert await asyncio.to_thread(_interrupted, where, moment) == 130, moment
+    finally:
+        writing.cancel()
+        await asyncio.wait([writing])
+        await log.close()
+
+
+async def _write_on(log: KafkaLog, clock: SystemClock) -> None:
+    for number in count(1):
+        event = WorkflowRunResumed(WorkflowRunId(f"run {number}"))
+        envelope = Envelope(f"fact {number}", clock.now_ms(), sequence=1)
+        await log.append([
+            encode(event, topic=Topic.JOB_RUNS, key=event.workflow_run_id, envelope=envelope, partition=at)
+            for at in range(2)
+        ])  # fmt: skip
+        await clock.sleep(0.01)
+
+
+def _interrupted(where: dict[str, str], moment: float) -> int:
+    """The exit code of one that is interrupted `moment` seconds after its first line."""
+    with follow(where) as following:
+        try:
+            assert following.stdout is not None
+            following.stdout.readline()
+            threading.Timer(moment, following.send_signal, (signal.SIGINT,)).start()
+            following.communicate(timeout=60)
+        finally:
+            following.kill()
+        return following.returncode
 
 
 async def test_sealed_values_are_opened_for_a_key_of_level_events_until_the_customer_is_erased(

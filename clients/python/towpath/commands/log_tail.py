@@ -13,6 +13,7 @@ import msgspec
 
 from towpath.commands.shared import App, out
 from towpath.errors import MissingExtra, Unreadable
+from towpath.interrupting import Check, remembered_interrupts
 
 if TYPE_CHECKING:
     from google.protobuf.message import Message
@@ -54,18 +55,21 @@ def since(text: str, now: float) -> int | None:
 
 def tail_log(app: App, bootstrap: str, prefix: str, options: dict[str, str], wanted: Wanted) -> None:
     """Print records until interrupted, or without `follow` up to the present end."""
-    tell = _teller(app, wanted)
-    for record in _records(app, bootstrap, prefix, options, wanted):
-        tell(record)
+    with remembered_interrupts() as check:
+        tell = _teller(app, wanted)
+        for record in _records(app, bootstrap, prefix, options, wanted, check=check):
+            tell(record)
 
 
-def _records(app: App, bootstrap: str, prefix: str, options: dict[str, str], wanted: Wanted) -> Iterator[LogRecord]:
+def _records(
+    app: App, bootstrap: str, prefix: str, options: dict[str, str], wanted: Wanted, *, check: Check
+) -> Iterator[LogRecord]:
     try:
         from towpath.event_log import reading  # noqa: PLC0415 (an extra: the rest of the command line works without it)
     except ModuleNotFoundError as error:
         raise MissingExtra("kafka") from error
     at = reading.brokers(bootstrap, prefix, app.environment, options)
-    return reading.records(at, list(wanted.topics), since_ms=wanted.since_ms, follow=wanted.follow)
+    return reading.records(at, list(wanted.topics), since_ms=wanted.since_ms, follow=wanted.follow, check=check)
 
 
 def _teller(app: App, wanted: Wanted) -> Callable[[LogRecord], None]:

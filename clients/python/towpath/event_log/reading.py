@@ -4,7 +4,8 @@ from __future__ import annotations
 
 import logging
 import os
-from collections.abc import Iterator, Mapping
+import threading
+from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import cast
@@ -17,6 +18,8 @@ from towpath.event_log.decoding import LogRecord
 GENERATION = "g1"
 _ANSWER_SECONDS = 10.0
 _POLL_SECONDS = 0.5
+_CLOSE_SECONDS = 5.0
+"""What the library gets to end its threads; nothing of ours depends on that."""
 _BATCH = 500
 _SECURITY = {
     "TOWPATH_KAFKA_SECURITY_PROTOCOL": "security.protocol",
@@ -51,11 +54,19 @@ def brokers(bootstrap: str, prefix: str, environment: Mapping[str, str], more: M
     return Brokers(bootstrap, prefix, {**found, **more})
 
 
-def records(at: Brokers, topics: list[str], *, since_ms: int | None, follow: bool) -> Iterator[LogRecord]:
+def records(
+    at: Brokers,
+    topics: list[str],
+    *,
+    since_ms: int | None,
+    follow: bool,
+    check: Callable[[], None] = lambda: None,
+) -> Iterator[LogRecord]:
     """Records of `topics`, named without prefix and generation; each partition in order.
 
     From the beginning with `since_ms` 0, from that time on, or with None what comes from now on. Blocks; without
-    `follow` it ends where the topics ended when it began. LogUnreachable when no broker answers or a topic is missing.
+    `follow` it ends where the topics ended when it began. `check` is called between polls of half a second at most, and
+    ends it by raising. LogUnreachable when no broker answers or a topic is missing.
     """
     consumer = Consumer({
         "bootstrap.servers": at.bootstrap,
@@ -67,20 +78,23 @@ def records(at: Brokers, topics: list[str], *, since_ms: int | None, follow: boo
         **at.configuration,
     })  # fmt: skip
     try:
-        yield from _read(consumer, at, topics, since_ms, follow=follow)
+        yield from _read(consumer, at, topics, since_ms, check, follow=follow)
     except KafkaException as error:
         raise _unreachable(at, error.args[0]) from error
     finally:
-        consumer.close()
+        closing = threading.Thread(target=consumer.close, daemon=True)
+        closing.start()
+        closing.join(_CLOSE_SECONDS)
 
 
 def _read(
-    consumer: Consumer, at: Brokers, topics: list[str], since_ms: int | None, *, follow: bool
+    consumer: Consumer, at: Brokers, topics: list[str], since_ms: int | None, check: Callable[[], None], *, follow: bool
 ) -> Iterator[LogRecord]:
     places = [place for topic in topics for place in _partitions(consumer, at, topic)]
     consumer.assign(_starts(consumer, places, since_ms))
     unfinished = {(place.topic, place.partition) for place in places}
     while follow or unfinished:
+        check()
         for message in consumer.consume(_BATCH, _POLL_SECONDS):
             error = message.error()
             if error is None:
