@@ -123,7 +123,8 @@ class Partition:
     def _park(self, stored: Stored, error: str) -> Transition | None:
         record = stored.record
         digest = hashlib.sha256(record.value).hexdigest()
-        parked = Parked(record.topic, record.partition, stored.offset, digest, error)
+        wire_type = dict(record.headers).get("ce_type", "")
+        parked = Parked(record.topic, record.partition, stored.offset, digest, error, wire_type)
         self._ports.observer.parked(self._decider.name, self._ledger.partition, parked)
         return None
 

@@ -56,7 +56,8 @@ class Parked:
     """An input that no decision can answer, because it cannot be decoded or because deciding it fails.
 
     The bytes stay in the log at `topic`, `partition`, `offset`; `sha256` (hex) identifies them. `error` names what was
-    raised, without its text, which may hold personal values.
+    raised, without its text, which may hold personal values. `type` is the record's `ce_type`, also one that this
+    version does not know; empty when the record names none.
     """
 
     topic: str
@@ -64,6 +65,7 @@ class Parked:
     offset: int
     sha256: str
     error: str
+    type: str = ""
 
 
 class ProcessorObserver(Protocol):

@@ -142,7 +142,8 @@ class _Sleepless(ToyDecider):
 
 
 async def test_what_cannot_be_decoded_or_decided_is_parked_and_the_partition_goes_on(bench: Bench) -> None:
-    await bench.log.inner.append([Record(ASKED, 0, "A", (), b"no number")])
+    later = ("ce_type", "towpath.thing.of_a_later_version.v1")
+    await bench.log.inner.append([Record(ASKED, 0, "A", (later,), b"no number")])
     for what in ("start", "fail", "signal"):
         await ask(bench, what)
     owner = bench.owner()
@@ -150,6 +151,7 @@ async def test_what_cannot_be_decoded_or_decided_is_parked_and_the_partition_goe
     assert map_of(owner) == {"A": Thing(2, "live")}
     parked = [(record.offset, record.error) for record in bench.watcher.parked_records]
     assert parked == [(0, "ValueError"), (2, "RuntimeError")]
+    assert [record.type for record in bench.watcher.parked_records] == [later[1], ""]
     assert all(len(record.sha256) == 64 for record in bench.watcher.parked_records)
 
 
