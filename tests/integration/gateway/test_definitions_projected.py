@@ -4,7 +4,6 @@ from __future__ import annotations
 
 from collections.abc import AsyncIterator, Sequence
 from pathlib import Path
-from unittest.mock import Mock
 
 import pytest
 
@@ -22,11 +21,11 @@ from kernel.domain.provider import RegisterMode
 from kernel.errors import Rejected
 from kernel.log.codec import encode
 from kernel.log.envelope import Envelope
-from kernel.log.memory import MemoryLog
+from kernel.log.port import EventLog
 from kernel.log.topics import Topic, partition_of
 from kernel.sql.port import Database, Row, migrate
 from kernel.store.port import ByteStore
-from tests.support.databases import IMPLEMENTATIONS
+from tests.integration.gateway.conftest import PARTITIONS
 from tests.support.registry import (
     ACME,
     GUSTO,
@@ -40,12 +39,10 @@ from tests.support.registry import (
     delete_workflow,
     register_provider,
 )
+from tests.support.stores import CLUSTER, store_in
 
-PARTITIONS = {Topic.JOB_RUNS.value: 1, Topic.DEFINITIONS.value: 2}
 ALL = Window(10, 0)
 OF_OLD = OrganizationId("acme")
-NO_BYTES = Mock(spec=ByteStore)
-"""Documents are short here, and stand in their rows."""
 HISTORY: Sequence[Request] = (
     create_workflow("Stays"),
     create_workflow("Goes", workflow="w2"),
@@ -60,21 +57,34 @@ HISTORY: Sequence[Request] = (
 )
 
 
-@pytest.fixture(params=IMPLEMENTATIONS)
-async def db(request: pytest.FixtureRequest, tmp_path: Path) -> AsyncIterator[Database]:
+@pytest.fixture
+def db(ground: tuple[Database, EventLog]) -> Database:
     """An empty database without tables."""
-    async with IMPLEMENTATIONS[request.param](tmp_path) as database:
-        yield database
+    return ground[0]
+
+
+@pytest.fixture
+async def store(db: Database, tmp_path: Path) -> AsyncIterator[ByteStore]:
+    """Where long documents would be."""
+    async with store_in(tmp_path / "store", CLUSTER if db.dialect == "postgres" else "in process") as opened:
+        yield opened.bytes
+
+
+@pytest.fixture
+async def definitions(db: Database, log: EventLog, store: ByteStore) -> Definitions:
+    """Nothing is defined yet."""
+    await migrate(db, migrations(db.dialect))
+    return Definitions(db, log, store)
 
 
 class Definitions:
     """A registry, its public log, and the rows that follow from it."""
 
-    def __init__(self, db: Database) -> None:
+    def __init__(self, db: Database, log: EventLog, store: ByteStore) -> None:
         self.registry = Registry()
-        self.log = MemoryLog(PARTITIONS, SystemClock())
-        self.projector = Projector(self.log, db, Waiters(), SystemClock())
-        self.queries = DefinitionQueries(db, NO_BYTES)
+        self.log = log
+        self.projector = Projector(log, db, Waiters(), SystemClock())
+        self.queries = DefinitionQueries(db, store)
 
     async def decide(self, *requests: Request) -> None:
         """Decide and publish one after another; nothing is projected."""
@@ -98,9 +108,7 @@ async def everything(db: Database) -> dict[str, list[Row]]:
     return {table.name: sorted(await db.fetch_all(f"SELECT * FROM {table.name}"), key=repr) for table in catalog.TABLES}
 
 
-async def test_rows_tell_what_the_registry_knows(db: Database) -> None:
-    await migrate(db, migrations(db.dialect))
-    definitions = Definitions(db)
+async def test_rows_tell_what_the_registry_knows(definitions: Definitions) -> None:
     await definitions.decide(*HISTORY)
     await definitions.projector.catch_up()
     queries, state = definitions.queries, definitions.registry.state
@@ -117,9 +125,7 @@ async def test_rows_tell_what_the_registry_knows(db: Database) -> None:
     assert versions == [known.sequence for key in keys if (known := state.get(key))] == [2, 2, 2]
 
 
-async def test_a_provider_registered_anew_keeps_the_time_of_its_first_registration(db: Database) -> None:
-    await migrate(db, migrations(db.dialect))
-    definitions = Definitions(db)
+async def test_a_provider_registered_anew_keeps_the_time_of_its_first_registration(definitions: Definitions) -> None:
     await definitions.decide(register_provider(concurrency=3))
     await definitions.projector.catch_up()
     first = await definitions.queries.provider(ACME, GUSTO)
@@ -133,9 +139,9 @@ async def test_a_provider_registered_anew_keeps_the_time_of_its_first_registrati
 
 
 @pytest.mark.parametrize("step_by_step", [False, True])
-async def test_a_rebuild_ends_in_the_same_definitions(db: Database, *, step_by_step: bool) -> None:
-    await migrate(db, migrations(db.dialect))
-    definitions = Definitions(db)
+async def test_a_rebuild_ends_in_the_same_definitions(
+    db: Database, definitions: Definitions, *, step_by_step: bool
+) -> None:
     for request in (*HISTORY, delete_provider(), register_provider(request="anew")):
         await definitions.decide(request)
         if step_by_step:
@@ -146,7 +152,7 @@ async def test_a_rebuild_ends_in_the_same_definitions(db: Database, *, step_by_s
     assert await everything(db) == before
 
 
-async def test_definitions_of_an_earlier_release_get_their_versions(db: Database) -> None:
+async def test_definitions_of_an_earlier_release_get_their_versions(db: Database, store: ByteStore) -> None:
     now = migrations(db.dialect)
     await migrate(db, now[:2])
     await db.execute(
@@ -167,7 +173,7 @@ async def test_definitions_of_an_earlier_release_get_their_versions(db: Database
             "INSERT INTO projected_streams (topic, stream, sequence) VALUES ('definitions', ?, ?)", (stream, sequence)
         )
     await migrate(db, now)
-    queries = DefinitionQueries(db, NO_BYTES)
+    queries = DefinitionQueries(db, store)
     (workflow,) = (await queries.workflows(OF_OLD, ALL, name="payroll")).items
     job, provider = await queries.job(OF_OLD, "j"), await queries.provider(OF_OLD, "p")
     assert (workflow.version, job.version, provider.version, provider.created_ms) == (4, 5, 6, 7)

@@ -3,16 +3,11 @@
 from __future__ import annotations
 
 import random  # noqa: TID251 (seeded: the same runs in every test)
-from collections.abc import AsyncIterator
-from pathlib import Path
 from typing import Any
-
-import pytest
 
 from api_gateway import listing
 from api_gateway.counting import COUNTED, Counted
 from api_gateway.listing import Listed, Where, Window
-from api_gateway.migrations import migrations
 from api_gateway.projecting import Projector
 from api_gateway.waiting import Waiters
 from kernel.clock import SystemClock
@@ -38,21 +33,13 @@ from kernel.domain.workflow_run import (
 )
 from kernel.log.codec import encode
 from kernel.log.envelope import Envelope
-from kernel.log.memory import MemoryLog
+from kernel.log.port import EventLog
 from kernel.log.topics import Topic, partition_of
-from kernel.sql.port import Database, migrate
-from tests.support.databases import IMPLEMENTATIONS
+from kernel.sql.port import Database
+from tests.integration.gateway.conftest import PARTITIONS
 
-PARTITIONS = {Topic.JOB_RUNS.value: 2, Topic.DEFINITIONS.value: 2}
 ACME = "acme"
 RUNS = 120
-
-
-@pytest.fixture(params=IMPLEMENTATIONS)
-async def db(request: pytest.FixtureRequest, tmp_path: Path) -> AsyncIterator[Database]:
-    async with IMPLEMENTATIONS[request.param](tmp_path) as database:
-        await migrate(database, migrations(database.dialect))
-        yield database
 
 
 def life(chance: random.Random, number: int) -> list[Any]:
@@ -80,10 +67,9 @@ def life(chance: random.Random, number: int) -> list[Any]:
     return [created, WorkflowRunStarted(id_, 1), artifact, chance.choice(ends)][: chance.choice([1, 3, 4, 4, 4])]
 
 
-async def many_runs(db: Database, seed: int) -> Projector:
+async def many_runs(db: Database, log: EventLog, seed: int) -> Projector:
     """A table full of runs, several made in the same millisecond, projected in batches of any size."""
     chance = random.Random(seed)
-    log = MemoryLog(PARTITIONS, SystemClock())
     projector = Projector(log, db, Waiters(), SystemClock())
     for number in range(RUNS):
         for sequence, event in enumerate(life(chance, number), start=1):
@@ -136,8 +122,8 @@ FILTERS: list[tuple[Listed, Where]] = [
 ]
 
 
-async def test_pages_hold_what_reading_everything_would_and_the_total_is_exact(db: Database) -> None:
-    await many_runs(db, 1)
+async def test_pages_hold_what_reading_everything_would_and_the_total_is_exact(db: Database, log: EventLog) -> None:
+    await many_runs(db, log, 1)
     for listed, where in FILTERS:
         expected = await ids_by_hand(db, listed.table, where)
         for offset in (0, 3, len(expected) // 2, len(expected) * 2 // 3, max(len(expected) - 2, 0), len(expected)):
@@ -157,8 +143,10 @@ async def counted_anew(db: Database, counted: Counted) -> set[Any]:
     return set(await db.fetch_all(f"SELECT {keys}, count(*) FROM {counted.table} GROUP BY {keys}"))
 
 
-async def test_cells_are_the_numbers_of_their_rows_after_writing_deleting_and_a_rebuild(db: Database) -> None:
-    projector = await many_runs(db, 2)
+async def test_cells_are_the_numbers_of_their_rows_after_writing_deleting_and_a_rebuild(
+    db: Database, log: EventLog
+) -> None:
+    projector = await many_runs(db, log, 2)
     before = {counted: await cells(db, counted) for counted in COUNTED}
     assert before == {counted: await counted_anew(db, counted) for counted in COUNTED}
     await db.execute("DELETE FROM workflow_runs WHERE status = 'failed'")

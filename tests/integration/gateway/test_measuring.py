@@ -1,34 +1,21 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import AsyncIterator
-from pathlib import Path
 from typing import Any
 
-import pytest
-
 from api_gateway.measuring import FactMeter
-from api_gateway.migrations import migrations
 from api_gateway.projecting import Projector
 from api_gateway.projections.change import Fact
 from api_gateway.waiting import Projected, Waiters
 from kernel.clock import SystemClock
 from kernel.domain.connection import ConnectionHealth, ConnectionLoginRecorded, LoginOutcome
 from kernel.domain.ids import ConnectionId
-from kernel.log.memory import MemoryLog
+from kernel.log.port import EventLog
 from kernel.log.topics import Topic
 from kernel.metrics import Metrics
-from kernel.sql.port import Database, migrate
-from tests.integration.gateway.test_projecting import PARTITIONS, life, say
-from tests.support.databases import IMPLEMENTATIONS
+from kernel.sql.port import Database
+from tests.integration.gateway.test_projecting import life, say
 from tests.support.eventually import until
-
-
-@pytest.fixture(params=IMPLEMENTATIONS)
-async def db(request: pytest.FixtureRequest, tmp_path: Path) -> AsyncIterator[Database]:
-    async with IMPLEMENTATIONS[request.param](tmp_path) as database:
-        await migrate(database, migrations(database.dialect))
-        yield database
 
 
 class At(SystemClock):
@@ -67,8 +54,7 @@ async def test_waits_and_durations_are_those_between_facts(db: Database) -> None
     assert not meter._begun
 
 
-async def test_what_began_elsewhere_is_measured_by_its_row(db: Database) -> None:
-    log = MemoryLog(PARTITIONS, SystemClock())
+async def test_what_began_elsewhere_is_measured_by_its_row(db: Database, log: EventLog) -> None:
     await say(log, "r1", life("r1")[:1])
     await Projector(log, db, Waiters(), SystemClock()).catch_up()
     measures = Metrics()
@@ -104,8 +90,7 @@ async def test_the_provider_of_a_login_is_found_by_its_connection(db: Database) 
     assert sample(measures, "login_outcome_total", provider="gusto", outcome="succeeded") == 1
 
 
-async def test_runs_are_counted_by_state_over_the_whole_database(db: Database) -> None:
-    log = MemoryLog(PARTITIONS, SystemClock())
+async def test_runs_are_counted_by_state_over_the_whole_database(db: Database, log: EventLog) -> None:
     for number in range(4):
         await say(log, f"r{number}", life(f"r{number}")[: number + 1])
     await Projector(log, db, Waiters(), SystemClock()).catch_up()
@@ -116,8 +101,8 @@ async def test_runs_are_counted_by_state_over_the_whole_database(db: Database) -
     assert sample(measures, "runs_in_state", state="completed") is None
 
 
-async def test_each_batch_is_measured_by_the_projector_that_commits_it(db: Database) -> None:
-    log, told = MemoryLog(PARTITIONS, SystemClock()), list[Projected]()
+async def test_each_batch_is_measured_by_the_projector_that_commits_it(db: Database, log: EventLog) -> None:
+    told: list[Projected] = []
     lines = [Projector(log, db, Waiters(), SystemClock(), measured=told.append) for _ in range(2)]
     tasks = [asyncio.create_task(line.run()) for line in lines]
     for run in ("r1", "r2", "r3"):

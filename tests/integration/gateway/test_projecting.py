@@ -1,15 +1,13 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import AsyncIterator
-from pathlib import Path
 from typing import Any
 
 import pytest
+from aiokafka import AIOKafkaProducer
 from msgspec import structs
 from structlog.testing import capture_logs
 
-from api_gateway.migrations import migrations
 from api_gateway.projecting import Projector
 from api_gateway.projections import catalog
 from api_gateway.waiting import Waiters
@@ -28,24 +26,15 @@ from kernel.errors import LogRefused
 from kernel.ids import derived_id
 from kernel.log.codec import encode
 from kernel.log.envelope import Envelope
-from kernel.log.memory import MemoryLog
+from kernel.log.kafka.log import KafkaLog
 from kernel.log.port import EventLog
 from kernel.log.topics import Topic, partition_of
-from kernel.sql.port import Database, migrate
-from tests.support.databases import IMPLEMENTATIONS
+from kernel.sql.port import Database
+from tests.integration.gateway.conftest import PARTITIONS
 from tests.support.eventually import until
-from tests.support.processing import CuttingLog
+from tests.support.grounds import recreate
 
-PARTITIONS = {Topic.JOB_RUNS.value: 2, Topic.DEFINITIONS.value: 2}
 ACME = OrganizationId("acme")
-
-
-@pytest.fixture(params=IMPLEMENTATIONS)
-async def db(request: pytest.FixtureRequest, tmp_path: Path) -> AsyncIterator[Database]:
-    """An empty database with the gateway's tables."""
-    async with IMPLEMENTATIONS[request.param](tmp_path) as database:
-        await migrate(database, migrations(database.dialect))
-        yield database
 
 
 def life(run: str) -> list[Any]:
@@ -89,12 +78,11 @@ async def everything(db: Database) -> dict[str, list[Any]]:
     return found
 
 
-def projector(log: MemoryLog, db: Database, waiters: Waiters | None = None) -> Projector:
+def projector(log: EventLog, db: Database, waiters: Waiters | None = None) -> Projector:
     return Projector(log, db, waiters or Waiters(), SystemClock())
 
 
-async def test_rows_follow_the_facts(db: Database) -> None:
-    log = MemoryLog(PARTITIONS, SystemClock())
+async def test_rows_follow_the_facts(db: Database, log: EventLog) -> None:
     for run in ("r1", "r2", "r3"):
         await say(log, run, life(run))
     assert await projector(log, db).catch_up() == 12
@@ -103,8 +91,7 @@ async def test_rows_follow_the_facts(db: Database) -> None:
     assert rows == [("completed", 1, "doing_a", 1004)] * 3
 
 
-async def test_a_repeated_fact_changes_nothing_even_when_it_comes_late(db: Database) -> None:
-    log = MemoryLog(PARTITIONS, SystemClock())
+async def test_a_repeated_fact_changes_nothing_even_when_it_comes_late(db: Database, log: EventLog) -> None:
     await say(log, "r1", life("r1"))
     await projector(log, db).catch_up()
     before = await everything(db)
@@ -113,16 +100,14 @@ async def test_a_repeated_fact_changes_nothing_even_when_it_comes_late(db: Datab
     assert await everything(db) == before
 
 
-async def test_facts_that_come_twice_in_one_batch_count_once(db: Database) -> None:
-    log = MemoryLog(PARTITIONS, SystemClock())
+async def test_facts_that_come_twice_in_one_batch_count_once(db: Database, log: EventLog) -> None:
     await say(log, "r1", life("r1"))
     await say(log, "r1", life("r1")[:3])
     await projector(log, db).catch_up()
     assert await db.fetch_all("SELECT status FROM workflow_runs") == [("completed",)]
 
 
-async def test_a_fact_of_a_newer_build_is_stepped_over_and_leaves_no_gap(db: Database) -> None:
-    log = MemoryLog(PARTITIONS, SystemClock())
+async def test_a_fact_of_a_newer_build_is_stepped_over_and_leaves_no_gap(db: Database, log: EventLog) -> None:
     created, *others = life("r1")
     await say(log, "r1", [created])
     partition = partition_of("r1", 2)
@@ -138,8 +123,7 @@ async def test_a_fact_of_a_newer_build_is_stepped_over_and_leaves_no_gap(db: Dat
     assert await db.fetch_all("SELECT sequence FROM projected_streams") == [(5,)]
 
 
-async def test_a_rebuild_ends_in_the_same_rows(db: Database) -> None:
-    log = MemoryLog(PARTITIONS, SystemClock())
+async def test_a_rebuild_ends_in_the_same_rows(db: Database, log: EventLog) -> None:
     for run in ("r1", "r2"):
         for number, event in enumerate(life(run), start=1):
             await say(log, run, [event], number)
@@ -149,8 +133,7 @@ async def test_a_rebuild_ends_in_the_same_rows(db: Database) -> None:
     assert await everything(db) == before
 
 
-async def test_two_projectors_project_each_fact_once(db: Database) -> None:
-    log = MemoryLog(PARTITIONS, SystemClock())
+async def test_two_projectors_project_each_fact_once(db: Database, log: EventLog) -> None:
     waiters = Waiters()
     told: list[int] = []
     waiters.told = lambda facts: told.append(len(facts))  # type: ignore[method-assign]  # the test listens
@@ -164,9 +147,10 @@ async def test_two_projectors_project_each_fact_once(db: Database) -> None:
     assert told == [4]
 
 
-@pytest.mark.parametrize("db", ["postgres"], indirect=True)  # SQLite has one writer: nothing is side by side
-async def test_partitions_that_are_projected_side_by_side_do_not_wait_for_each_other(db: Database) -> None:
-    log = MemoryLog(PARTITIONS, SystemClock())
+@pytest.mark.parametrize("ground", ["cluster"], indirect=True)  # SQLite has one writer: nothing is side by side
+async def test_partitions_that_are_projected_side_by_side_do_not_wait_for_each_other(
+    db: Database, log: EventLog
+) -> None:
     runs = [f"r{number}" for number in range(40)]
     for number in range(4):
         for run in runs if number % 2 else reversed(runs):
@@ -182,8 +166,7 @@ async def test_partitions_that_are_projected_side_by_side_do_not_wait_for_each_o
     assert sum(number for _, number in parts) == 40
 
 
-async def test_a_waiter_is_told_after_its_row_is_there(db: Database) -> None:
-    log = MemoryLog(PARTITIONS, SystemClock())
+async def test_a_waiter_is_told_after_its_row_is_there(db: Database, log: EventLog) -> None:
     waiters = Waiters()
     with waiters.outcome(derived_id("request", "r1")) as outcome:
         await say(log, "r1", life("r1")[:1])
@@ -193,10 +176,9 @@ async def test_a_waiter_is_told_after_its_row_is_there(db: Database) -> None:
     assert await db.fetch_all("SELECT id FROM workflow_runs") == [("r1",)]
 
 
-async def test_a_recreated_topic_is_refused(db: Database) -> None:
-    log = MemoryLog(PARTITIONS, SystemClock())
+async def test_a_recreated_topic_is_refused(db: Database, log: EventLog) -> None:
     await projector(log, db).catch_up()
-    await log.recreate_topic(Topic.JOB_RUNS)
+    await recreate(log, Topic.JOB_RUNS)
     with pytest.raises(ExceptionGroup) as raised:
         await projector(log, db).catch_up()
     refused, _ = raised.value.split(LogRefused)
@@ -204,10 +186,19 @@ async def test_a_recreated_topic_is_refused(db: Database) -> None:
     assert "recreated" in str(refused.exceptions[0])
 
 
-async def test_a_projector_has_caught_up_behind_the_marks_of_a_foreign_transaction(db: Database) -> None:
-    log = CuttingLog(MemoryLog(PARTITIONS, SystemClock()))
-    log.marks = dict.fromkeys(PARTITIONS, 2)
+@pytest.mark.parametrize("ground", ["cluster"], indirect=True)  # nobody else writes to a log in a file
+async def test_a_projector_has_caught_up_behind_the_marks_of_a_foreign_transaction(db: Database, log: KafkaLog) -> None:
     await say(log, "r1", life("r1"))
+    settings = log._settings
+    foreign = AIOKafkaProducer(bootstrap_servers=settings.bootstrap, transactional_id=settings.prefix)
+    await foreign.start()
+    await foreign.begin_transaction()
+    for topic, count in PARTITIONS.items():
+        for partition in range(count):
+            await foreign.send_and_wait(settings.broker_topic(topic), b"", b"nobody reads this", partition=partition)
+    await foreign.abort_transaction()
+    await foreign.stop()
+    assert [await log.end_offset(Topic.DEFINITIONS, partition) for partition in range(2)] == [2, 2]
     projector = Projector(log, db, Waiters(), SystemClock())
     running = asyncio.create_task(projector.run())
     await until(lambda: projector.is_caught_up)

@@ -31,16 +31,17 @@ from kernel.errors import LogUnavailable, Permanent
 from kernel.ids import derived_id
 from kernel.log.codec import encode
 from kernel.log.envelope import Envelope
-from kernel.log.memory import MemoryLog
-from kernel.log.port import Stored
+from kernel.log.kafka.log import KafkaLog
+from kernel.log.port import EventLog, Stored
 from kernel.log.topics import Topic, partition_of
 from kernel.sql.port import Migration, migrate
 from kernel.sql.postgres import PostgresDatabase
-from tests.support.components import needs_postgres
+from tests.support.components import needs_kafka, needs_postgres
 from tests.support.databases import schema_of_its_own
 from tests.support.eventually import until
+from tests.support.grounds import kafka_log, recreate
 
-pytestmark = needs_postgres
+pytestmark = [needs_kafka, needs_postgres]
 PARTITIONS = {Topic.JOB_RUNS.value: 4, Topic.DEFINITIONS.value: 4}
 ACME = OrganizationId("acme")
 STEPS = 3
@@ -90,34 +91,45 @@ def life(run: str) -> list[Any]:
     ]
 
 
-class ForgettingLog(MemoryLog):
-    """A log that drops the records of whole runs, as retention has it do.
+class ForgettingLog:
+    """The real log, of whose records those of some runs are gone already, as if retention had been there.
 
     A partition of `late` has a new leader, which shows nothing until it has told where the partition ends.
     """
 
-    def __init__(self) -> None:
-        super().__init__(PARTITIONS, SystemClock())
+    def __init__(self, inner: KafkaLog) -> None:
+        self.inner = inner
         self.dropped: set[str] = set()
         self.late: set[tuple[str, int]] = set()
+        self.append, self.partitions, self.topic_id = inner.append, inner.partitions, inner.topic_id
+        self.start_offset, self.next_offset = inner.start_offset, inner.next_offset
+        self.confirmed_end, self.delete_before, self.close = inner.confirmed_end, inner.delete_before, inner.close
 
     async def end_offset(self, topic: str, partition: int) -> int:
         self.late.discard((topic, partition))
-        return await super().end_offset(topic, partition)
+        return await self.inner.end_offset(topic, partition)
 
     async def read(
         self, topic: str, partition: int, offset: int, *, max_records: int = 500, wait_seconds: float = 0.0
     ) -> list[Stored]:
         if (topic, partition) in self.late:
             return []
-        while found := await super().read(topic, partition, offset, max_records=max_records, wait_seconds=wait_seconds):
+        bounds: dict[str, Any] = {"max_records": max_records, "wait_seconds": wait_seconds}
+        while found := await self.inner.read(topic, partition, offset, **bounds):
             if left := [stored for stored in found if stored.record.key not in self.dropped]:
                 return left
             offset = found[-1].offset + 1
         return []
 
 
-async def say(log: MemoryLog, run: str, events: list[Any], first: int = 1) -> None:
+@pytest.fixture
+async def log() -> AsyncIterator[ForgettingLog]:
+    """An empty log on Kafka."""
+    async with kafka_log(SystemClock(), PARTITIONS) as opened:
+        yield ForgettingLog(opened)
+
+
+async def say(log: EventLog, run: str, events: list[Any], first: int = 1) -> None:
     partition = partition_of(run, PARTITIONS[Topic.JOB_RUNS.value])
     await log.append(
         [
@@ -130,13 +142,10 @@ async def say(log: MemoryLog, run: str, events: list[Any], first: int = 1) -> No
     )  # fmt: skip
 
 
-async def filled(db: PostgresDatabase, runs: int) -> ForgettingLog:
-    """A log of ended runs, projected."""
-    log = ForgettingLog()
-    for number in range(runs):
-        await say(log, f"old-{number}", life(f"old-{number}"))
+async def fill(log: EventLog, db: PostgresDatabase, runs: int) -> None:
+    """Let a number of ended runs stand in the log, and project them."""
+    await asyncio.gather(*(say(log, f"old-{number}", life(f"old-{number}")) for number in range(runs)))
     await Projector(log, db, Waiters(), SystemClock()).catch_up()
-    return log
 
 
 async def everything(db: PostgresDatabase) -> dict[str, list[Any]]:
@@ -148,8 +157,10 @@ async def everything(db: PostgresDatabase) -> dict[str, list[Any]]:
     return {**found, "cells": sorted(cells)}
 
 
-async def test_a_rebuild_ends_in_the_same_rows_in_tables_of_the_same_shape(db: PostgresDatabase) -> None:
-    log = await filled(db, 50)
+async def test_a_rebuild_ends_in_the_same_rows_in_tables_of_the_same_shape(
+    db: PostgresDatabase, log: ForgettingLog
+) -> None:
+    await fill(log, db, 50)
     rows, shape = await everything(db), await db.fetch_all(SHAPE)
     assert await rebuild_beside(log, db, SystemClock()) == 50 * len(life(""))
     assert await everything(db) == rows
@@ -159,8 +170,8 @@ async def test_a_rebuild_ends_in_the_same_rows_in_tables_of_the_same_shape(db: P
     assert await db.fetch_one(COUNTS) == (51, 51)
 
 
-async def test_rows_that_were_wrong_are_right_again(db: PostgresDatabase) -> None:
-    log = await filled(db, 20)
+async def test_rows_that_were_wrong_are_right_again(db: PostgresDatabase, log: ForgettingLog) -> None:
+    await fill(log, db, 20)
     right = await everything(db)
     await db.execute("UPDATE workflow_runs SET current_name = 'wrong', status = 'failed'")
     await db.execute("DELETE FROM steps")
@@ -169,8 +180,8 @@ async def test_rows_that_were_wrong_are_right_again(db: PostgresDatabase) -> Non
     assert await everything(db) == right
 
 
-async def test_a_rebuild_misses_nothing_that_a_new_leader_shows_late(db: PostgresDatabase) -> None:
-    log = await filled(db, 20)
+async def test_a_rebuild_misses_nothing_that_a_new_leader_shows_late(db: PostgresDatabase, log: ForgettingLog) -> None:
+    await fill(log, db, 20)
     rows = await everything(db)
 
     def change_leaders(_line: str) -> None:
@@ -181,9 +192,9 @@ async def test_a_rebuild_misses_nothing_that_a_new_leader_shows_late(db: Postgre
 
 
 async def test_what_somebody_else_projects_at_the_same_time_is_not_taken_for_done(
-    db: PostgresDatabase, monkeypatch: pytest.MonkeyPatch
+    db: PostgresDatabase, log: ForgettingLog, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    log = await filled(db, 20)
+    await fill(log, db, 20)
     ends = {(Topic.JOB_RUNS, at): await log.end_offset(Topic.JOB_RUNS, at) for at in range(4)}
     ends |= {(Topic.DEFINITIONS, at): 0 for at in range(4)}
     await db.execute("UPDATE projection_positions SET next_offset = 0")
@@ -277,8 +288,11 @@ async def beside(load: Load, work: Callable[[], Any]) -> None:
             task.cancel()
 
 
-async def test_under_load_nobody_reads_anything_wrong_and_forgotten_runs_stay_away(db: PostgresDatabase) -> None:
-    load = Load(db, await filled(db, 300))
+async def test_under_load_nobody_reads_anything_wrong_and_forgotten_runs_stay_away(
+    db: PostgresDatabase, log: ForgettingLog
+) -> None:
+    await fill(log, db, 300)
+    load = Load(db, log)
 
     async def work() -> None:
         for _ in range(3):
@@ -289,9 +303,12 @@ async def test_under_load_nobody_reads_anything_wrong_and_forgotten_runs_stay_aw
     assert load.forgotten
 
 
-async def test_killed_at_any_moment_it_is_begun_again_and_goes_on(db: PostgresDatabase, monkeypatch: Any) -> None:
+async def test_killed_at_any_moment_it_is_begun_again_and_goes_on(
+    db: PostgresDatabase, log: ForgettingLog, monkeypatch: Any
+) -> None:
     monkeypatch.setattr(rebuilding, "BATCH_RECORDS", 50)
-    load = Load(db, await filled(db, 200))
+    await fill(log, db, 200)
+    load = Load(db, log)
     taken: list[int] = []
 
     async def work() -> None:
@@ -307,8 +324,10 @@ async def test_killed_at_any_moment_it_is_begun_again_and_goes_on(db: PostgresDa
     assert await db.fetch_all("SELECT 1 FROM pg_namespace WHERE nspname = current_schema() || '_next'") == []
 
 
-async def test_what_was_filled_by_a_killed_rebuild_is_not_projected_again(db: PostgresDatabase) -> None:
-    log = await filled(db, 100)
+async def test_what_was_filled_by_a_killed_rebuild_is_not_projected_again(
+    db: PostgresDatabase, log: ForgettingLog
+) -> None:
+    await fill(log, db, 100)
     lines: list[str] = []
 
     class KilledError(Exception):
@@ -325,26 +344,32 @@ async def test_what_was_filled_by_a_killed_rebuild_is_not_projected_again(db: Po
     assert await db.fetch_one(COUNTS) == (100, 100)
 
 
-async def test_two_at_once_work_one_after_the_other(db: PostgresDatabase) -> None:
-    log = await filled(db, 20)
+async def test_two_at_once_work_one_after_the_other(db: PostgresDatabase, log: ForgettingLog) -> None:
+    await fill(log, db, 20)
     facts = 20 * len(life(""))
     assert await asyncio.gather(*(rebuild_beside(log, db, SystemClock()) for _ in range(2))) == [facts, facts]
 
 
-async def test_tables_of_a_recreated_topic_are_rebuilt_from_the_new_one(db: PostgresDatabase) -> None:
-    log = await filled(db, 20)
-    await log.recreate_topic(Topic.JOB_RUNS)
-    await say(log, "new", life("new"))
-    assert await rebuild_beside(log, db, SystemClock()) == len(life(""))
-    await Projector(log, db, Waiters(), SystemClock()).catch_up()
+async def test_tables_of_a_recreated_topic_are_rebuilt_from_the_new_one(
+    db: PostgresDatabase, log: ForgettingLog
+) -> None:
+    await fill(log, db, 20)
+    await recreate(log.inner, Topic.JOB_RUNS)
+    anew = await KafkaLog.open(log.inner._settings, SystemClock(), topics=PARTITIONS)
+    await say(anew, "new", life("new"))
+    assert await rebuild_beside(anew, db, SystemClock()) == len(life(""))
+    await Projector(anew, db, Waiters(), SystemClock()).catch_up()
+    await anew.close()
     assert await db.fetch_all("SELECT id FROM workflow_runs") == [("new",)]
 
 
 NOTES = Migration("newer", 1, "notes", ("ALTER TABLE job_runs ADD COLUMN note TEXT NOT NULL DEFAULT 'new'",))
 
 
-async def test_a_rebuild_that_was_begun_before_a_newer_build_added_a_column_begins_anew(db: PostgresDatabase) -> None:
-    log = await filled(db, 20)
+async def test_a_rebuild_that_was_begun_before_a_newer_build_added_a_column_begins_anew(
+    db: PostgresDatabase, log: ForgettingLog
+) -> None:
+    await fill(log, db, 20)
 
     class KilledError(Exception):
         pass
@@ -361,9 +386,9 @@ async def test_a_rebuild_that_was_begun_before_a_newer_build_added_a_column_begi
 
 
 async def test_a_rebuild_is_given_up_when_the_tables_are_migrated_before_the_swap(
-    db: PostgresDatabase, monkeypatch: Any
+    db: PostgresDatabase, log: ForgettingLog, monkeypatch: Any
 ) -> None:
-    log = await filled(db, 20)
+    await fill(log, db, 20)
     finish = rebuilding._Rebuild._finish
 
     async def finish_late(rebuild: Any) -> None:
@@ -378,11 +403,12 @@ async def test_a_rebuild_is_given_up_when_the_tables_are_migrated_before_the_swa
     await db.fetch_all("SELECT note FROM job_runs")
 
 
-async def test_a_schema_of_somebody_else_is_left_alone(db: PostgresDatabase) -> None:
+async def test_a_schema_of_somebody_else_is_left_alone(db: PostgresDatabase, log: ForgettingLog) -> None:
     ((schema,),) = await db.fetch_all("SELECT current_schema()")
     await db.execute(f"CREATE SCHEMA {schema}_next")
+    await fill(log, db, 1)
     with pytest.raises(Permanent, match="schema_taken"):
-        await rebuild_beside(await filled(db, 1), db, SystemClock())
+        await rebuild_beside(log, db, SystemClock())
 
 
 def test_everything_that_is_projected_is_rebuilt() -> None:

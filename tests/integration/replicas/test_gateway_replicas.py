@@ -1,10 +1,9 @@
-"""Two gateways over one log and one PostgreSQL: who asks one of them need not know that there is another."""
+"""Two gateways over one Kafka and one PostgreSQL: who asks one of them need not know that there is another."""
 
 from __future__ import annotations
 
 import asyncio
 from collections.abc import AsyncIterator
-from contextlib import asynccontextmanager
 from pathlib import Path
 from typing import Any
 
@@ -17,46 +16,30 @@ from kernel.domain.ids import WorkflowRunId
 from kernel.domain.values import SealedBody
 from kernel.domain.workflow_run import WorkflowRunCompleted, WorkflowRunStarted, WorkflowRunStatus
 from kernel.log.kafka.log import KafkaLog
-from kernel.log.memory import MemoryLog
 from kernel.log.topics import TOPICS
 from tests.support.asgi import live_get
-from tests.support.components import needs_kafka
+from tests.support.components import needs_kafka, needs_postgres
 from tests.support.eventually import until
 from tests.support.gateways import a_job, a_run, a_workflow
 from tests.support.kafka_topics import topics_of_a_test
-from tests.support.replicas import Cluster, OpenLog, Replica, cluster_over
+from tests.support.replicas import Cluster, Replica, cluster_over
 
+pytestmark = [needs_kafka, needs_postgres]
 PARTITIONS = 4
 TOPIC_PARTITIONS = {topic.value: PARTITIONS for topic in TOPICS}
 EVERYTHING = range(PARTITIONS)
 
 
-@asynccontextmanager
-async def memory() -> AsyncIterator[OpenLog]:
-    """One log for all, whose `close` changes nothing."""
-    log = MemoryLog(TOPIC_PARTITIONS, SystemClock())
-
-    async def open_log() -> MemoryLog:
-        return log
-
-    yield open_log
-
-
-@asynccontextmanager
-async def kafka() -> AsyncIterator[OpenLog]:
+@pytest.fixture
+async def cluster(tmp_path: Path) -> AsyncIterator[Cluster]:
     """Topics on a broker; each process has a client of its own."""
     async with topics_of_a_test(TOPIC_PARTITIONS) as topics:
 
         async def open_log() -> KafkaLog:
             return await KafkaLog.open(topics.settings, SystemClock(), topics=TOPIC_PARTITIONS)
 
-        yield open_log
-
-
-@pytest.fixture(params=[memory, pytest.param(kafka, marks=needs_kafka)])
-async def cluster(request: pytest.FixtureRequest, tmp_path: Path) -> AsyncIterator[Cluster]:
-    async with request.param() as open_log, cluster_over(open_log, tmp_path) as one:
-        yield one
+        async with cluster_over(open_log, tmp_path) as one:
+            yield one
 
 
 @pytest.fixture
