@@ -366,8 +366,11 @@ class Walk:
             outcome.artifacts = trying.artifacts
             if effect is not Effect.ONCE or not trying.started:
                 return failure
-            if trying.has_acted:
+            if isinstance(failure, AnswerRejected):
                 raise
+            if trying.has_acted:
+                await self._look_again(step, names, outcome, failure)
+                return failure
             # Started, and nobody knows whether it happened: the unknown case, here and now.
             await self._settle(path, step, names, outcome)
             return failure
@@ -385,14 +388,28 @@ class Walk:
             message = f"took longer than {step.timeout_ms} ms"
             raise StepFailed("step_timeout", message, FailureKind.TEMPORARY) from None
 
+    async def _look_again(self, step: Step, names: Mapping[str, Any], outcome: Outcome, failure: StepFailed) -> None:
+        """Of an act that was carried out, and the page did not become what it should: return when its check finds it
+        done. Else raises `failure`, which is temporary only if the check finds that nothing happened: a repetition that
+        anybody is encouraged to could do it twice.
+        """
+        happened = await self._checked(step, names)
+        if happened:
+            outcome.resolved, outcome.output = True, {"resolved": True}
+            return
+        if happened is None:
+            raise StepFailed(failure.code, failure.message, aim=failure.aim) from failure
+        raise failure
+
+    async def _checked(self, step: Step, names: Mapping[str, Any]) -> bool | None:
+        """What the step's check finds; None without one, and when the page that would tell cannot be read."""
+        check = check_of(step)
+        return None if check is None else await has_happened(self._desk, rendered(check, {**self._scope, **names}))
+
     async def _settle(self, path: str, step: Step, names: Mapping[str, Any], outcome: Outcome) -> bool:
         """Find out whether an unknown `once` step has happened; False: it has not, says its check, and that is said."""
         how = how_to_settle(self._desk.prepared.document, step)
-        happened: bool | None = None
-        if how is Settling.CHECK:
-            check = check_of(step)
-            assert check is not None
-            happened = await has_happened(self._desk, rendered(check, {**self._scope, **names}))
+        happened = await self._checked(step, names)
         if happened is None and how is Settling.ASK:
             happened = await self._ask_whether(path, step)
         if happened is None:

@@ -21,7 +21,7 @@ from kernel.domain.task import (
     TaskStopRequested,
     TaskSuspended,
 )
-from kernel.domain.values import Effect
+from kernel.domain.values import Effect, FailureKind
 from kernel.domain.workflow_run import StepStatus, WorkflowRunStatus
 from kernel.log.memory import Fault
 from kernel.log.topics import Topic
@@ -202,6 +202,41 @@ async def test_a_site_that_is_away_while_an_act_is_settled_is_asked_again() -> N
         assert ended is not None
         assert ended.status is WorkflowRunStatus.COMPLETED
         assert world.site.deeds["click Save"] == 1
+
+
+async def missed(world: World, **check: Any) -> tuple[TaskEnded, StepFinished]:
+    """`save` acts, and the page does not become what is expected."""
+    params = {"expect": {"text": "order 17"}, **({"check": check} if check else {})}
+    await world.assign(document(OPEN, click("save", "Save", params=params, timeoutMs=1000)))
+    await until(lambda: world.site.deeds["click Save"] == 1)
+    await world.tick(1000)
+    ended = await world.until_report(TaskEnded)
+    assert world.site.deeds["click Save"] == 1, "it was done again"
+    return ended, [r for r in await world.reports() if isinstance(r, StepFinished)][-1]
+
+
+async def test_an_act_that_the_page_does_not_confirm_counts_when_its_check_finds_it_done() -> None:
+    async with a_world(a_shop()) as world:
+        ended, finished = await missed(world, open=f"https://{HOST}/orders", text="order 17")
+        assert ended.status is WorkflowRunStatus.COMPLETED
+        assert finished.resolved
+
+
+async def test_an_act_that_the_page_does_not_confirm_is_no_reason_to_repeat_it() -> None:
+    async with a_world(a_shop()) as world:
+        ended, _ = await missed(world)
+        assert (ended.failure.code, ended.failure.kind) == ("expect_failed", FailureKind.PERMANENT)
+    async with a_world(a_shop()) as world:
+        world.site.statuses["/orders"] = 404  # so the check cannot tell
+        ended, _ = await missed(world, open=f"https://{HOST}/orders", text="order 17")
+        assert (ended.failure.code, ended.failure.kind) == ("expect_failed", FailureKind.PERMANENT)
+
+
+async def test_an_act_of_which_the_check_finds_nothing_may_be_repeated_by_a_new_run() -> None:
+    async with a_world(a_shop()) as world:
+        ended, finished = await missed(world, open=f"https://{HOST}/orders", text="order 99", timeoutMs=0)
+        assert (ended.failure.code, ended.failure.kind) == ("expect_failed", FailureKind.TEMPORARY)
+        assert not finished.resolved
 
 
 async def test_a_person_settles_an_unknown_act_where_the_workflow_asks_people() -> None:
