@@ -3,7 +3,8 @@
 The workers of one run share them. A process of its own holds each server and ends it when the last worker is gone,
 however that came about: workers hold a shared lock on a file, and the holder waits for the exclusive one. Servers that
 somebody else started are used where `TOWPATH_TEST_KAFKA`, `TOWPATH_TEST_POSTGRES_URL` or `TOWPATH_TEST_S3` (with
-`TOWPATH_TEST_S3_ACCESS_KEY` and `TOWPATH_TEST_S3_SECRET_KEY`) name them.
+`TOWPATH_TEST_S3_ACCESS_KEY` and `TOWPATH_TEST_S3_SECRET_KEY`) name them. Kafka has one node, or as many as
+`TOWPATH_TEST_KAFKA_NODES` says; tests give topics as many copies as such a cluster can keep.
 
 As they are shared, a test takes names of its own by `unique_name` for topics, schemas and buckets, and neither kills
 nor pauses them; one that wants to starts its own `cluster.components`.
@@ -43,8 +44,13 @@ class S3Server:
 
 
 def kafka_bootstrap() -> str:
-    """`host:port` of a broker with one node. Blocks for seconds when it is the first to ask."""
+    """`host:port` of each broker, with commas. Blocks for seconds when it is the first to ask."""
     return os.environ.get("TOWPATH_TEST_KAFKA") or _shared("kafka")["bootstrap"]
+
+
+def kafka_nodes() -> int:
+    """How many nodes our Kafka has, or the one that is given."""
+    return int(os.environ.get("TOWPATH_TEST_KAFKA_NODES") or "1")
 
 
 def postgres_url() -> str:

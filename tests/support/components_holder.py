@@ -11,14 +11,15 @@ from pathlib import Path
 from cluster.components.kafka import LocalKafka
 from cluster.components.postgres import LocalPostgres
 from cluster.components.s3 import LocalS3
+from tests.support.components import kafka_nodes
 
 
 def _start(kind: str, folder: Path) -> tuple[LocalKafka | LocalPostgres | LocalS3, dict[str, str]]:
     match kind:
         case "kafka":
-            broker = LocalKafka(folder)
-            broker.start()
-            return broker, {"bootstrap": broker.bootstrap}
+            brokers = LocalKafka(folder, kafka_nodes())
+            brokers.start()
+            return brokers, {"bootstrap": brokers.bootstrap}
         case "postgres":
             database = LocalPostgres(folder, durable=False)
             database.start()

@@ -1,4 +1,8 @@
-"""Topics for one test on the broker that all tests share: a prefix of its own, deleted afterwards."""
+"""Topics for one test on the brokers that all tests share: a prefix of its own, deleted afterwards.
+
+They have as many copies as the product gives its own on these brokers: one on one node, on three nodes three, of which
+two must have a record before it is acknowledged.
+"""
 
 from __future__ import annotations
 
@@ -7,24 +11,25 @@ from collections.abc import AsyncIterator, Iterable, Mapping
 from contextlib import asynccontextmanager
 from dataclasses import dataclass
 
+from aiokafka.admin import AIOKafkaAdminClient
+
 from kernel.log.kafka.settings import KafkaSettings
-from kernel.log.kafka.topics import COMMON, admin, create_named
+from kernel.log.kafka.topics import COMMON, admin, create_named, in_sync_min, usual_replication
 from tests.support.components import kafka_bootstrap, unique_name
 
 
 @dataclass(frozen=True, slots=True)
 class KafkaTopics:
-    """Where a test's topics are."""
+    """Where a test's topics are; `replication` None: what is usual there."""
 
     settings: KafkaSettings
-    replication: int = 1
+    replication: int | None = None
 
     async def create(self, partitions: Mapping[str, int]) -> None:
         """Make topics of ours, each with so many partitions."""
         named = {self.settings.broker_topic(topic): count for topic, count in partitions.items()}
-        configuration = {**COMMON, "min.insync.replicas": "2"} if self.replication >= 3 else COMMON
         async with admin(self.settings) as connection:
-            await create_named(connection, dict.fromkeys(named, configuration), named, self.replication)
+            await _create(connection, named, self.replication)
 
     async def delete(self, topics: Iterable[str]) -> None:
         """Delete topics of ours, and what stands in them."""
@@ -43,9 +48,9 @@ class KafkaTopics:
 
 @asynccontextmanager
 async def topics_of_a_test(
-    partitions: Mapping[str, int], bootstrap: str = "", replication: int = 1
+    partitions: Mapping[str, int], bootstrap: str = "", replication: int | None = None
 ) -> AsyncIterator[KafkaTopics]:
-    """Topics on the shared broker, or on the one at `bootstrap`."""
+    """Topics on the shared brokers, or on those at `bootstrap`."""
     topics = KafkaTopics(KafkaSettings(bootstrap or kafka_bootstrap(), unique_name()), replication)
     await topics.create(partitions)
     try:
@@ -80,7 +85,14 @@ class TopicSets:
     async def _create(self, sets: Iterable[KafkaSettings]) -> None:
         named = {one.broker_topic(topic): count for one in sets for topic, count in self._partitions.items()}
         async with admin(self._made[0]) as connection:
-            await create_named(connection, dict.fromkeys(named, COMMON), named, 1)
+            await _create(connection, named)
 
     def _names(self, sets: Iterable[KafkaSettings]) -> list[str]:
         return [one.broker_topic(topic) for one in sets for topic in self._partitions]
+
+
+async def _create(connection: AIOKafkaAdminClient, named: Mapping[str, int], replication: int | None = None) -> None:
+    """Make topics by the broker's names, each with so many partitions."""
+    copies = replication or await usual_replication(connection)
+    configuration = {**COMMON, "min.insync.replicas": str(in_sync_min(copies))}
+    await create_named(connection, dict.fromkeys(named, configuration), named, copies)

@@ -16,8 +16,8 @@ from kernel.errors import LogRefused, UnknownOutcome
 from kernel.log.kafka import following
 from kernel.log.kafka import log as kafka_log
 from kernel.log.kafka.log import KafkaLog
-from kernel.log.kafka.topics import admin
-from tests.support.components import needs_kafka
+from kernel.log.kafka.topics import admin, in_sync_min
+from tests.support.components import kafka_nodes, needs_kafka
 from tests.support.eventually import until
 from tests.support.kafka_topics import KafkaTopics, topics_of_a_test
 from tests.support.logs import TOPICS, keys, record
@@ -67,6 +67,18 @@ async def test_a_reader_without_haste_gets_everything_once_enough_has_come_or_a_
     await log.append([record("c", value=b"c" * 50_000)])
     assert [stored.record.key for stored in await waiting] == ["a", "b", "c"]
     await patient.close()
+
+
+async def test_records_have_as_many_copies_as_the_nodes_can_keep(topics: KafkaTopics) -> None:
+    """What the suites stand on, where they are told to run on three nodes."""
+    name = topics.settings.broker_topic("facts")
+    async with admin(topics.settings) as connection:
+        (described,) = await connection.describe_topics([name])
+        (answer,) = await connection.describe_configs([ConfigResource(ConfigResourceType.TOPIC, name)])
+    ((*_, configuration),) = answer.resources
+    copies = min(3, kafka_nodes())
+    assert [len(partition["replicas"]) for partition in described["partitions"]] == [copies] * TOPICS["facts"]
+    assert ("min.insync.replicas", str(in_sync_min(copies))) in [entry[:2] for entry in configuration]
 
 
 async def test_a_log_without_its_topics_is_refused(topics: KafkaTopics) -> None:
@@ -152,14 +164,19 @@ async def test_an_append_whose_sending_breaks_has_an_unknown_outcome_and_the_nex
     assert [stored.record.key for stored in await log.read("facts", 0, 0)] == ["a", "b"]
 
 
-async def test_many_partitions_are_followed_by_one_poll(topics: KafkaTopics, log: KafkaLog) -> None:
+async def test_many_partitions_are_followed_by_one_poll_of_each_broker(topics: KafkaTopics, log: KafkaLog) -> None:
     places = [("facts", partition) for partition in range(4)] + [("ledger", 0), ("ledger", 1)]
+
+    def polled() -> list[list[int]]:
+        """How many partitions each poll covers, broker by broker."""
+        lanes = log._follower._lanes.values()
+        return [[len(lane.streams) for lane in brokers if lane.streams] for brokers in lanes]
+
     readers = [asyncio.create_task(log.read(*place, 0, wait_seconds=60)) for place in places]
     await until(lambda: len(log._follower._followed) == len(places))
     await log.append([record("a", partition=2)])
     assert [stored.record.key for stored in await readers[2]] == ["a"]
-    (lanes,) = log._follower._lanes.values()
-    await until(lambda: [len(lane.streams) for lane in lanes if lane.streams] == [len(places)], 5)
+    await until(lambda: all(len(polls) == 1 for polls in polled()) and sum(map(sum, polled())) == len(places))
     await log.append([record("b", topic=topic, partition=partition) for topic, partition in places])
     for place, reader in zip(places, readers, strict=True):
         assert [stored.record.key for stored in await reader][:1] == ["a" if place == ("facts", 2) else "b"]
@@ -246,7 +263,9 @@ async def test_what_others_write_in_transactions_is_read_when_it_is_committed_an
         await foreign.send_and_wait(name, b"\xff", key.encode(), partition=0, headers=[("h", b"\xff"), ("n", None)])
         await (foreign.commit_transaction() if commits else foreign.abort_transaction())
     await foreign.stop()
-    assert await log.end_offset("facts", 0) == 6
+    async with asyncio.timeout(20):
+        while await log.end_offset("facts", 0) != 6:  # noqa: ASYNC110 (a commit is confirmed before its mark stands)
+            await asyncio.sleep(0.01)
     assert [await log.next_offset("facts", 0, at) for at in (0, 1, 4, 5, 6)] == [0, 4, 4, 6, 6]
     await log.append([record("last")])
     assert await reader == [(0, "committed"), (4, "committed too"), (6, "last")]
