@@ -16,7 +16,6 @@ import pytest
 
 from kernel.ids import SystemEntropy
 from kernel.log.kafka.log import KafkaLog
-from kernel.log.memory import MemoryLog
 from kernel.log.port import EventLog, Record
 from kernel.log.sqlite import SqliteLog
 from kernel.sqlite_file import SqliteFile
@@ -69,19 +68,6 @@ class LogUnderTest(Protocol):
         ...
 
 
-class MemoryUnderTest:
-    def __init__(self) -> None:
-        self.clock = StillClock()
-        self.log = MemoryLog(TOPICS, self.clock)
-
-    async def open(self) -> EventLog:
-        await self.log.close()
-        return self.log
-
-    async def recreate(self, topic: str) -> None:
-        await self.log.recreate_topic(topic)
-
-
 class SqliteUnderTest:
     def __init__(self, folder: Path) -> None:
         self.clock = StillClock()
@@ -125,11 +111,6 @@ class KafkaUnderTest:
 
 
 @asynccontextmanager
-async def memory(folder: Path) -> AsyncIterator[LogUnderTest]:
-    yield MemoryUnderTest()
-
-
-@asynccontextmanager
 async def sqlite(folder: Path) -> AsyncIterator[LogUnderTest]:
     under_test = SqliteUnderTest(folder)
     try:
@@ -152,7 +133,6 @@ async def kafka(folder: Path) -> AsyncIterator[LogUnderTest]:
 
 IMPLEMENTATIONS: dict[str, Callable[[Path], AbstractAsyncContextManager[LogUnderTest]]] = {
     "kafka": kafka,
-    "memory": memory,
     "sqlite": sqlite,
 }
 

@@ -11,14 +11,12 @@ from collections.abc import Awaitable, Callable, Iterable, Sequence
 from dataclasses import dataclass, field
 from enum import StrEnum
 from functools import partial
-from typing import Any
+from typing import Any, cast
 
 from kernel.domain.owner import OwnerClaimed
 from kernel.errors import NotOwner, UnknownOutcome
 from kernel.log.envelope import Message
-from kernel.log.memory import MemoryLog
-from kernel.log.port import EventLog, Position, Record, Stored
-from kernel.log.sqlite import SqliteLog
+from kernel.log.port import AppendsAtEnd, EventLog, Position, Record, Stored
 from kernel.processor import Action, Bounds, Owner, Parked, Ports, QuietObserver
 from kernel.processor.ledger import decision_of
 from tests.support.toy_decider import FACTS, LEDGER, NUDGES, Did, ObjectCodec, ToyDecider
@@ -123,11 +121,11 @@ class CuttingLog:
     async def append_at_end(
         self, records: Sequence[Record], *, topic: str, partition: int, end: int
     ) -> list[Position] | None:
-        """As `append`; it is whole or not at all, so a cut between targets is a lost answer."""
-        assert isinstance(self.inner, MemoryLog | SqliteLog)
+        """As `append`, where `inner` offers it; whole or not at all, so a cut between targets is a lost answer."""
+        inner = cast("AppendsAtEnd", self.inner)
         cut = self.cuts.get(self.appends)
         self.appends += 1
-        send = partial(self.inner.append_at_end, list(records), topic=topic, partition=partition, end=end)
+        send = partial(inner.append_at_end, list(records), topic=topic, partition=partition, end=end)
         if cut is Cut.DROPPED:
             raise UnknownOutcome("dropped")
         if cut is Cut.LATE:

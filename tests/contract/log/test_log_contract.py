@@ -1,4 +1,7 @@
-"""What every log promises. An implementation joins by its name in `tests.support.logs.IMPLEMENTATIONS`."""
+"""What every log promises. An implementation joins by its name in `tests.support.logs.IMPLEMENTATIONS`.
+
+The log in memory keeps the same promises: else what the simulator proves would not be about the others.
+"""
 
 from __future__ import annotations
 
@@ -10,12 +13,15 @@ import pytest
 
 from kernel.log.limits import BATCH_BYTES_MAX, RECORD_BYTES_MAX
 from kernel.log.port import EventLog, Position, Record
+from tests.support.doubles.log_under_test import memory
 from tests.support.logs import IMPLEMENTATIONS, TOPICS, LogUnderTest, keys, record
 
+LOGS = {**IMPLEMENTATIONS, "memory": memory}
 
-@pytest.fixture(params=sorted(IMPLEMENTATIONS))
+
+@pytest.fixture(params=sorted(LOGS))
 async def cluster(request: pytest.FixtureRequest, tmp_path: Path) -> AsyncIterator[LogUnderTest]:
-    async with IMPLEMENTATIONS[request.param](tmp_path) as under_test:
+    async with LOGS[request.param](tmp_path) as under_test:
         yield under_test
 
 

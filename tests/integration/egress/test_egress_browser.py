@@ -1,6 +1,6 @@
 """A real browser behind the proxy, in front of the demo shop: it works, it looks right, and a shut fence stops it.
 
-The fence is the real one over a log in memory; what the browser tries behind our back (sockets, workers, redirects to
+The fence is the real one over a real log; what the browser tries behind our back (sockets, workers, redirects to
 other hosts) has to pass the same door.
 """
 
@@ -15,24 +15,29 @@ from playwright.async_api import Browser, BrowserContext, Error, Page
 
 from browser_runner.egress_proxy import EgressGrant, EgressProxy
 from demo_shop.shop import Shop, start_shop
+from kernel.clock import SystemClock
+from kernel.domain.decider import Event
 from kernel.egress.dialer import Dialer
 from kernel.egress.policy import Policy, parse_networks
 from kernel.fence import Fence
 from kernel.ids import SystemEntropy
 from kernel.log.codec import decode
+from kernel.log.port import EventLog
+from kernel.log.topics import Topic
 from tests.support.chromium import launched, needs_chromium
-from tests.support.reports import FIRST, ROOT, RUN, ReportsLog, TestClock, assigned, lapsed
+from tests.support.grounds import ground_in
+from tests.support.reports import FIRST, ROOT, RUN, TestClock, assigned, lapsed, record
 
 pytestmark = needs_chromium
+REPORTS = {Topic.TASK_REPORTS.value: 4}
 
 
 class Bench:
     """The shop, the proxy with one grant, and the browser behind it."""
 
-    def __init__(self, tmp_path: Path) -> None:
+    def __init__(self, tmp_path: Path, log: EventLog) -> None:
         self.clock = TestClock()
-        self.log = ReportsLog(self.clock)
-        self.log.put(assigned(FIRST))
+        self.log = log
         self.fence = Fence(self.log, decode, self.clock)
         self.denied: list[str] = []
         dialer = Dialer(Policy(parse_networks("127.0.0.0/8")))
@@ -41,6 +46,10 @@ class Bench:
         self.shop: Shop
         self.browser: Browser
         self.grant: EgressGrant
+
+    async def report(self, event: Event) -> None:
+        """Let it stand in the log."""
+        await self.log.append([record(event, ROOT, self.clock, partitions=self.log.partitions(Topic.TASK_REPORTS))])
 
     async def context(self, width: int, height: int, scheme: str) -> BrowserContext:
         return await self.browser.new_context(
@@ -51,9 +60,12 @@ class Bench:
 
 
 @pytest.fixture
-async def bench(tmp_path: Path) -> AsyncIterator[Bench]:
-    bench = Bench(tmp_path)
+async def bench(request: pytest.FixtureRequest, tmp_path: Path) -> AsyncIterator[Bench]:
     async with AsyncExitStack() as stack:
+        log = getattr(request, "param", "")
+        _, opened = await stack.enter_async_context(ground_in(tmp_path, SystemClock(), log=log, partitions=REPORTS))
+        bench = Bench(tmp_path, opened)
+        await bench.report(assigned(FIRST))
         await bench.proxy.start()
         stack.push_async_callback(bench.fence.close)
         stack.push_async_callback(bench.proxy.close)
@@ -106,12 +118,13 @@ async def test_a_visit_to_the_shop_works_through_the_proxy_at_every_size(
     assert bench.log_path.read_text().count('"collected"') == 1
 
 
+@pytest.mark.parametrize("bench", ["sqlite", "kafka"], indirect=True)
 async def test_a_lapse_stops_the_browser_within_the_window(bench: Bench) -> None:
     context = await bench.context(800, 600, "light")
     page = await context.new_page()
     await _log_in(page, bench.shop.url)
     await page.goto(f"{bench.shop.url}/exports/new?ref=run-1")
-    bench.log.put(lapsed(FIRST))
+    await bench.report(lapsed(FIRST))
     bench.clock.ms += 2000
     await page.get_by_role("button", name="Mark export as collected", exact=True).click()
     await page.get_by_text("egress refused: fence").wait_for()

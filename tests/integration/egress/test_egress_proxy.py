@@ -8,6 +8,7 @@ import contextlib
 import random  # noqa: TID251 (seeded bytes for a test)
 from collections import Counter
 from collections.abc import AsyncIterator, Awaitable, Callable, Sequence
+from pathlib import Path
 
 import pytest
 
@@ -18,8 +19,11 @@ from kernel.egress.dialer import Dialer
 from kernel.egress.policy import Policy, parse_networks
 from kernel.fence import Fence
 from kernel.log.codec import decode
+from kernel.log.port import EventLog
+from kernel.log.topics import Topic
 from tests.support.eventually import until
-from tests.support.reports import FIRST, ROOT, RUN, ReportsLog, TestClock, assigned
+from tests.support.grounds import ground_in
+from tests.support.reports import FIRST, ROOT, RUN, assigned, record
 
 TOKEN = Token(1, "a" * 32)
 Handler = Callable[[asyncio.StreamReader, asyncio.StreamWriter], Awaitable[None]]
@@ -242,8 +246,24 @@ async def test_under_a_shut_fence_no_connection_is_made(site: Site) -> None:
     assert site.denied == ["fence"]
 
 
-async def test_a_request_waits_for_an_assignment_that_is_on_its_way(site: Site) -> None:
-    log = ReportsLog(TestClock())
+@pytest.fixture(params=["sqlite", "kafka"])
+async def log(request: pytest.FixtureRequest, tmp_path: Path) -> AsyncIterator[EventLog]:
+    partitions = {Topic.TASK_REPORTS.value: 4}
+    async with ground_in(tmp_path, SystemClock(), log=request.param, partitions=partitions) as (_, opened):
+        yield opened
+
+
+async def test_a_request_waits_for_an_assignment_that_is_on_its_way(
+    site: Site, log: EventLog, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    asked, ask = list[str](), log.confirmed_end
+
+    async def counted(topic: str, partition: int) -> int:
+        end = await ask(topic, partition)
+        asked.append(topic)
+        return end
+
+    monkeypatch.setattr(log, "confirmed_end", counted)
     fence = Fence(log, decode, SystemClock())
     dialer = Dialer(Policy(parse_networks("127.0.0.0/8")), resolve=_resolve)
     proxy = EgressProxy(dialer, fence, SeededEntropy(), count_denied=site.denied.append)
@@ -251,9 +271,9 @@ async def test_a_request_waits_for_an_assignment_that_is_on_its_way(site: Site) 
     port, grant = await site.answering(OK), proxy.grant(ROOT, RUN, FIRST, [".shop.example"])
     reader, writer = await asyncio.open_connection("127.0.0.1", int(proxy.server_url.rpartition(":")[2]))
     writer.write(_get(port, grant))
-    await until(lambda: log.asked_ends)
+    await until(lambda: asked)
     assert site.seen == []
-    log.put(assigned(FIRST))
+    await log.append([record(assigned(FIRST), ROOT, SystemClock(), partitions=4)])
     assert (await _head(reader)).startswith(b"HTTP/1.1 200 ")
     writer.close()
     await proxy.close()

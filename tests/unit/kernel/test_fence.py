@@ -15,8 +15,9 @@ from kernel.errors import LogUnavailable
 from kernel.fence import Fence
 from kernel.log.codec import decode
 from kernel.log.topics import partition_of
+from tests.support.doubles.reports_log import ReportsLog
 from tests.support.eventually import idle, until
-from tests.support.reports import FIRST, ROOT, RUN, SECOND, ReportsLog, TestClock, assigned, lapsed, settled, started
+from tests.support.reports import FIRST, ROOT, RUN, SECOND, TestClock, assigned, lapsed, settled, started
 
 
 @pytest.fixture
