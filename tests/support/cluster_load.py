@@ -4,7 +4,7 @@ Each request has an idempotency key and is asked again, at the other gateway, un
 *accepted* from then on: it must be found in the public facts exactly once, and end. Two kinds of runs:
 
     light    three workflows of ten checks each, no page: many batches, leases and records
-    ordering one press of a button that must not happen twice, on the site that counts
+    ordering one press of a button that must not happen twice, on the site that counts, and a picture of what it says
 """
 
 from __future__ import annotations
@@ -181,5 +181,6 @@ def _order(site_url: str) -> dict[str, Any]:
                     "check": {"open": site_url + "/state/{{inputs.ref}}", "text": "ordered: {{inputs.ref}}"},
                 },
             },
+            {"id": "receipt", "type": "screenshot", "params": {}},
         ],
     }

@@ -1,13 +1,15 @@
 """Cycles of faults on a cluster under load: hurt one part at a moment of the seed, let it heal, look from outside.
 
 A cycle counts only with a proof that the fault hit live work, seen from outside at that moment: runs that were promised
-and had not ended, in every partition (whichever process owns one has work in flight), and for runner and browser a step
-of effect `once` that had begun and had no outcome. After it every run that was promised must end, the fold of the
-public facts must have no breach, the site must have counted no order twice, and the API must tell what the fold tells.
+and had not ended, in every partition (whichever process owns one has work in flight), and for runner, browser and the
+stores of blobs a step of effect `once` that had begun and had no outcome, with a picture behind it. After it every run
+that was promised must end, the fold of the public facts must have no breach, the site must have counted no order twice,
+the API must tell what the fold tells, and the picture of each order must be the one whose hash is told.
 """
 
 from __future__ import annotations
 
+import hashlib
 import time
 from collections import Counter
 from collections.abc import Callable
@@ -26,7 +28,8 @@ TOPICS = ("towpath.job_runs.g1", "towpath.definitions.g1")
 _MOMENT_SECONDS = 60.0
 _END_SECONDS = 120.0
 _READ_SECONDS = 10.0
-_HOLDS_A_LEASE = frozenset({Role.RUNNER, Role.BROWSER})
+_HAS_AN_ORDER = frozenset({Role.RUNNER, Role.BROWSER, Role.STORE, Role.S3})
+"""Live work of these is an order: it is under a lease, in a page, and its picture is still to be stored."""
 
 
 class Fault(StrEnum):
@@ -39,6 +42,7 @@ class Fault(StrEnum):
     MOVE = "SIGTERM of one, then of the other, four times"
     FULL = "its disk is full, until it gives up"
     ROLL = "restarted in good order"
+    RECREATE = "deleted and made anew: all refuse, in a cluster of its own"
 
 
 @dataclass(frozen=True, slots=True)
@@ -61,14 +65,17 @@ _HURT_SECONDS = {
 """What is beyond the 8 s that outlast every session of two seconds: the lease of a task is 20 s."""
 _SITE_WAS_AWAY = frozenset({"expect_failed", "navigation_failed", "step_timeout"})
 """How a run may honestly fail whose browser is cut off from its site while it presses a button."""
-_PARTS = tuple(role for role in Role if role is not Role.EVERYTHING)
+_PARTS = tuple(role for role in Role if role not in (Role.EVERYTHING, Role.TOPIC))
 PAIRS = tuple(Pair(role, fault) for fault in (Fault.KILL, Fault.STOP, Fault.CUT) for role in _PARTS)
 DRAINS = tuple(Pair(role, Fault.DRAIN) for role in (Role.GATEWAY, Role.SCHEDULER, Role.RUNNER, Role.STORE))
 FULL_DISK = Pair(Role.BROKER, Fault.FULL)
 MOVE = Pair(Role.SCHEDULER, Fault.MOVE)
 ROLL = Pair(Role.EVERYTHING, Fault.ROLL)
+RECREATE = Pair(Role.TOPIC, Fault.RECREATE)
 ROLLED_RUNS = 500
 _MOVES = 4
+_SERVERS = frozenset({Role.BROKER, Role.POSTGRES, Role.S3})
+"""Nobody starts them again but the cycle."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -131,7 +138,7 @@ class Cycles:
 
         def has_come(fold: OutsideFold) -> bool:
             live = {fold.runs[id_].partition for id_ in self.load.unfinished(fold) if id_ in fold.runs}
-            return len(live) == partitions and (pair.role not in _HOLDS_A_LEASE or bool(fold.open_once))
+            return len(live) == partitions and (pair.role not in _HAS_AN_ORDER or bool(fold.open_once))
 
         self.watch.until(has_come, _MOMENT_SECONDS, f"live work in every partition, before {pair}")
 
@@ -151,6 +158,8 @@ class Cycles:
                 return self.cluster.fill_disk(number)
             case Fault.ROLL:
                 return self._roll()
+            case Fault.RECREATE:
+                raise ValueError(f"{pair} ends a cluster: see tests.support.recreated_topic")
 
     def _roll(self) -> Callable[[], None]:
         wanted = len(self.load.book.accepted) + self.rolled_runs
@@ -163,7 +172,7 @@ class Cycles:
         """A stop or a cut outlasts every lease of its role: sessions of 2 s, leases of tasks of 20 s."""
         if pair.fault in (Fault.STOP, Fault.CUT):
             time.sleep(_HURT_SECONDS.get((pair.role, pair.fault), 8.0) + chance.random() * 2)
-        elif pair.fault is Fault.KILL and pair.role in (Role.BROKER, Role.POSTGRES):
+        elif pair.fault is Fault.KILL and pair.role in _SERVERS:
             time.sleep(chance.random() * 3)
 
     def _until(self, seen: Callable[[OutsideFold], bool], what: str, began: float) -> float:
@@ -192,16 +201,23 @@ class Cycles:
                 problems.append(f"{id_} ended {run.status}: {run.failure}")
             elif refs.get(id_) and refs[id_] not in ordered:
                 problems.append(f"{id_} completed without its order {refs[id_]}")
-        return problems + self._compare(ended), failed_by_site
+        pictured = {id_ for id_, run in ended.items() if refs.get(id_) and run.status == "COMPLETED"}
+        return problems + self._compare(ended, pictured), failed_by_site
 
-    def _compare(self, ended: dict[str, SeenRun]) -> list[str]:
-        """What the API tells differently from the fold once it has had time to read as far, asked of both gateways."""
+    def _compare(self, ended: dict[str, SeenRun], pictured: set[str]) -> list[str]:
+        """What the API tells differently from the fold once it has had time to read as far, asked of both gateways.
+
+        Those of `pictured` must have their picture.
+        """
         self.cluster.await_ready()
         deadline = time.monotonic() + _READ_SECONDS
         headers = {"Authorization": f"Bearer {self.cluster.key}"}
         with httpx.Client(headers=headers, timeout=30) as client:
             while True:
                 different = [text for place, id_ in enumerate(ended) if (text := self._differs(client, place, id_))]
+                different += [
+                    text for place, id_ in enumerate(pictured) if (text := self._no_picture(client, place, id_))
+                ]
                 if not different or time.monotonic() > deadline:
                     return different
                 time.sleep(0.2)
@@ -213,6 +229,21 @@ class Cycles:
         answer = client.get(f"{self.cluster.gateways[place % 2]}/api/v2/job-runs/{id_}")
         told = {name: answer.json().get(name) for name in seen}
         return "" if told == seen else f"{id_}: the API tells {answer.status_code} {told}, the fold {seen}"
+
+    def _no_picture(self, client: httpx.Client, place: int, id_: str) -> str:
+        """What is wrong with the picture that the run took after its order, fetched as a client would."""
+        gateway = self.cluster.gateways[place % 2]
+        wanted = {"jobRunId": id_, "type": "screenshot"}
+        told = client.get(f"{gateway}/api/v2/artifacts", params=wanted).json().get("data", [])
+        if len(told) != 1:
+            return f"{id_} has {len(told)} pictures"
+        answer = client.get(gateway + _path(told[0]["signedUrl"]))
+        is_it = hashlib.sha256(answer.content).hexdigest() == told[0]["fileHash"]
+        return "" if is_it else f"{id_}: its picture is {answer.status_code}, {len(answer.content)} bytes"
+
+
+def _path(url: str) -> str:
+    return httpx.URL(url).raw_path.decode()
 
 
 def _unfinished(fold: OutsideFold, ids: list[str]) -> list[str]:

@@ -53,6 +53,8 @@ class Role(StrEnum):
     BROWSER = "browser"
     BROKER = "one broker of three"
     POSTGRES = "PostgreSQL"
+    S3 = "S3 server"
+    TOPIC = "topic of public facts"
     EVERYTHING = "everything, one after the other"
 
 
@@ -213,6 +215,9 @@ class FaultyCluster:
             case Role.POSTGRES:
                 self.postgres.kill()
                 return self.postgres.start
+            case Role.S3:
+                self.s3.kill()
+                return self.s3.start
             case Role.BROWSER:
                 _signal(self.browser_pids(number), signal.SIGKILL)
             case Role.RUNNER:
@@ -230,6 +235,9 @@ class FaultyCluster:
             case Role.POSTGRES:
                 self.postgres.pause()
                 return self.postgres.resume
+            case Role.S3:
+                self.s3.pause()
+                return self.s3.resume
             case Role.BROWSER:
                 pids = self.browser_pids(number)
             case _:
@@ -245,6 +253,8 @@ class FaultyCluster:
                 return self._pause([self.broker_proxies[number + 1]], reset=reset)
             case Role.POSTGRES:
                 return self._pause([self.postgres_proxy], reset=reset)
+            case Role.S3:
+                return self._pause([self.s3_proxy], reset=reset)
             case Role.BROWSER:
                 return self._pause([self.site_proxy], reset=reset)
             case _:

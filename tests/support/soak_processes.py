@@ -25,9 +25,10 @@ from dataclasses import asdict
 from pathlib import Path
 
 from tests.support.cluster_load import ClusterLoad
-from tests.support.fault_cycles import DRAINS, FULL_DISK, MOVE, PAIRS, ROLL, TOPICS, Cycle, Cycles, Pair
+from tests.support.fault_cycles import DRAINS, FULL_DISK, MOVE, PAIRS, RECREATE, ROLL, TOPICS, Cycle, Cycles, Pair
 from tests.support.faulty_cluster import FaultyCluster
 from tests.support.public_watch import PublicWatch
+from tests.support.recreated_topic import recreate_topic
 
 _CHAOS = Path(__file__).parent.parent / "chaos"
 CYCLES = _CHAOS / "results" / "cycles.jsonl"
@@ -50,11 +51,24 @@ def main() -> int:
         (pair, options.seed * 1_000_000 + turn * 1000 + place) for turn in turns for place, pair in enumerate(pairs)
     )
     broken, again = 0, True
+    recreated = range(options.cycles or 1) if not options.only or any(w in str(RECREATE) for w in options.only) else ()
     with suppress(KeyboardInterrupt):
+        for turn in recreated:
+            broken += _recreate(options.seed * 1_000_000 + turn)
         while again:
             again = _soak(plan, hold=options.hold)
             broken += again
     return 1 if broken else 0
+
+
+def _recreate(seed: int) -> bool:
+    """A cycle in a cluster of its own; whether a promise was broken."""
+    folder = Path(tempfile.mkdtemp(prefix="towpath-soak-"))
+    try:
+        cycle = recreate_topic(folder, os.environ.get("TOWPATH_BROWSER", ""), seed)
+    except AssertionError as error:
+        cycle = Cycle(RECREATE, seed, 0, 0, 0, 0, 0, 0, (str(error),))
+    return _told(1, cycle, folder)
 
 
 def _soak(plan: Iterator[tuple[Pair, int]], *, hold: bool) -> bool:
@@ -70,15 +84,21 @@ def _soak(plan: Iterator[tuple[Pair, int]], *, hold: bool) -> bool:
                     cycle = cycles.run(pair, seed)
                 except AssertionError as error:
                     cycle = Cycle(pair, seed, 0, 0, 0, 0, 0, 0, (str(error),))
-                keep(cycle)
-                _tell(f"{done:5d}  {_line(cycle)}")
-                if cycle.problems:
-                    _tell(f"what was left behind is in {folder}")
+                if _told(done, cycle, folder):
                     if hold:
                         signal.pause()
                     return True
     shutil.rmtree(folder, ignore_errors=True)
     return False
+
+
+def _told(done: int, cycle: Cycle, folder: Path) -> bool:
+    """Keep and tell the cycle; whether it broke a promise."""
+    keep(cycle)
+    _tell(f"{done:5d}  {_line(cycle)}")
+    if cycle.problems:
+        _tell(f"what was left behind is in {folder}")
+    return bool(cycle.problems)
 
 
 def _line(cycle: Cycle) -> str:
@@ -120,14 +140,17 @@ Written by `make soak-processes` from `results/cycles.jsonl`, which has a line f
 brokers, PostgreSQL, an S3 server and two of each service, a proxy between any two processes, ten callers all the time.
 A cycle counts only when the fault hit live work as seen from outside: *live* are runs that were promised and had not
 ended (some in every partition), *once* steps that must not happen twice and had begun without an outcome. Judged by an
-outside subscriber's own fold of the public topics, by what the target site counted, and by the API's answers beside it.
+outside subscriber's own fold of the public topics, by what the target site counted, by the API's answers beside it, and
+since the first cycle of the S3 server by the bytes of the picture that each order leaves behind.
 
 *Silent*: the longest time in which some partition told nothing, which bounds how long taking over took. *Ended*: until
 every run that was live had ended; a stopped or cut-off runner is waited for as long as its lease and the stop last.
 Stops and cuts last 8 to 10 s, those of a runner 24 to 26 s, of a browser 20 to 22 s, cuts between browser and site 4
 to 6 s. A full disk is a limit on the size of a broker's files. Everything is restarted in good order, round after
-round, until 500 runs were promised meanwhile. A cycle whose proof did not come in time has no figures. A run may fail
-when its browser is cut off from the site in the moment of its order; every other failure of a run is a broken promise.
+round, until 500 runs were promised meanwhile. Where a topic is made anew, *ended* is until every service had refused in
+one line; the new topic must stay empty, and the read models must tell what they told. A cycle whose proof did not come
+in time has no figures. A run may fail when its browser is cut off from the site in the moment of its order; every other
+failure of a run is a broken promise.
 """
 
 

@@ -1,90 +1,20 @@
-"""The topic of public facts is deleted and made anew under load: who writes or follows it refuses in one line.
-
-Nobody begins anew in it: it stays empty, and the read models keep what they told. A process that is started again by
-whoever overlooked the line refuses, too.
-"""
+"""A cluster whose topic of public facts is deleted and made anew loses nothing that it told, begins nothing anew."""
 
 from __future__ import annotations
 
-import asyncio
-import time
+import os
 from pathlib import Path
 
 import pytest
-from confluent_kafka import Consumer, TopicPartition
 
-from cluster.parts import Service
-from kernel.log.kafka.settings import KafkaSettings
-from kernel.log.topics import Topic
-from kernel.refusing import REFUSED_EXIT_CODE
-from kernel.sql.postgres import PostgresDatabase
 from tests.support.chromium import chromium_path, needs_chromium
-from tests.support.cluster_load import ClusterLoad
 from tests.support.components import needs_kafka, needs_postgres, needs_s3
-from tests.support.fault_cycles import TOPICS
-from tests.support.faulty_cluster import FaultyCluster
-from tests.support.kafka_topics import KafkaTopics
-from tests.support.public_watch import PublicWatch
+from tests.support.recreated_topic import recreate_topic
 
 pytestmark = [needs_chromium, needs_kafka, needs_postgres, needs_s3, pytest.mark.timeout(600)]
 
-_REFUSE_SECONDS = 60.0
+SEED = int(os.environ.get("TOWPATH_SEED") or 5)
 
 
 def test_services_whose_topic_is_recreated_refuse_in_one_line_and_begin_nothing_anew(tmp_path: Path) -> None:
-    with FaultyCluster(tmp_path, browser=chromium_path(), brokers=1) as cluster:
-        with (
-            PublicWatch(cluster.kafka.bootstrap, TOPICS) as watch,
-            ClusterLoad(
-                cluster.gateways, cluster.key, watch, cluster.site_url, light=6, ordering=0, accept_seconds=20
-            ) as load,
-        ):
-            watch.until(lambda fold: sum(run.ended for run in fold.runs.values()) > 10, 60, "runs that end")
-            watch.until(load.unfinished, 60, "live work")
-            partitions = watch.partitions(TOPICS[0])
-            asyncio.run(_recreate(cluster, partitions))
-        gateways, schedulers = cluster.services.gateway_processes, cluster.services.schedulers
-        for one in (*gateways, *schedulers, cluster.services.health):
-            _await_refusal(one, "was recreated")
-        for one in cluster.services.stores:
-            _await_refusal(one, "was recreated")
-            one.start()  # it keeps what it has, and a gateway asks for it first
-        rows = asyncio.run(_rows(cluster))
-        assert rows >= len([run for run in watch.fold.runs.values() if run.ended])
-        gateways[0].start()
-        _await_refusal(gateways[0], "job_runs was recreated: the read models follow")
-        assert asyncio.run(_rows(cluster)) == rows
-        assert _records(cluster, partitions) == 0
-
-
-async def _recreate(cluster: FaultyCluster, partitions: int) -> None:
-    await KafkaTopics(KafkaSettings(cluster.kafka.bootstrap)).recreate({Topic.JOB_RUNS: partitions})
-
-
-def _await_refusal(one: Service, why: str) -> None:
-    """It ends with the code of a refusal, and its last word begins a line of its own that says why."""
-    deadline = time.monotonic() + _REFUSE_SECONDS
-    while one.exit_code != REFUSED_EXIT_CODE or why not in one.last_word():
-        assert time.monotonic() < deadline, f"{one.name}: code {one.exit_code}: {one.last_word()}"
-        time.sleep(0.1)
-    assert one.last_word().startswith("towpath "), one.last_word()
-    assert not [line for line in one.log.read_text().splitlines() if line.startswith("Traceback")]
-
-
-async def _rows(cluster: FaultyCluster) -> int:
-    db = await PostgresDatabase.open(cluster.postgres.url)
-    try:
-        row = await db.fetch_one("SELECT count(*) FROM job_runs")
-    finally:
-        await db.close()
-    return int(row[0]) if row else 0
-
-
-def _records(cluster: FaultyCluster, partitions: int) -> int:
-    """How many stand in the topic that was made anew."""
-    consumer = Consumer({"bootstrap.servers": cluster.kafka.bootstrap, "group.id": "whoever-looks", "log_level": 0})
-    try:
-        ends = [consumer.get_watermark_offsets(TopicPartition(TOPICS[0], at), timeout=10) for at in range(partitions)]
-    finally:
-        consumer.close()
-    return sum(end[1] for end in ends if end)
+    assert recreate_topic(tmp_path, chromium_path(), SEED).live > 0
