@@ -2,8 +2,8 @@
 
 Every call has a deadline. Errors are those of the ports; a store that does not answer in time is
 `Temporary("store_unavailable")`. Of several stores over one database and one bucket each takes its share of the calls.
-When one dies, what may be done twice is asked of another one; a download goes on there, and so does `put_bytes`.
-Whoever puts a stream that cannot be read twice resumes with `query_put` and an upload id.
+When one dies, or is silent for five seconds, what may be done twice is asked of another one; a download goes on there,
+and so does `put_bytes`. Whoever puts a stream that cannot be read twice resumes with `query_put` and an upload id.
 """
 
 from __future__ import annotations
@@ -39,6 +39,7 @@ from kernel.store.wire import (
     KEEPALIVE_MS,
     MESSAGE_BYTES_MAX,
     SECRET_KINDS,
+    SIGN_OF_LIFE_MS,
     error_from_trailers,
     header_to_wire,
     opener_to_wire,
@@ -83,7 +84,8 @@ _SERVICE_CONFIG = {
 }
 _OPTIONS: tuple[tuple[str, str | int], ...] = (
     ("grpc.keepalive_time_ms", KEEPALIVE_MS),
-    ("grpc.keepalive_timeout_ms", 5000),
+    ("grpc.keepalive_timeout_ms", SIGN_OF_LIFE_MS),
+    ("grpc.http2.ping_timeout_ms", SIGN_OF_LIFE_MS),  # a minute by itself, and no connection is given up before
     ("grpc.initial_reconnect_backoff_ms", 100),
     ("grpc.max_reconnect_backoff_ms", 2000),
     ("grpc.max_send_message_length", MESSAGE_BYTES_MAX),

@@ -19,7 +19,10 @@ from kernel.store.port import GatewayOpener, Opener, PutHeader, RunOpener, Secre
 MESSAGE_BYTES_MAX = 64 * 1024 * 1024
 """Longest message: a saved session with its storage."""
 
-KEEPALIVE_MS = 20_000
+KEEPALIVE_MS = 2_000
+"""After so long without a word of a store that owes an answer it is asked for a sign of life."""
+SIGN_OF_LIFE_MS = 3_000
+"""How long that may take; then its calls go to another one. A store gives it whatever it is busy with."""
 
 KIND_TRAILER = "towpath-error"
 CODE_TRAILER = "towpath-code"

@@ -284,7 +284,7 @@ class StoreServer:
         options = [
             ("grpc.max_send_message_length", MESSAGE_BYTES_MAX),
             ("grpc.max_receive_message_length", MESSAGE_BYTES_MAX),
-            # Clients ping every 20 s; the default would take that for abuse.
+            # Clients ping while they wait; the default would take that for abuse.
             ("grpc.http2.min_recv_ping_interval_without_data_ms", KEEPALIVE_MS // 2),
         ]
         self._health = health.HealthServicer()

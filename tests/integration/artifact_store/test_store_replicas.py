@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import os
+import signal
 import sys
 from collections.abc import AsyncIterator
 from contextlib import AsyncExitStack, asynccontextmanager
@@ -157,6 +158,20 @@ async def test_a_download_goes_on_at_the_other_process_when_one_is_killed(replic
     replicas.processes[0].kill()
     for first, download in zip(begun, downloads, strict=True):
         assert first + b"".join([chunk async for chunk in download]) == BIG
+
+
+async def test_a_process_that_is_stopped_is_left_within_seconds(replicas: Replicas) -> None:
+    vault, bytes_ = replicas.gateway.vault, replicas.gateway.bytes
+    subject = await vault.subject_for(ACME, "customer")
+    staged = await bytes_.put_bytes(b"kept", PutHeader(subject, GATEWAY))
+    replicas.processes[0].send_signal(signal.SIGSTOP)
+    async with asyncio.timeout(9):  # one call alone may take ten
+        for _ in range(4):
+            assert await bytes_.stat(staged.sha256) == 4
+            assert await vault.find_subject(ACME, "customer") == subject
+    replicas.processes[0].send_signal(signal.SIGCONT)
+    for _ in range(4):
+        assert await bytes_.get_bytes(staged.sha256) == b"kept"
 
 
 async def test_what_may_not_be_done_twice_is_not_repeated_by_itself(replicas: Replicas) -> None:
