@@ -159,7 +159,8 @@ class Projector:
         """Project what is in the log now, or all that is below `ends`; how many records that were. Not beside `run`.
 
         Errors come in an `ExceptionGroup`: the partitions are read side by side, `at_once` of them (0: all). Among them
-        `LogUnavailable` when `ends` are given and somebody else projects into the same rows: call it again.
+        `LogUnavailable` when a partition ends before its end, as one does for a moment that has a new leader, and when
+        `ends` are given and somebody else projects into the same rows: call it again.
         """
         turns = asyncio.Semaphore(at_once) if at_once else nullcontext()
 
@@ -195,7 +196,9 @@ class Projector:
                 if was_empty:
                     break
                 # A new leader shows late what it has, and tells its end only afterwards: what is empty then is empty.
-                was_empty = await self._log.end_offset(*place) >= end
+                if await self._log.end_offset(*place) < end:
+                    raise LogUnavailable(f"{place[0]}/{place[1]} does not reach {end} yet")
+                was_empty = True
                 continue
             if not await self._apply(follower, stored):
                 if ends is None:

@@ -8,7 +8,7 @@ from aiokafka import AIOKafkaProducer
 from msgspec import structs
 from structlog.testing import capture_logs
 
-from api_gateway.projecting import Projector
+from api_gateway.projecting import PUBLIC_TOPICS, Projector
 from api_gateway.projections import catalog
 from api_gateway.waiting import Waiters
 from kernel.clock import SystemClock
@@ -22,7 +22,7 @@ from kernel.domain.workflow_run import (
     WorkflowRunStatus,
     WorkflowRunStepFinished,
 )  # fmt: skip
-from kernel.errors import LogRefused
+from kernel.errors import LogRefused, LogUnavailable
 from kernel.ids import derived_id
 from kernel.log.codec import encode
 from kernel.log.envelope import Envelope
@@ -121,6 +121,19 @@ async def test_a_fact_of_a_newer_build_is_stepped_over_and_leaves_no_gap(db: Dat
     assert [line["event"] for line in lines] == ["facts.unknown_type"]
     assert await db.fetch_all("SELECT status FROM workflow_runs") == [("completed",)]
     assert await db.fetch_all("SELECT sequence FROM projected_streams") == [(5,)]
+
+
+async def test_a_partition_that_ends_too_early_is_said_and_not_asked_without_rest(db: Database, log: EventLog) -> None:
+    await say(log, "r1", life("r1"))
+    ends = {
+        (topic, at): await log.end_offset(topic, at) for topic in PUBLIC_TOPICS for at in range(log.partitions(topic))
+    }
+    place = (Topic.JOB_RUNS, partition_of("r1", 2))
+    async with asyncio.timeout(20):
+        with pytest.raises(ExceptionGroup) as errors:
+            await projector(log, db).catch_up({**ends, place: ends[place] + 1})
+    assert errors.group_contains(LogUnavailable, match="does not reach 5 yet")
+    assert await projector(log, db).catch_up(ends) == 0, "what was there is projected"
 
 
 async def test_a_rebuild_ends_in_the_same_rows(db: Database, log: EventLog) -> None:
