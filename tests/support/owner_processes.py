@@ -94,11 +94,20 @@ class StoppingBrokers(Brokers):
 
 async def own(bootstrap: str, prefix: str, seconds: float) -> str:
     settings = KafkaSettings(bootstrap, prefix, request_seconds=seconds, append_seconds=seconds)
-    log = await KafkaLog.open(settings, SystemClock(), topics=TOPICS)
+    log = await _opened(settings)
     try:
         return await run_until_idle(owner_of(log))
     finally:
         await log.close()
+
+
+async def _opened(settings: KafkaSettings) -> KafkaLog:
+    """The log, as a process that is started again until a broker answers in time: it may sleep over the first one."""
+    while True:
+        try:
+            return await KafkaLog.open(settings, SystemClock(), topics=TOPICS)
+        except LogUnavailable:
+            await asyncio.sleep(0.01)
 
 
 def _start(bootstrap: str, prefix: str, stop_at: int, seconds: float) -> str:

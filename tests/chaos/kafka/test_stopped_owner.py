@@ -29,15 +29,22 @@ from tests.support.toy_decider import FACTS, LEDGER, NUDGES, TOPICS, ObjectCodec
 
 pytestmark = needs_kafka
 
-STRIDE = 9
-SEED = int(os.environ.get("TOWPATH_SEED") or "1")
+SHARES = 4
+"""Every moment is tried; so many tests share them, which workers may run side by side."""
 HASTY_SECONDS = 0.25
+SLEEP_SECONDS = 0.3
 
 
 @pytest.fixture(scope="module")
 def processes() -> Iterator[OwnerProcesses]:
     with OwnerProcesses() as started:
         yield started
+
+
+@pytest.fixture
+def seed(pytestconfig: pytest.Config) -> int:
+    """`TOWPATH_SEED`, or what pytest drew for this run."""
+    return int(os.environ.get("TOWPATH_SEED") or pytestconfig.getoption("randomly_seed"))
 
 
 @pytest.fixture
@@ -89,13 +96,12 @@ async def count_moments(processes: OwnerProcesses, sets: TopicSets) -> int:
     return int(ended.split()[2])
 
 
-async def stop_at(moment: int, processes: OwnerProcesses, sets: TopicSets) -> str:
-    """One case; how the stopped owner ended."""
+async def stop_at(moment: int, processes: OwnerProcesses, sets: TopicSets, *, hasty: bool) -> str:
+    """One case; how the stopped owner ended. One that is hasty sleeps past the time of its requests."""
     settings = await sets.take()
     log = await KafkaLog.open(settings, SystemClock(), topics=TOPICS)
     given = all_inputs()
     await log.append(given[:9])
-    hasty = moment % 2 == 1
     sleeper = await processes.start(settings, stop_at=moment, seconds=HASTY_SECONDS if hasty else 5.0)
     if (first := await processes.wait(sleeper)) == "stopped":
         await log.append(given[9:])
@@ -103,7 +109,7 @@ async def stop_at(moment: int, processes: OwnerProcesses, sets: TopicSets) -> st
         assert other.startswith("ended idle"), other
         before = await seen(log)
         if hasty:
-            await asyncio.sleep(2 * HASTY_SECONDS)
+            await asyncio.sleep(SLEEP_SECONDS)
         await processes.wake(sleeper)
         first = await processes.wait(sleeper)
         after = await seen(log)
@@ -128,16 +134,11 @@ def check(outside: Outside) -> None:
     assert any(isinstance(message.event, OwnerClaimed) for message in outside.ledger)
 
 
+@pytest.mark.timeout(300)
+@pytest.mark.parametrize("share", range(SHARES))
 async def test_an_owner_that_is_stopped_past_a_takeover_changes_nothing_when_it_wakes(
-    processes: OwnerProcesses, sets: TopicSets
+    processes: OwnerProcesses, sets: TopicSets, seed: int, share: int
 ) -> None:
-    moments = await count_moments(processes, sets)
-    ends = [await stop_at(moment, processes, sets) for moment in range(SEED % STRIDE, moments, STRIDE)]
+    moments = range(share, await count_moments(processes, sets), SHARES)
+    ends = [await stop_at(moment, processes, sets, hasty=(moment // SHARES + seed) % 2 == 1) for moment in moments]
     assert "superseded" in ends
-
-
-@pytest.mark.large
-@pytest.mark.timeout(1200)
-async def test_an_owner_may_be_stopped_at_any_moment(processes: OwnerProcesses, sets: TopicSets) -> None:
-    for moment in range(await count_moments(processes, sets)):
-        await stop_at(moment, processes, sets)
