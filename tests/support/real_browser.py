@@ -3,26 +3,25 @@
 from __future__ import annotations
 
 from collections.abc import AsyncIterator
+from pathlib import Path
 from typing import Any
 
 import pytest
 
 from browser_runner.browser import ChromiumPool
-from kernel.clock import SystemClock
 from kernel.domain.task import StepFinished, TaskEnded
-from tests.support import runner_world
 from tests.support.chromium import chromium_path
 from tests.support.fake_site import FakeSite, a_fake_site
-from tests.support.runner_world import World, a_world
+from tests.support.grounded_runner import World, grounded
+from tests.support.runner_world import FIRST
 
 
 @pytest.fixture
-async def world(monkeypatch: pytest.MonkeyPatch) -> AsyncIterator[World]:
-    monkeypatch.setattr(runner_world, "HOST", "127.0.0.1")
+async def world(tmp_path: Path) -> AsyncIterator[World]:
     pool = ChromiumPool(chromium_path(), slots=1)
     await pool.start()
     try:
-        async with a_world(clock=SystemClock(), browsers=pool) as opened:
+        async with grounded(tmp_path, pool, host="127.0.0.1") as opened:
             yield opened
     finally:
         await pool.close()
@@ -48,7 +47,7 @@ def document(*steps: dict[str, Any], **more: Any) -> dict[str, Any]:
 
 async def outcome(world: World, doc: dict[str, Any], **more: Any) -> tuple[TaskEnded, dict[str, StepFinished]]:
     """Run `doc` to its end: the end, and every finished step by path."""
-    token = more.pop("token", runner_world.FIRST)
+    token = more.pop("token", FIRST)
     await world.assign(doc, token, **more)
     ended = await world.until_report(TaskEnded, token, seconds=40)
     steps = {report.path: report for report in await world.reports(token) if isinstance(report, StepFinished)}

@@ -11,8 +11,8 @@ from kernel.domain.task import StepFinished, TaskEnded
 from kernel.domain.workflow_run import WorkflowRunStatus
 from tests.support.chromium import needs_chromium
 from tests.support.fake_site import FakeSite
+from tests.support.grounded_runner import World
 from tests.support.real_browser import document, outcome, shop, step, target, told, world
-from tests.support.runner_world import World
 
 __all__ = ["shop", "world"]
 pytestmark = [needs_chromium, pytest.mark.timeout(60)]
@@ -51,9 +51,9 @@ async def rows_of(world: World, url: str, params: dict[str, Any], **more: Any) -
     return ended, steps["read"], await world.opened(steps["read"].output)
 
 
-def kept(world: World, read: StepFinished, place: int = -1) -> Any:
+async def kept(world: World, read: StepFinished, place: int = -1) -> Any:
     data = [artifact for artifact in read.artifacts if artifact.type == "extracted_data"]
-    return msgspec.json.decode(world.store.blobs[data[place].sha256])
+    return msgspec.json.decode(await world.blob(data[place].sha256))
 
 
 async def test_rows_are_read_by_role_and_name(world: World, shop: FakeSite) -> None:
@@ -82,7 +82,7 @@ async def test_what_does_not_fit_is_kept_with_the_reason_and_may_be_left_to_the_
     _, read, result = await rows_of(world, shop.url("/list"), {**params, "onInvalid": "branch"})
     assert (result["ok"], result["reasons"]) == (False, ["/1/count: is no integer"])
     assert result["rows"] == [{"item": "Lamp", "count": 2}, {"item": "Cable: 5 m", "count": "x"}]
-    assert kept(world, read)["faults"] == ["/1/count: is no integer"]
+    assert (await kept(world, read))["faults"] == ["/1/count: is no integer"]
 
 
 async def test_a_row_says_where_it_stood_and_shows_its_page(world: World, shop: FakeSite) -> None:
@@ -93,7 +93,7 @@ async def test_a_row_says_where_it_stood_and_shows_its_page(world: World, shop: 
     ended, read, result = await rows_of(world, shop.url("/orders"), params, evidence="always")
     assert ended.status is WorkflowRunStatus.COMPLETED, await told(world, ended)
     assert [row["number"] for row in result["rows"]] == [1, 2, 3, 4, 5]
-    data = kept(world, read)
+    data = await kept(world, read)
     assert data["rows"] == result["rows"]
     lineage = data["lineage"]
     assert (lineage["step"], lineage["locator"]) == ("read", "css 'tr:has(td)'")
@@ -146,9 +146,9 @@ async def test_rows_as_csv_run_no_formula_and_their_places_stand_beside_them(wor
     }  # fmt: skip
     _, read, result = await rows_of(world, shop.url("/sums"), params)
     table = next(artifact for artifact in read.artifacts if artifact.artifact_id == result["artifactId"])
-    assert world.store.blobs[table.sha256] == b"name,sum\r\n'=1+1,-1.5\r\n"
+    assert await world.blob(table.sha256) == b"name,sum\r\n'=1+1,-1.5\r\n"
     assert (result["name"], result["rows"]) == ("read.csv", [{"name": "=1+1", "sum": -1.5}])
-    assert kept(world, read)["lineage"]["rows"] == [{"page": 0, "position": 0}]
+    assert (await kept(world, read))["lineage"]["rows"] == [{"page": 0, "position": 0}]
 
 
 # ---------------------------------------------------------------- files
@@ -181,8 +181,8 @@ async def test_what_was_downloaded_is_handed_on_through_an_input_that_nobody_see
 
 async def test_files_of_an_input_are_dropped_on_a_zone_once(world: World, shop: FakeSite) -> None:
     shop.extra["/form2"] = FORM
-    world.store.blobs["ab" * 32] = b"one"
-    file = {"artifactId": "id-1", "name": "../one.txt", "sha256": "ab" * 32, "type": "text/plain", "size": 3}
+    one = await world.put_blob(b"one")
+    file = {"artifactId": "id-1", "name": "../one.txt", "sha256": one, "type": "text/plain", "size": 3}
     doc = document(
         step("navigate", "open", {"url": shop.url("/form2")}),
         step("upload", "drop", {"target": target(css="#zone"), "drop": True, "files": ["{{inputs.files}}"],
@@ -196,8 +196,8 @@ async def test_files_of_an_input_are_dropped_on_a_zone_once(world: World, shop: 
 
 async def test_nothing_but_artifacts_of_the_run_is_handed_on(world: World, shop: FakeSite) -> None:
     shop.extra["/form2"] = FORM
-    world.store.blobs["cd" * 32] = b"of somebody else"
-    forged = {"artifactId": "x", "name": "x", "sha256": "cd" * 32, "type": "text/plain", "size": 3}
+    foreign = await world.put_blob(b"of somebody else")
+    forged = {"artifactId": "x", "name": "x", "sha256": foreign, "type": "text/plain", "size": 3}
     doc = document(
         step("navigate", "open", {"url": shop.url("/form2")}),
         step("upload", "file", {"target": target(css="#f"), "files": ["{{inputs.other}}"]}),
@@ -220,7 +220,7 @@ async def test_a_file_that_the_page_hands_out_by_itself_is_kept(world: World, sh
     ended, steps = await outcome(world, doc)
     assert ended.status is WorkflowRunStatus.COMPLETED, await told(world, ended)
     (file,) = (await world.opened(steps["file"].output))["files"]
-    assert (file["name"], world.store.blobs[file["sha256"]]) == ("late.bin", b"\x00\x01late")
+    assert (file["name"], await world.blob(file["sha256"])) == ("late.bin", b"\x00\x01late")
 
 
 async def test_what_a_browser_would_show_is_fetched_as_it_is(world: World, shop: FakeSite) -> None:
@@ -236,7 +236,7 @@ async def test_what_a_browser_would_show_is_fetched_as_it_is(world: World, shop:
     assert ended.status is WorkflowRunStatus.COMPLETED, await told(world, ended)
     (page,) = (await world.opened(steps["page"].output))["files"]
     assert (page["name"], page["declaredType"]) == ("page.html", "text/html")
-    assert world.store.blobs[page["sha256"]] == b"<p>shown</p>"
+    assert await world.blob(page["sha256"]) == b"<p>shown</p>"
     (bill,) = (await world.opened(steps["bill"].output))["files"]
     assert (bill["name"], bill["declaredType"]) == ("Bill 7.pdf", "application/pdf")
     assert steps["gone"].failure.code == "download_failed"
@@ -254,4 +254,4 @@ async def test_a_file_that_is_too_large_is_cut_off(world: World, shop: FakeSite,
     )
     ended, _ = await outcome(world, doc)
     assert ended.failure.code == "download_too_large"
-    assert not world.store.blobs or bytes(300_000) not in world.store.blobs.values()
+    assert bytes(300_000) not in await world.all_blobs()

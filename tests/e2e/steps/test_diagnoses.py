@@ -11,8 +11,8 @@ from kernel.domain.task import StepFinished, TaskEnded
 from kernel.domain.values import Token
 from tests.support.chromium import needs_chromium
 from tests.support.fake_site import FakeSite
+from tests.support.grounded_runner import World
 from tests.support.real_browser import shop, world
-from tests.support.runner_world import World
 
 __all__ = ["shop", "world"]
 
@@ -180,7 +180,7 @@ async def test_a_diagnosis_holds_what_a_program_needs_to_help(world: World, shop
 
 
 async def test_no_secret_and_nothing_that_a_field_holds_enters_a_diagnosis(world: World, shop: FakeSite) -> None:
-    world.vault.secrets["ref"] = SECRET.encode()
+    given = {"password": {"$secret": await world.keep(SECRET.encode())}}
     html = f"""<label>Password <input type=password></label><label>Other <input value=4711></label>
     <button>Save {SECRET}</button><dialog open>{SECRET}</dialog>
     <script>setTimeout(() => {{ throw '{SECRET}' }})</script>"""
@@ -189,10 +189,10 @@ async def test_no_secret_and_nothing_that_a_field_holds_enters_a_diagnosis(world
         "value": "{{inputs.password}}",
         "expect": {"appears": {"locators": [{"role": "button", "name": "Save it"}]}},
     }
-    told = await failing(world, shop, html, "fill", params, inputs={"password": {"$secret": "ref"}})
+    told = await failing(world, shop, html, "fill", params, inputs=given)
     assert SECRET not in repr(told.diagnosis) + told.message
     missing = {"target": {"locators": [{"role": "button", "name": f"Save {SECRET}!"}]}}
-    told = await failing(world, shop, html, "click", missing, attempt=2, inputs={"password": {"$secret": "ref"}})
+    told = await failing(world, shop, html, "click", missing, attempt=2, inputs=given)
     assert "4711" not in repr(told.diagnosis) + told.message
 
 

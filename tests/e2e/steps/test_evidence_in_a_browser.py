@@ -11,11 +11,13 @@ import pytest
 from kernel.domain.plan import RunOptions, WorkflowType
 from kernel.domain.task import TaskEnded
 from kernel.domain.workflow_run import WorkflowRunStatus
+from kernel.store.port import SecretKind
 from tests.support.chromium import launched, needs_chromium
 from tests.support.disguises import plant, search_for
 from tests.support.fake_site import FakeSite
+from tests.support.grounded_runner import World
 from tests.support.real_browser import document, outcome, shop, step, target, told, world
-from tests.support.runner_world import CONNECTION, World
+from tests.support.runner_world import CONNECTION
 
 __all__ = ["shop", "world"]
 pytestmark = [needs_chromium, pytest.mark.timeout(60)]
@@ -27,8 +29,8 @@ fetch('/missing?session=topsecret9&page=2');
 </script>"""
 
 
-def left(world: World, ended: TaskEnded, kind: str) -> list[bytes]:
-    return [world.store.blobs[artifact.sha256] for artifact in ended.artifacts if artifact.type == kind]
+async def left(world: World, ended: TaskEnded, kind: str) -> list[bytes]:
+    return [await world.blob(artifact.sha256) for artifact in ended.artifacts if artifact.type == kind]
 
 
 async def test_the_log_tells_what_the_page_said_and_asked_for_without_values(world: World, shop: FakeSite) -> None:
@@ -42,7 +44,7 @@ async def test_the_log_tells_what_the_page_said_and_asked_for_without_values(wor
     assert ended.status is WorkflowRunStatus.COMPLETED, await told(world, ended)
     (artifact,) = ended.artifacts
     assert (artifact.type, await world.sealer.open_text(artifact.display_name)) == ("log_file", "attempt-1.ndjson")
-    (content,) = left(world, ended, "log_file")
+    (content,) = await left(world, ended, "log_file")
     lines = [msgspec.json.decode(line) for line in content.splitlines()]
     assert all(set(line) == {"ms", "kind", "level", "message", "data"} for line in lines)
     said = {(line["kind"], line["level"], line["message"].replace(shop.url(""), "")) for line in lines}
@@ -85,14 +87,16 @@ async def test_a_trace_on_demand_holds_what_happened_and_no_secret_in_any_disgui
     password, code, cookie = plant("password", '{}"<&>'), plant("code", "{} %/ä"), plant("cookie")
     shop.extra |= {"/secret": SECRET_PAGE, "/inner": "<p>inner</p>", "/echo": "<p>thanks</p>"}
     shop.headers["/secret"] = {"Set-Cookie": f"session={cookie.text}; Path=/; HttpOnly"}
-    world.vault.secrets |= {"p": password.text.encode(), "c": code.text.encode()}
     login = {"type": WorkflowType.LOGIN, "connection": CONNECTION}
-    given = {"password": {"$secret": "p"}, "code": {"$secret": "c"}}
+    planted = {"password": password, "code": code}
+    given = {
+        name: {"$secret": await world.keep(one.text.encode(), SecretKind.CREDENTIAL)} for name, one in planted.items()
+    }
     options = RunOptions(trace=True)
     ended, _ = await outcome(world, a_secret_run(shop), inputs=given, options=options, **login)
     assert ended.status is WorkflowRunStatus.COMPLETED, await told(world, ended)
-    (trace,) = left(world, ended, "trace")
-    (log,) = left(world, ended, "log_file")
+    (trace,) = await left(world, ended, "trace")
+    (log,) = await left(world, ended, "log_file")
     search = search_for(password, code, cookie)
     search.look(trace, "trace")
     search.look(log, "log")
@@ -130,7 +134,7 @@ PIXELS = """async ([jpeg, spots]) => {
 
 async def test_a_field_that_was_drawn_anew_or_copied_into_a_frame_is_covered(world: World, shop: FakeSite) -> None:
     shop.extra["/copies"] = COPIES
-    world.vault.secrets["p"] = b"hunter2222"
+    ref = await world.keep(b"hunter2222")
     doc = document(
         step("navigate", "open", {"url": shop.url("/copies")}),
         step("fill", "password", {"target": target(css="#p"), "value": "{{inputs.password}}", "verify": False}),
@@ -138,9 +142,9 @@ async def test_a_field_that_was_drawn_anew_or_copied_into_a_frame_is_covered(wor
         step("screenshot", "seen", {}),
         inputSchema={"properties": {"password": {"type": "string", "secret": True}}},
     )
-    ended, steps = await outcome(world, doc, inputs={"password": {"$secret": "p"}})
+    ended, steps = await outcome(world, doc, inputs={"password": {"$secret": ref}})
     assert ended.status is WorkflowRunStatus.COMPLETED, await told(world, ended)
-    picture = base64.b64encode(world.store.blobs[steps["seen"].artifacts[0].sha256]).decode()
+    picture = base64.b64encode(await world.blob(steps["seen"].artifacts[0].sha256)).decode()
     async with launched() as browser:
         page = await browser.new_page()
         fresh, copy, beside = await page.evaluate(PIXELS, [picture, [[120, 110], [320, 110], [280, 300]]])

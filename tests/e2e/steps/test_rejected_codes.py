@@ -15,11 +15,13 @@ from kernel.domain.task import AnswerDelivered, TaskEnded, TaskSuspended
 from kernel.domain.values import Token
 from kernel.domain.workflow_run import WorkflowRunStatus
 from kernel.log.topics import Topic
+from kernel.store.port import SecretKind
 from tests.support.chromium import browser_processes, needs_chromium
 from tests.support.fake_site import CODE, FakeSite
+from tests.support.grounded_runner import World
 from tests.support.real_browser import shop, world
 from tests.support.runner_documents import click, document, fill, step
-from tests.support.runner_world import CONNECTION, FIRST, SECOND, World
+from tests.support.runner_world import CONNECTION, FIRST, SECOND
 
 __all__ = ["shop", "world"]
 
@@ -45,10 +47,9 @@ def a_login(shop: FakeSite, path: str = "/code") -> dict[str, Any]:
 async def answer(world: World, number: int, code: str, token: Token = FIRST) -> TaskSuspended:
     """Wait for the `number`th question of an attempt and answer it with `code`."""
     asked = await world.until_report(TaskSuspended, token, count=number, seconds=20)
-    ref = f"{token.attempt}-{number}"
-    world.vault.secrets[ref] = code.encode()
+    ref = await world.keep(code.encode(), SecretKind.ANSWER)
     given = await world.answer("code", {"code": {"$secret": ref}})
-    given = replace(given, input_request_id=InputRequestId(f"question-{ref}"))
+    given = replace(given, input_request_id=InputRequestId(f"question-{token.attempt}-{number}"))
     await world.put(Topic.RUNNER_INBOX, AnswerDelivered(asked.task_id, token, 1, given))
     return asked
 

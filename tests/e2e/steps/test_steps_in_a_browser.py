@@ -5,13 +5,13 @@ from __future__ import annotations
 import asyncio
 import os
 import signal
+from pathlib import Path
 from typing import Any
 
 import pytest
 
 from browser_runner.browser import ChromiumPool
 from browser_runner.egress_proxy import EgressProxy
-from kernel.clock import SystemClock
 from kernel.domain.plan import WorkflowType
 from kernel.domain.task import StepFinished, TaskEnded
 from kernel.domain.values import Token
@@ -19,12 +19,13 @@ from kernel.domain.workflow_run import StepStatus, WorkflowRunStatus
 from kernel.egress.dialer import Dialer
 from kernel.egress.policy import Policy, parse_networks
 from kernel.ids import SystemEntropy
-from tests.support import runner_world
+from kernel.store.port import SecretKind
 from tests.support.chromium import browser_processes, chromium_path, needs_chromium
 from tests.support.eventually import until
 from tests.support.fake_site import PASSWORD, FakeSite
+from tests.support.grounded_runner import World, grounded
 from tests.support.real_browser import document, outcome, shop, step, target, told, world
-from tests.support.runner_world import CONNECTION, SECOND, World, a_world
+from tests.support.runner_world import CONNECTION, SECOND
 
 __all__ = ["shop", "world"]
 
@@ -127,7 +128,7 @@ async def test_files_are_kept_under_clean_names(world: World, shop: FakeSite) ->
     for path, name in (("clicked", "ex port.csv"), ("fetched", "orders.csv")):
         file = (await world.opened(steps[path].output))["files"][0]
         assert file["name"].endswith(name)
-        assert world.store.blobs[file["sha256"]] == b"a,b\n1,2\n"
+        assert await world.blob(file["sha256"]) == b"a,b\n1,2\n"
 
 
 async def test_pictures_late_elements_and_keys(world: World, shop: FakeSite) -> None:
@@ -143,7 +144,7 @@ async def test_pictures_late_elements_and_keys(world: World, shop: FakeSite) -> 
     ended, steps = await outcome(world, doc)
     assert ended.status is WorkflowRunStatus.COMPLETED, await told(world, ended)
     assert shop.orders == ["by key"]
-    picture = world.store.blobs[steps["seen"].artifacts[0].sha256]
+    picture = await world.blob(steps["seen"].artifacts[0].sha256)
     assert picture.startswith(b"\xff\xd8\xff")
 
 
@@ -197,14 +198,16 @@ def a_login(shop: FakeSite) -> dict[str, Any]:
 
 
 async def test_a_login_is_saved_and_the_next_work_finds_itself_logged_in(world: World, shop: FakeSite) -> None:
-    world.vault.secrets["ref"] = PASSWORD.encode()
-    login = {"type": WorkflowType.LOGIN, "connection": CONNECTION, "inputs": {"password": {"$secret": "ref"}}}
+    inputs = {"password": {"$secret": await world.keep(PASSWORD.encode(), SecretKind.CREDENTIAL)}}
+    login = {"type": WorkflowType.LOGIN, "connection": CONNECTION, "inputs": inputs}
     ended, steps = await outcome(world, a_login(shop), **login)
     assert ended.status is WorkflowRunStatus.COMPLETED, await told(world, ended)
     assert steps["password"].output.size
-    assert world.vault.session is not None
-    assert b"kept" in world.vault.session.state
-    assert PASSWORD.encode() not in b"".join(world.store.blobs.values()) + world.vault.session.state
+    session, blobs = await world.session(CONNECTION), await world.all_blobs()
+    assert session is not None
+    assert b"kept" in session.state
+    assert blobs
+    assert PASSWORD.encode() not in b"".join(blobs) + session.state
 
     ended, _ = await outcome(world, a_login(shop), token=SECOND, **login)
     assert ended.status is WorkflowRunStatus.COMPLETED_WITH_NO_ACTION_TAKEN
@@ -240,15 +243,12 @@ NOT_TO_BE_REACHED = (
 )  # fmt: skip
 
 
-async def test_a_page_reaches_only_what_the_egress_proxy_lets_it_reach(
-    shop: FakeSite, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    monkeypatch.setattr(runner_world, "HOST", "127.0.0.1")
+async def test_a_page_reaches_only_what_the_egress_proxy_lets_it_reach(shop: FakeSite, tmp_path: Path) -> None:
     policy = Policy(parse_networks("127.0.0.0/8"))
     pool = ChromiumPool(chromium_path(), slots=1)
     await pool.start()
     try:
-        async with a_world(clock=SystemClock(), browsers=pool, run=False) as world:
+        async with grounded(tmp_path, pool, host="127.0.0.1", run=False) as world:
             proxy = EgressProxy(Dialer(policy), world.fence, SystemEntropy())
             await proxy.start()
             world.start(egress=proxy)

@@ -7,9 +7,10 @@ from dataclasses import replace
 from kernel.domain.task import Journal, JournalEntry, StepFinished, TaskEnded, TaskSuspended
 from kernel.domain.values import SealedBody
 from kernel.domain.workflow_run import WorkflowRunStatus
+from tests.support.doubles.runner_world import a_world
 from tests.support.model_site import HOST
 from tests.support.runner_documents import OPEN, PROVE, SAVE, a_shop, document, step
-from tests.support.runner_world import SECOND, a_world
+from tests.support.runner_world import SECOND
 
 LONG = "x" * 100_000
 

@@ -18,9 +18,10 @@ from kernel.errors import ConnectionLocked
 from kernel.log.topics import Topic
 from kernel.store.port import Session
 from tests.support.asking_site import ASK, GOOD, SUBMIT, TYPE, AskingSite
+from tests.support.doubles.runner_world import World, a_world
 from tests.support.model_site import HOST, Control, ModelContext, ModelPage, Site
 from tests.support.runner_documents import OPEN, SAVE, a_shop, click, document, fill, step
-from tests.support.runner_world import CONNECTION, RUN, SECOND, World, a_world
+from tests.support.runner_world import CONNECTION, RUN, SECOND
 
 CHECK = [step("navigate", "home", {"url": f"https://{HOST}/orders", "expect": {"text": "Welcome"}}, timeoutMs=1)]
 SEND = click("send", "Send a code", params={"expect": {"url": f"https://{HOST}/code"}})

@@ -23,9 +23,10 @@ from kernel.domain.task import (
 from kernel.domain.workflow_run import StepStatus, WorkflowRunStatus
 from kernel.log.topics import Topic
 from tests.support.asking_site import ASK, GOOD, HOME, LOGIN, REFUSAL, REJECTED, TYPE, AskingSite
+from tests.support.doubles.runner_world import World, a_world
 from tests.support.model_site import HOST
 from tests.support.runner_documents import click, document, step
-from tests.support.runner_world import FIRST, SECOND, World, a_world
+from tests.support.runner_world import FIRST, SECOND
 
 
 async def the_answer(world: World, number: int, code: str) -> Answer:

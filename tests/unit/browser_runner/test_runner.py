@@ -26,10 +26,11 @@ from kernel.domain.workflow_run import StepStatus, WorkflowRunStatus
 from kernel.log.memory import Fault
 from kernel.log.topics import Topic
 from kernel.store.port import Session
+from tests.support.doubles.runner_world import SUBJECT, World, a_world
 from tests.support.eventually import idle, until
 from tests.support.model_site import HOST, Control
 from tests.support.runner_documents import FORM, OPEN, PROVE, SAVE, a_shop, click, document, fill, step
-from tests.support.runner_world import CONNECTION, FIRST, ROOT, RUN, SECOND, SUBJECT, World, a_world, kinds
+from tests.support.runner_world import CONNECTION, FIRST, ROOT, RUN, SECOND, kinds
 
 
 async def test_three_constant_asserts_open_no_browser_and_end_well() -> None:

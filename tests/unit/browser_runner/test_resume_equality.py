@@ -11,8 +11,8 @@ from typing import Any
 from kernel.domain.task import Journal, JournalEntry, StepFinished, StepStarted, TaskEnded
 from kernel.domain.values import SealedBody, Token
 from kernel.domain.workflow_run import StepStatus, WorkflowRunStatus
+from tests.support.doubles.runner_world import World, a_world
 from tests.support.runner_documents import OPEN, SAVE, a_shop, document, fill, step
-from tests.support.runner_world import World, a_world
 
 BROKEN = step("assert", "broken", {"that": ["false"]}, onError="continue", retry={"maxAttempts": 1})
 FORK = step(

@@ -20,10 +20,11 @@ from kernel.log.memory import Fault
 from kernel.log.port import Record
 from kernel.log.topics import Topic
 from kernel.store.secret import HIDDEN
+from tests.support.doubles.runner_world import a_world
 from tests.support.eventually import until
 from tests.support.model_site import Control
 from tests.support.runner_documents import OPEN, SAVE, a_shop, document, fill, step
-from tests.support.runner_world import FIRST, ROOT, RUN, SECOND, a_world, kinds
+from tests.support.runner_world import FIRST, ROOT, RUN, SECOND, kinds
 
 
 async def test_an_answer_reaches_the_page_that_is_held() -> None:

@@ -12,10 +12,11 @@ from kernel.domain.task import StepFinished, TaskEnded
 from kernel.domain.values import Token
 from kernel.domain.workflow_run import WorkflowRunStatus
 from kernel.log.memory import Fault
+from tests.support.doubles.runner_world import World, a_world
 from tests.support.eventually import until
 from tests.support.model_site import HOST, ModelContext, Site
 from tests.support.runner_documents import FORM, OPEN, SAVE, a_shop, document, step
-from tests.support.runner_world import CONNECTION, SECOND, World, a_world, kinds
+from tests.support.runner_world import CONNECTION, SECOND, kinds
 
 
 def stop_after(step_id: str) -> RunOptions:
