@@ -56,6 +56,8 @@ class Brokers:
     def __init__(self, settings: KafkaSettings, topics: Iterable[str], entropy: Entropy) -> None:
         """`topics` as the broker names them."""
         self.cluster_id = ""
+        self.times_told = 0
+        """How often brokers have told who leads what; between two of these nothing of it changes."""
         self._settings = settings
         self._names = tuple(topics)
         self._entropy = entropy
@@ -184,6 +186,7 @@ class Brokers:
         if self.cluster_id and metadata.cluster_id != self.cluster_id:
             raise LogRefused(f"the brokers belong to cluster {metadata.cluster_id}, not to {self.cluster_id} any more")
         self.cluster_id = metadata.cluster_id
+        self.times_told += 1
         moved = {node for node, address in self._addresses.items() if metadata.nodes.get(node, address) != address}
         for node, lane in [key for key in self._connections if key[0] in moved]:
             self.drop(node, lane)

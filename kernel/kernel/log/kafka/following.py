@@ -162,6 +162,8 @@ class Lane:
     session_epoch: int = 0
     running: bool = False
     interrupted: bool = False
+    times_told: int = 0
+    """Of the brokers, when it was last looked whether they still name `node` as the leader of all this."""
 
     def request(self) -> FetchRequest:
         """What changed since the last request of the session, or everything in a new one."""
@@ -301,6 +303,9 @@ class Follower:
     async def _poll(self, lane: Lane) -> None:
         try:
             while lane.streams:
+                if lane.times_told != self._brokers.times_told:
+                    self._leave_moved(lane)
+                    continue
                 request, covered = lane.request(), dict(lane.streams)
                 try:
                     answer: FetchAnswer = await self._brokers.ask(lane.node, request, lane.name)
@@ -320,6 +325,15 @@ class Follower:
         finally:
             lane.running = False
             lane.new_session()
+
+    def _leave_moved(self, lane: Lane) -> None:
+        """Go on at another broker with what that one is known to lead by now.
+
+        A leader that does not hear of its successor does not say so: it goes on answering polls, with nothing.
+        """
+        lane.times_told = self._brokers.times_told
+        moved = [one for one in lane.streams.values() if self._brokers.leader(one.stream) not in (None, lane.node)]
+        self._join(self._leave(lane, moved))
 
     async def _answered(self, lane: Lane, covered: Mapping[Place, Followed], answer: FetchAnswer) -> None:
         if answer.code in _SESSION_LOST:
