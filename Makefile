@@ -11,6 +11,8 @@ SOURCES := kernel/kernel services/api-gateway/api_gateway services/scheduler/sch
 PURE := tests/unit/scheduler tests/unit/api_gateway/registry tests/unit/browser_runner/test_resume.py \
   tests/unit/kernel/processor
 
+ON_THREE_BROKERS := tests/contract/log tests/contract/processor tests/chaos/kafka/test_stopped_owner.py
+
 .DEFAULT_GOAL := help
 .PHONY: help setup setup-run setup-up components run up check test test-unit test-contract test-integration test-chaos \
   test-e2e test-kafka test-real test-faults soak soak-processes walk bench protos manual docs format clean
@@ -78,8 +80,9 @@ test-e2e: setup components ## a real browser against the running product
 	$(PYTEST) tests/e2e
 
 # A file's tests stay together: those of the canary share one life of a cluster.
-test-kafka: setup components ## the API's suites on Kafka and PostgreSQL; demo and canary through a whole cluster, with S3
+test-kafka: setup components ## the API's suites on Kafka, PostgreSQL; the log's on three brokers; demo and canary in a cluster
 	TOWPATH_TEST_LOG=kafka TOWPATH_TEST_DATABASE=postgres $(PYTEST) --dist loadfile tests/contract/api_v2 tests/e2e/cluster
+	env -u TOWPATH_TEST_KAFKA TOWPATH_TEST_KAFKA_NODES=3 $(PYTEST) --timeout 300 -k kafka $(ON_THREE_BROKERS)
 
 test-real: WORKERS = 0
 test-real: setup ## on a real application, pretix, brought into .tools; TIMES=n tells its story n times, half with kills
