@@ -46,6 +46,8 @@ class KafkaSettings:
             raise ValueError(f"TOWPATH_KAFKA_SECURITY_PROTOCOL is {self.security_protocol}, not {SECURITY_PROTOCOLS}")
         if self.security_protocol.startswith("SASL") and self.sasl_mechanism not in SASL_MECHANISMS:
             raise ValueError(f"TOWPATH_KAFKA_SASL_MECHANISM is {self.sasl_mechanism}, not one of {SASL_MECHANISMS}")
+        if self.ssl_key_file and not self.ssl_cert_file:
+            raise ValueError("TOWPATH_KAFKA_SSL_KEY_FILE is of no use without TOWPATH_KAFKA_SSL_CERT_FILE")
         if not self.addresses():
             raise ValueError("TOWPATH_KAFKA names no broker")
 

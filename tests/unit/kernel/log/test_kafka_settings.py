@@ -67,6 +67,10 @@ def test_a_key_that_belongs_to_another_certificate_is_refused(authority: Authori
     assert refusal(certificate=pair.certificate, key=other.key).endswith("the certificate and its key do not fit")
 
 
+def test_a_key_without_its_certificate_is_not_passed_over(pair: Pair) -> None:
+    assert refusal(key=pair.key) == "TOWPATH_KAFKA_SSL_KEY_FILE is of no use without TOWPATH_KAFKA_SSL_CERT_FILE"
+
+
 def test_a_key_under_a_password_is_refused_and_nobody_is_asked_for_it(tmp_path: Path, pair: Pair) -> None:
     key = serialization.load_pem_private_key(pair.key.read_bytes(), None)
     locked = tmp_path / "locked.pem"
