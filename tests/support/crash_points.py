@@ -111,10 +111,11 @@ async def _go_on(owner: Owner) -> None:
 async def every_crash_point(make: MakeBench) -> None:
     """All of the above at every point; the net that the mutations must not slip through."""
     actions, appends = await count_actions(make), await count_appends(make)
-    for point in range(actions + 1):
-        await crash_at(make, point)
-        await pause_at(make, point, 1_000)
-    for point in range(appends):
-        for cut in Cut:
-            await cut_at(make, point, cut)
-        await cut_at(make, point, Cut.LATE, lands_after=4)
+    for point in range(max(actions + 1, appends)):
+        if point <= actions:
+            await crash_at(make, point)
+            await pause_at(make, point, 1_000)
+        if point < appends:
+            for cut in Cut:
+                await cut_at(make, point, cut)
+            await cut_at(make, point, Cut.LATE, lands_after=4)

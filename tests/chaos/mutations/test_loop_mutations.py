@@ -7,17 +7,20 @@ from __future__ import annotations
 
 from collections.abc import Callable, Sequence
 from dataclasses import replace
+from pathlib import Path
 
 import pytest
 from msgspec import structs
 
 from kernel.domain.owner import OwnerSnapshotChunked, OwnerSnapshotCompleted
 from kernel.log.envelope import Message, Source
-from kernel.log.memory import MemoryLog
 from kernel.log.port import Record
 from kernel.processor import Owner, deriving, ledger, owner, partition, snapshots
+from kernel.processor.appending import Kind
 from kernel.processor.ledger import LedgerFold, Mark
 from kernel.processor.values import GONE
+from tests.support.benches import LOGS, benches_over
+from tests.support.components import needs_kafka
 from tests.support.crash_points import every_crash_point
 from tests.support.hand_ledgers import (
     check_that_a_late_checkpoint_is_not_trusted,
@@ -25,8 +28,7 @@ from tests.support.hand_ledgers import (
     check_that_the_newest_chunk_of_a_key_is_taken,
 )
 from tests.support.ledger_walk import Budget, Instance, Violation, Walk
-from tests.support.processing import Bench, CuttingLog, HandClock
-from tests.support.toy_decider import TOPICS, ObjectCodec, asked
+from tests.support.toy_decider import ObjectCodec, asked
 
 CODEC = ObjectCodec()
 Patch = Callable[[pytest.MonkeyPatch], None]
@@ -129,7 +131,7 @@ def snapshot_claim_after_a_foreign_one_not_restored(patch: pytest.MonkeyPatch) -
 
     def blind(self: Owner, foreign: Sequence[Message]) -> bool:
         assert self._sent is not None
-        return self._sent.kind is not owner.Kind.SNAPSHOT_CLAIM and superseded(self, foreign)
+        return self._sent.kind is not Kind.SNAPSHOT_CLAIM and superseded(self, foreign)
 
     patch.setattr(Owner, "_is_superseded", blind)
 
@@ -183,11 +185,6 @@ def test_the_walk_notices_a_rule_that_is_switched_off(
         Walk(instance, CODEC).run()
 
 
-async def _bench() -> Bench:
-    clock = HandClock()
-    return Bench(CuttingLog(MemoryLog(dict.fromkeys(TOPICS, 1), clock)), ObjectCodec(), clock)
-
-
 STEPPED: list[Patch] = [
     act_before_reading_back,
     restore_ignores_claims,
@@ -199,13 +196,15 @@ STEPPED: list[Patch] = [
 ]
 
 
+@pytest.mark.parametrize("log", [pytest.param("kafka", marks=needs_kafka), "sqlite"])
 @pytest.mark.parametrize("mutate", STEPPED, ids=[mutate.__name__ for mutate in STEPPED])
 async def test_the_crash_points_notice_a_rule_that_is_switched_off(
-    mutate: Patch, monkeypatch: pytest.MonkeyPatch
+    mutate: Patch, log: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    mutate(monkeypatch)
-    with pytest.raises(AssertionError):
-        await every_crash_point(_bench)
+    async with LOGS[log](tmp_path) as open_log:
+        mutate(monkeypatch)
+        with pytest.raises(AssertionError):
+            await every_crash_point(benches_over(open_log))
 
 
 HAND_WRITTEN: list[tuple[Patch, Callable[[], None]]] = [
