@@ -22,10 +22,10 @@ from faust.types.auth import CredentialsT, SASLMechanism
 
 from kernel import health_rows
 from kernel.clock import Clock
-from kernel.errors import LogRefused, Temporary, TowpathError, UnknownOutcome
+from kernel.errors import Temporary, TowpathError, UnknownOutcome
 from kernel.log.kafka.log import KafkaLog
 from kernel.log.kafka.settings import KafkaSettings, kafka_settings
-from kernel.log.port import EventLog, Record, Stored
+from kernel.log.port import Record, Stored
 from kernel.log.topics import Topic
 from kernel.metering import Standing, measure_lag
 from kernel.service import Service, run_service
@@ -42,8 +42,6 @@ PENDING_MAX = 2000
 RETRY_SECONDS = 1.0
 COMMIT_SECONDS = 1.0
 """Between two commits of offsets; what is not committed is read again and changes nothing."""
-LOOK_SECONDS = 5.0
-"""How often the topic is asked whether it is still the one whose facts are counted; Faust would read on in any."""
 SESSION_SECONDS = 10.0
 """Figures may wait for a takeover; no broker refuses so long a session."""
 
@@ -239,9 +237,9 @@ async def run(service: Service) -> None:
     service.watch("postgres", lambda: db.fetch_one("SELECT 1"))
     service.health.conditions["faust"] = lambda: not app.crashed
     service.started()
-    same = asyncio.create_task(_refuse_another(log, topic_id, service.clock))
-    service.parts.callback(same.cancel)
-    await _until_the_end(service, app, follower, same)
+    # Faust would read on in any topic of that name.
+    service.beside(log.watch_topics(Topic.JOB_RUNS), name="watch of the topics")
+    await _until_the_end(service, app, follower)
 
 
 def _standing(app: Any, book: HealthBook, topic: str) -> Iterator[Standing]:
@@ -251,28 +249,14 @@ def _standing(app: Any, book: HealthBook, topic: str) -> Iterator[Standing]:
             yield Standing(GROUP, Topic.JOB_RUNS, partition, next_offset)
 
 
-async def _refuse_another(log: EventLog, topic_id: str, clock: Clock) -> None:
-    """Raise `LogRefused` once the facts stand in another topic than the one with this id."""
-    while True:
-        await clock.sleep(LOOK_SECONDS)
-        try:
-            found = await log.topic_id(Topic.JOB_RUNS)
-        except Temporary as error:
-            _log.warning("health.retry", error=str(error))
-            continue
-        if found != topic_id:
-            raise LogRefused(f"topic {Topic.JOB_RUNS} was recreated since it was opened")
-
-
-async def _until_the_end(service: Service, app: Any, follower: Follower, same: asyncio.Task[None]) -> None:
+async def _until_the_end(service: Service, app: Any, follower: Follower) -> None:
     told = asyncio.ensure_future(service.stop.wait())
     stopped = asyncio.ensure_future(app.wait_until_stopped())
-    await asyncio.wait([told, stopped, follower.failed, same], return_when=asyncio.FIRST_COMPLETED)
+    await asyncio.wait([told, stopped, follower.failed], return_when=asyncio.FIRST_COMPLETED)
     for task in (told, stopped):
         task.cancel()
-    for failed in (follower.failed, same):
-        if failed.done():
-            failed.result()
+    if follower.failed.done():
+        follower.failed.result()
     if not service.stop.is_set():
         raise HealthFailed(f"Faust has stopped: {app.crash_reason}")
     await follower.flush()
