@@ -11,6 +11,7 @@ import pytest
 
 from cluster.components.postgres import LocalPostgres
 from kernel.errors import ConstraintViolated, LogRefused, LogUnavailable, UnknownOutcome
+from kernel.sql.port import Migration, migrate
 from kernel.sql.postgres import PostgresDatabase, Timeouts
 from tests.support.components import needs_postgres
 from tests.support.cutting import Cut, CuttingProxy, cutting_proxy
@@ -246,6 +247,15 @@ async def test_what_the_server_will_never_take_is_refused_at_once(server: LocalP
     for wrong in (re.sub(r":[^:@]+@", ":wrong@", server.url), server.url + "_no_such"):
         with pytest.raises(LogRefused):
             await PostgresDatabase.open(wrong)
+
+
+async def test_tables_are_refused_in_a_schema_that_is_not_there(server: LocalPostgres) -> None:
+    db = await PostgresDatabase.open(server.url, schema="no_such")
+    try:
+        with pytest.raises(LogRefused, match="no schema"):
+            await migrate(db, [Migration("notes", 1, "begin", ("CREATE TABLE other (id TEXT)",))])
+    finally:
+        await db.close()
 
 
 async def test_a_server_that_is_not_there_is_unavailable() -> None:

@@ -4,7 +4,7 @@
                 if it was about to commit
     unsent      the connection was broken already: the server has not heard of this call
     busy        the server is there and says no for now: too many connections, locked, took too long, a deadlock
-    refused     it can never serve this: wrong password, no such database, damaged, full
+    refused     it can never serve this: wrong password, no such database or schema, damaged, full
     constraint  a unique, check or reference constraint
     mistake     wrong SQL, or parameters that do not fit: a bug, and the driver's own error
 
@@ -49,6 +49,7 @@ _BY_CLASS = {
     "23": Failure.CONSTRAINT,
     "28": Failure.REFUSED,  # wrong user or password
     "3D": Failure.REFUSED,  # no such database
+    "3F": Failure.REFUSED,  # no such schema
     "58": Failure.REFUSED,  # the server's disk
     "XX": Failure.REFUSED,  # damaged
 }
