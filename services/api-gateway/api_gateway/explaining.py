@@ -299,6 +299,8 @@ _HINTS = {
     "internal": "The platform could not go on; its log tells more.",
 }
 _WORTH_REPEATING = frozenset({"provider_unavailable", "runner_lost", "step_timeout", "timed_out", "input_expired"})
+_TEMPORARY_UNLESS_DONE = frozenset({"expect_failed", "step_timeout"})
+"""Runners call these permanent only where an act that must not be done twice was carried out."""
 _NOT_WORTH_REPEATING = frozenset({"login_rejected", "connection_locked", "navigation_blocked"})
 
 
@@ -315,7 +317,9 @@ def _end(at: Situation) -> tuple[str, list[str]]:
     exact = f" ({failure.code})" if failure and failure.code not in {"", code} else ""
     hints = [*_outage(at, failed), *([_HINTS[code]] if code in _HINTS else [])]
     temporary = failure is not None and failure.kind is FailureKind.TEMPORARY
-    if temporary or code in _WORTH_REPEATING:
+    if failure is not None and failure.code in _TEMPORARY_UNLESS_DONE and not temporary:
+        hints.append("The step acts once and may have happened: look at the provider before you repeat the run.")
+    elif temporary or code in _WORTH_REPEATING:
         hints.append("A retry makes sense: the reason may pass by itself.")
     elif code in _NOT_WORTH_REPEATING:
         hints.append("A retry ends the same way until the reason is removed.")

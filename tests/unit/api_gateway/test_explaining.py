@@ -209,3 +209,14 @@ def test_a_failure_among_many_names_the_outage_of_its_provider() -> None:
 )
 def test_a_failure_of_its_own_blames_no_outage(code: str, outage: Outage | None) -> None:
     assert "for everybody" not in failed_with(code, outage)
+
+
+@pytest.mark.parametrize("code", ["expect_failed", "step_timeout"])
+def test_nobody_is_encouraged_to_repeat_an_act_that_may_have_happened(code: str) -> None:
+    def hints(kind: FailureKind) -> str:
+        end = WorkflowRunFailed(RUN, WorkflowRunStatus.FAILED, Failure(code, kind))
+        return "\n".join(explain(at(WorkflowRunStatus.FAILED, end)).hints)
+
+    assert "may have happened" in hints(FailureKind.PERMANENT)
+    assert "makes sense" not in hints(FailureKind.PERMANENT)
+    assert "makes sense" in hints(FailureKind.TEMPORARY)
