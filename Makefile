@@ -57,7 +57,7 @@ check: setup ## format, lint, types, imports, contracts, tidiness, coverage of t
 	$(BIN)/python tools/protos.py --check
 	$(BIN)/python -m tools.events --check
 	$(BIN)/python -m tools.manual --check
-	$(BIN)/pytest -q -n 0 -s tests/unit/test_tidy.py tests/unit/test_docs.py
+	$(BIN)/pytest -q -n 0 -s tests/unit/test_tidy.py tests/unit/test_levels.py tests/unit/test_docs.py
 	$(BIN)/pytest -q -n $(WORKERS) $(PURE) --cov --cov-report=term:skip-covered --cov-fail-under=95
 
 test: setup components ## all tests but test-kafka, test-faults, test-real; absent components: skipped, or TOWPATH_REQUIRE=all fails
