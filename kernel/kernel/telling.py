@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import logging
 from collections.abc import Callable
 
@@ -23,14 +24,11 @@ def start_logging(handler: logging.Handler, live: LiveSecrets, *, service: str =
         _naming(service),
         structlog.processors.format_exc_info,
     ]
+    rendering: list[structlog.typing.Processor] = [Redactor(live), _render]
     handler.setFormatter(
-        structlog.stdlib.ProcessorFormatter(
+        _Formatter(
             foreign_pre_chain=[structlog.stdlib.add_logger_name, *shared],
-            processors=[
-                structlog.stdlib.ProcessorFormatter.remove_processors_meta,
-                Redactor(live),
-                structlog.processors.JSONRenderer(),
-            ],
+            processors=[structlog.stdlib.ProcessorFormatter.remove_processors_meta, *rendering],
         )
     )
     logging.raiseExceptions = False  # a full disk is told once, by whoever cannot go on, not by every line
@@ -39,11 +37,44 @@ def start_logging(handler: logging.Handler, live: LiveSecrets, *, service: str =
     root.setLevel(logging.INFO)
     logging.getLogger("aiokafka").setLevel(logging.WARNING)  # it tells every step of every rebalance
     structlog.configure(
-        processors=[*shared, structlog.stdlib.ProcessorFormatter.wrap_for_formatter],
+        processors=[*shared, *rendering],
         wrapper_class=structlog.make_filtering_bound_logger(logging.INFO),
-        logger_factory=structlog.stdlib.LoggerFactory(),
+        logger_factory=lambda *_: _Lines(handler),
         cache_logger_on_first_use=True,
     )
+
+
+class _Lines:
+    """Where our own lines go: past the loggers of the standard library, which would take as long again for each."""
+
+    def __init__(self, handler: logging.Handler) -> None:
+        self._handler = handler
+
+    def _put(self, line: str) -> None:
+        self._handler.handle(_Line(line))
+
+    debug = info = warning = error = critical = _put
+
+
+class _Line(logging.LogRecord):
+    """A line that is rendered already; a handler asks its formatter for nothing but the text."""
+
+    def __init__(self, text: str) -> None:  # it does without what its class would find out about the caller
+        self.text = text
+
+
+class _Formatter(structlog.stdlib.ProcessorFormatter):
+    """Renders the records of libraries as our own lines are."""
+
+    def format(self, record: logging.LogRecord) -> str:
+        return record.text if isinstance(record, _Line) else super().format(record)
+
+
+_JSON = json.JSONEncoder(default=repr)
+
+
+def _render(_logger: object, _method: str, event: structlog.typing.EventDict) -> str:
+    return _JSON.encode(event)
 
 
 def _naming(service: str) -> Callable[..., structlog.typing.EventDict]:

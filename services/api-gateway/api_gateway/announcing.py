@@ -7,7 +7,7 @@
 
 An announcement is a topic, a partition and a position, and only a hint: the positions in the database are the truth,
 and they are looked at whenever announcements may have been lost, and now and then while anybody waits. What is read
-from the log is not decoded unless its headers name a request that is waited for.
+from the log is not decoded unless it is of a run that is followed or its headers name a request that is waited for.
 """
 
 from __future__ import annotations
@@ -136,11 +136,10 @@ class Announcements:
         self._telling.discard(place)
 
     def _tell_of(self, projected: Sequence[Stored]) -> None:
-        for key in {stored.record.key for stored in projected}:
-            self._waiters.changed(key)
-        asked = [stored for stored in projected if self._waiters.awaits_outcome(_correlation_of(stored.record))]
-        if asked:
-            self._waiters.told(facts_of(asked))
+        awaits = self._waiters.awaits_fact
+        awaited = [stored for stored in projected if awaits(stored.record.key, _correlation_of(stored.record))]
+        if awaited:
+            self._waiters.told(facts_of(awaited))
 
     async def _look_when_missed(self) -> None:
         while True:

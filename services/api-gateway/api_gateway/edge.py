@@ -39,7 +39,7 @@ _log = structlog.get_logger("api_gateway.access")
 _OF_MONITORS = ("/health", "/metrics")
 """Paths that somebody asks every few seconds."""
 SLOW_MS = 1000.0
-"""A successful read that took longer is told in the access log."""
+"""A successful read that took longer is told in the access log, unless it waited for what had not happened yet."""
 
 
 def _marked(headers: Iterable[tuple[bytes, bytes]], state: dict[str, Any], status: int) -> list[tuple[bytes, bytes]]:
@@ -214,8 +214,9 @@ class Edge:
         route = _route_of(scope)
         self._telemetry.answered(method, route, status, took_ms / 1000)
         principal = scope.get("auth")
-        # Quick successful reads are counted, not told: whoever polls would drown the rest.
-        quiet = method == "GET" and status < 400 and took_ms < SLOW_MS
+        # Quick successful reads are counted, not told: whoever polls would drown the rest. What waits is not slow.
+        is_quick = took_ms < SLOW_MS or scope["state"].get("waits", False)
+        quiet = method == "GET" and status < 400 and is_quick
         tell = _log.debug if quiet else _log.info
         tell(
             "request",

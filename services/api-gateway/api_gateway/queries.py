@@ -8,8 +8,10 @@ from __future__ import annotations
 
 import hashlib
 import json
-from collections.abc import Awaitable, Callable
+from base64 import b32encode
+from collections.abc import Awaitable, Callable, Iterable
 from dataclasses import dataclass
+from functools import cache, lru_cache
 from typing import Any, TypeVar
 
 from api_gateway import listing
@@ -26,7 +28,7 @@ from api_gateway.answers import (
 from api_gateway.event_data import failure_of, public_data
 from api_gateway.failing import error_code, job_error_code
 from api_gateway.listing import Listing, Where, Window
-from api_gateway.projections import workflow_runs
+from api_gateway.projections import run_events, workflow_runs
 from api_gateway.projections.change import Fact
 from kernel.domain.ids import OrganizationId, SubjectId
 from kernel.domain.job_run import TRANSITIONS as JOB_RUN_TRANSITIONS
@@ -111,7 +113,9 @@ _EVENTS = (
     " ORDER BY sequence LIMIT ?"
 )
 """Of one workflow run of a job."""
-_CROCKFORD = "0123456789ABCDEFGHJKMNPQRSTVWXYZ"
+_REACH = 2 * EVENTS_MAX
+"""How far numbers are looked at for a hundred events: rows lack the number of a fact that nobody knew the type of."""
+_CROCKFORD = bytes.maketrans(b"ABCDEFGHIJKLMNOPQRSTUVWXYZ234567", b"0123456789ABCDEFGHJKMNPQRSTVWXYZ")
 
 
 @dataclass(frozen=True, slots=True)
@@ -186,7 +190,48 @@ class Queries:
             rows = await self.db.fetch_all(_EVENTS_OF_ROOT, (run_id, after, EVENTS_MAX))
         else:
             rows = await self.db.fetch_all(_EVENTS, (place.root_run_id, after, run_id, run_id, EVENTS_MAX))
-        return [await self._event(organization, run_id, place, row) for row in rows]
+        return [await self._event_of_row(organization, run_id, place, row) for row in rows]
+
+    async def workflow_run_events(
+        self, organization: OrganizationId, workflow_run_id: str, after: int
+    ) -> tuple[RunPlace, list[EventAnswer]]:
+        """`run_place` and `events` as of one moment, in one read for a run that is its own root."""
+        place, rows = await self._place_and_events(_RUN_PLACE, organization, workflow_run_id, after)
+        root, subject, status = place
+        is_alone = root == workflow_run_id
+        found = RunPlace(root, subject, WorkflowRunStatus(status) in TERMINAL, is_alone=is_alone)
+        if not is_alone:
+            return found, await self.events(organization, workflow_run_id, found, after)
+        return found, [await self._event_of_row(organization, workflow_run_id, found, row) for row in rows]
+
+    async def job_run_events(
+        self, organization: OrganizationId, job_run_id: str, after: int
+    ) -> tuple[RunPlace, list[EventAnswer]]:
+        """`job_run_place` and `events` as of one moment."""
+        place, rows = await self._place_and_events(_JOB_RUN_PLACE, organization, job_run_id, after)
+        root, subject, status = place
+        found = RunPlace(root, subject, not JOB_RUN_TRANSITIONS[JobRunStatus(status)], is_alone=False)
+        return found, [await self._event_of_row(organization, job_run_id, found, row) for row in rows]
+
+    async def events_of(
+        self, organization: OrganizationId, run_id: str, place: RunPlace, facts: Iterable[Fact]
+    ) -> list[EventAnswer]:
+        """Facts of a root run as `events` would tell them of the rows that they have become."""
+        return [
+            await self._event(organization, run_id, place, (fact.sequence, fact.wire, fact.time_ms, fact.event))
+            for fact in facts
+            if type(fact.event) in run_events.ON
+        ]
+
+    async def _place_and_events(
+        self, source: _Source, organization: OrganizationId, run_id: str, after: int
+    ) -> tuple[Row, list[Row]]:
+        rows = await self.db.fetch_all(
+            _place_and_events_sql(source), (after, after + _REACH, run_id, organization, EVENTS_MAX)
+        )
+        if not rows:
+            raise _no_such(source)
+        return rows[0][:3], [row[3:] for row in rows if row[3] is not None]
 
     # ---------------------------------------------------------------- artifacts and questions
 
@@ -219,7 +264,7 @@ class Queries:
             (id_, organization),
         )
         if row is None:
-            raise Rejected("not_found", f"no such {source.table.removesuffix('s').replace('_', ' ')}")
+            raise _no_such(source)
         return row
 
     async def _list(
@@ -347,9 +392,15 @@ class Queries:
         except (SecretUnavailable, Permanent):
             return None
 
-    async def _event(self, organization: OrganizationId, run_id: str, place: RunPlace, row: Row) -> EventAnswer:
+    async def _event_of_row(self, organization: OrganizationId, run_id: str, place: RunPlace, row: Row) -> EventAnswer:
         sequence, wire, time_ms, value = row
         event = decode_value(wire, bytes(value))
+        return await self._event(organization, run_id, place, (sequence, wire, time_ms, event))
+
+    async def _event(
+        self, organization: OrganizationId, run_id: str, place: RunPlace, fact: tuple[int, str, int, Any]
+    ) -> EventAnswer:
+        sequence, wire, time_ms, event = fact
         message = failure_of(event).message
         part = run_id if run_id != place.root_run_id else getattr(event, "workflow_run_id", "")
         data = {
@@ -397,9 +448,28 @@ class Queries:
             return ""
 
 
+def _no_such(source: _Source) -> Rejected:
+    return Rejected("not_found", f"no such {source.table.removesuffix('s').replace('_', ' ')}")
+
+
+@cache
+def _place_and_events_sql(source: _Source) -> str:
+    """Events only where the run is its own root, whose numbers bound how many rows there can be."""
+    root, subject, status = source.columns.split(", ")
+    return (
+        f"SELECT r.{root}, r.{subject}, r.{status}, e.sequence, e.wire, e.time_ms, e.value FROM {source.table} r"  # noqa: S608 (our own names)
+        f" LEFT JOIN run_events e ON r.{root} = r.id AND e.root_run_id = r.id AND e.sequence > ? AND e.sequence <= ?"
+        " WHERE r.id = ? AND r.organization_id = ? ORDER BY e.sequence LIMIT ?"
+    )
+
+
 def _event_id(root_run_id: str, sequence: int, time_ms: int) -> str:
     """`evt_` and a ULID whose random part is derived, so that every reading of a fact names it alike."""
     digest = hashlib.sha256(f"{root_run_id}/{sequence}".encode()).digest()[:10]
-    number = int.from_bytes(time_ms.to_bytes(6) + digest)
-    digits = [_CROCKFORD[(number >> shift) & 31] for shift in range(125, -1, -5)]
-    return "evt_" + "".join(digits)
+    return f"evt_{_time_digits(time_ms)}{b32encode(digest).translate(_CROCKFORD).decode()}"
+
+
+@lru_cache(maxsize=256)
+def _time_digits(time_ms: int) -> str:
+    """The first ten characters of a ULID: 48 bits behind two that are 0."""
+    return b32encode((time_ms << 30).to_bytes(10)).translate(_CROCKFORD)[:10].decode()

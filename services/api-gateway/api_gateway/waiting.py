@@ -18,6 +18,9 @@ from api_gateway.projections.change import Fact
 from kernel.log.topics import Topic
 from kernel.sql.port import Statement
 
+HELD_MAX = 100
+"""Facts held for who follows a run."""
+
 
 @dataclass(frozen=True, slots=True)
 class Projected:
@@ -28,6 +31,37 @@ class Projected:
     first_offset: int
     next_offset: int
     facts: Sequence[Fact]
+
+
+class Watch(asyncio.Event):
+    """Set whenever facts of a run were projected; clear it before looking.
+
+    It also holds what was told since somebody looked, in order, some of it perhaps twice. Of one that is not looked at
+    for long it forgets the oldest: the gap shows in the numbers of the facts, and the rows have them all.
+    """
+
+    def __init__(self) -> None:
+        super().__init__()
+        self._facts: list[Fact] = []
+
+    def told(self, fact: Fact) -> None:
+        """Hold it for who looks."""
+        if len(self._facts) >= HELD_MAX:
+            self._facts.clear()
+        self._facts.append(fact)
+        self.set()
+
+    def behind(self, after: int) -> list[Fact]:
+        """The facts told since the last call that go on, without a gap, behind number `after`."""
+        told, self._facts = self._facts, []
+        found: list[Fact] = []
+        for fact in told:
+            if fact.sequence > after + 1:
+                break
+            if fact.sequence == after + 1:
+                found.append(fact)
+                after += 1
+        return found
 
 
 class Audience(Protocol):
@@ -56,7 +90,7 @@ class Waiters:
     def __init__(self, partition_of: Callable[[str], int] = _only_one) -> None:
         self._partition_of = partition_of
         self._outcomes: dict[str, list[asyncio.Future[Fact]]] = {}
-        self._streams: defaultdict[str, set[asyncio.Event]] = defaultdict(set)
+        self._streams: defaultdict[str, set[Watch]] = defaultdict(set)
         self._of_runs: Counter[int] = Counter()
         self._of_definitions = 0
 
@@ -78,15 +112,15 @@ class Waiters:
                 self._outcomes.pop(request_id, None)
 
     @contextmanager
-    def stream(self, root_run_id: str) -> Iterator[asyncio.Event]:
-        """An event that is set whenever facts of the run were projected; clear it before looking."""
-        event = asyncio.Event()
-        self._streams[root_run_id].add(event)
+    def stream(self, root_run_id: str) -> Iterator[Watch]:
+        """Told of the run's facts while it is open."""
+        watch = Watch()
+        self._streams[root_run_id].add(watch)
         try:
             with self._awaited(root_run_id):
-                yield event
+                yield watch
         finally:
-            self._streams[root_run_id].discard(event)
+            self._streams[root_run_id].discard(watch)
             if not self._streams[root_run_id]:
                 del self._streams[root_run_id]
 
@@ -97,13 +131,8 @@ class Waiters:
                 for future in self._outcomes.get(getattr(fact.event, "request_id", ""), ()):
                     if not future.done():
                         future.set_result(fact)
-            if fact.key in self._streams:
-                self.changed(fact.key)
-
-    def changed(self, root_run_id: str) -> None:
-        """Facts of this run and their rows are durable."""
-        for event in self._streams.get(root_run_id, ()):
-            event.set()
+            for watch in self._streams.get(fact.key, ()):
+                watch.told(fact)
 
     def announcement(self, batch: Projected) -> Sequence[Statement]:  # noqa: ARG002 (shaped by the port)
         """Nothing: whoever waits in the projector's own process is told without the database."""
@@ -124,9 +153,9 @@ class Waiters:
             return self._of_definitions > 0
         return partition in self._of_runs
 
-    def awaits_outcome(self, request_id: str) -> bool:
-        """Whether somebody waits for the outcome of this request."""
-        return request_id in self._outcomes
+    def awaits_fact(self, root_run_id: str, request_id: str) -> bool:
+        """Whether somebody follows this run, or waits for the outcome of this request."""
+        return root_run_id in self._streams or request_id in self._outcomes
 
     @contextmanager
     def _awaited(self, root_run_id: str) -> Iterator[None]:

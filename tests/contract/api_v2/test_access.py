@@ -5,7 +5,7 @@ from litestar import Litestar
 from litestar.routes import HTTPRoute
 from structlog.testing import capture_logs
 
-from api_gateway import api_key
+from api_gateway import api_key, edge
 from api_gateway.auth import KEEP_MS
 from api_gateway.definition_queries import DefinitionQueries
 from api_gateway.key_store import KeyStore, NewKey
@@ -13,7 +13,7 @@ from api_gateway.principal import Level
 from api_gateway.surfaces.access import LEVELS, by_address
 from api_gateway.surfaces.api_v2.errors import STATUS
 from kernel.ids import SystemEntropy
-from tests.support.gateways import ACME, PEPPER, RunningGateway, a_workflow, workflow_body
+from tests.support.gateways import ACME, PEPPER, RunningGateway, a_run, a_workflow, workflow_body
 
 
 def handlers(app: Litestar) -> list[tuple[str, object]]:
@@ -139,6 +139,18 @@ async def test_the_access_log_names_the_route_and_no_query(gateway: RunningGatew
     assert [line["organization_id"] for line in requests] == [ACME, None]
     assert "ann-the-planted-customer" not in repr(lines)
     assert gateway.write_key not in repr(lines)
+
+
+async def test_a_slow_read_is_told_in_the_access_log_and_one_that_waited_is_not(
+    gateway: RunningGateway, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    run = await a_run(gateway.api)
+    monkeypatch.setattr(edge, "SLOW_MS", 0.0)
+    with capture_logs() as lines:
+        await gateway.api.get(f"/api/v2/workflow-runs/{run}")
+        await gateway.api.get(f"/api/v2/workflow-runs/{run}/events?wait=1")
+    levels = {line["route"].rpartition("/")[2]: line["log_level"] for line in lines if line["event"] == "request"}
+    assert levels == {"{workflow_run_id}": "info", "events": "debug"}
 
 
 async def test_answers_are_kept_by_no_cache(gateway: RunningGateway) -> None:

@@ -2,7 +2,8 @@
 
 wording     shared SQL text as PostgreSQL reads it
 failing     what a failure of driver or server means to callers of the port
-database    `PostgresDatabase`: a pool of connections
+lending     connections of a pool, handed on from call to call
+database    `PostgresDatabase`: the port
 signals     `PostgresSignals`: short messages between processes, by NOTIFY
 """
 

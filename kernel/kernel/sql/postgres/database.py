@@ -22,9 +22,9 @@ from typing import Any, Literal, TypeVar, cast
 
 import asyncpg
 
-from kernel.errors import LogRefused
 from kernel.sql.port import Params, Row, Statement
 from kernel.sql.postgres.failing import DRIVER_ERRORS, Broken, Failure, failure_of, translated
+from kernel.sql.postgres.lending import Lender
 from kernel.sql.postgres.wording import changed, copied_into, deleted_from, numbered
 
 T = TypeVar("T")
@@ -77,25 +77,19 @@ class PostgresDatabase:
 
     def __init__(
         self,
-        pool: asyncpg.Pool[asyncpg.Record],
+        lender: Lender,
         connect: Callable[[], Awaitable[_Connection]],
         dsn: str,
         name: str,
         timeouts: Timeouts,
     ) -> None:
         """Use `open`."""
-        self._pool = pool
+        self._lender = lender
         self._connect = connect
         self._dsn = dsn
         self._name = name
         self._timeouts = timeouts
         self._deleted_from: set[str] = set()
-        self._spare: list[_Connection] = []
-        """Given back in good order and not yet to the pool, which takes longer to lend than a short query runs."""
-        self._waiting = 0
-        """How many wait for the pool; to them it gives what comes back."""
-        self._cuts = 0
-        self._closed = False
 
     @classmethod
     async def open(
@@ -129,7 +123,8 @@ class PostgresDatabase:
             )
         except DRIVER_ERRORS as error:
             raise translated(error, name) from error
-        database = cls(pool, connect, dsn, name, timeouts)
+        lender = Lender(pool, name, most=pool_max, wait_seconds=timeouts.acquire)
+        database = cls(lender, connect, dsn, name, timeouts)
         await database.fetch_one("SELECT 1")
         return database
 
@@ -198,7 +193,7 @@ class PostgresDatabase:
 
         Errors are those of the port. The server ends it when nothing is asked for `Timeouts.idle_in_transaction`.
         """
-        async with self._borrowed() as connection:
+        async with self._lender.lent() as connection:
 
             async def ask(sql: str, params: Params = ()) -> list[Row]:
                 async with self._told(connection):
@@ -250,72 +245,24 @@ class PostgresDatabase:
 
     async def close(self) -> None:
         """End all connections; calls that are under way have a moment to end. Idempotent."""
-        self._closed = True
-        try:
-            async with asyncio.timeout(self._timeouts.acquire):
-                while self._spare:
-                    await self._released(self._spare.pop())
-                await self._pool.close()
-        except DRIVER_ERRORS:
-            self._pool.terminate()
+        await self._lender.close()
 
     # ---------------------------------------------------------------- connections
 
     async def _read(self, query: Callable[[_Connection], Awaitable[T]]) -> T:
         async def read(connection: _Connection) -> T:
-            async with self._told(connection):
+            try:
                 return await query(connection)
+            except DRIVER_ERRORS as error:
+                raise await self._failed(connection, error) from error
 
         return await self._with_connection(read)
 
     async def _with_connection(self, call: Callable[[_Connection], Awaitable[T]]) -> T:
         """What `call` returns. When its connection breaks before anything is written, it has one more try."""
         with suppress(Broken):
-            async with self._borrowed() as connection:
-                return await call(connection)
-        async with self._borrowed() as connection:
-            return await call(connection)
-
-    @asynccontextmanager
-    async def _borrowed(self) -> AsyncIterator[_Connection]:
-        if self._closed:
-            raise LogRefused(f"{self._name} is closed")
-        connection, cuts, is_whole = await self._taken(), self._cuts, False
-        try:
-            yield connection
-            is_whole = _is_open(connection) and not connection.is_in_transaction()
-        finally:
-            if is_whole and cuts == self._cuts and not self._waiting and not self._closed:
-                self._spare.append(connection)
-            else:
-                await self._released(connection)
-
-    async def _taken(self) -> _Connection:
-        """A spare one, or one of the pool, which makes it if need be."""
-        while self._spare:
-            spare = self._spare.pop()
-            if _is_open(spare):
-                return spare
-            await self._released(spare)
-        self._waiting += 1
-        try:
-            return cast("_Connection", await self._pool.acquire(timeout=self._timeouts.acquire))
-        except DRIVER_ERRORS as error:
-            raise translated(error, self._name) from error
-        finally:
-            self._waiting -= 1
-
-    async def _released(self, connection: _Connection) -> None:
-        with suppress(*DRIVER_ERRORS):  # it is closed by then, and the pool will make another
-            await self._pool.release(cast("Any", connection))
-
-    async def _drop_spare(self) -> None:
-        """At once, whether or not the server hears of it."""
-        while self._spare:
-            spare = self._spare.pop()
-            with suppress(asyncpg.InterfaceError):  # the pool may have taken it back already
-                spare.terminate()
-            await self._released(spare)
+            return await self._lender.lend(call)
+        return await self._lender.lend(call)
 
     @asynccontextmanager
     async def _begun(self, connection: _Connection) -> AsyncIterator[None]:
@@ -333,17 +280,17 @@ class PostgresDatabase:
 
     @asynccontextmanager
     async def _told(self, connection: _Connection, *, committing: bool = False) -> AsyncIterator[None]:
-        """Errors as the port tells them. Connections that were cut are not used again, nor are their likes."""
+        """Errors as the port tells them."""
         try:
             yield
         except DRIVER_ERRORS as error:
-            if failure_of(error) in {Failure.CUT, Failure.UNSENT}:
-                with suppress(asyncpg.InterfaceError):  # the driver may have let go of it already
-                    connection.terminate()
-                self._cuts += 1
-                await self._pool.expire_connections()
-                await self._drop_spare()
-            raise translated(error, self._name, committing=committing) from error
+            raise await self._failed(connection, error, committing=committing) from error
+
+    async def _failed(self, connection: _Connection, error: Exception, *, committing: bool = False) -> BaseException:
+        """The error as the port tells it. Connections that were cut are not used again, nor are their likes."""
+        if failure_of(error) in {Failure.CUT, Failure.UNSENT}:
+            await self._lender.cut(connection)
+        return translated(error, self._name, committing=committing)
 
     @asynccontextmanager
     async def _own_connection(self) -> AsyncIterator[_Connection]:
@@ -361,14 +308,6 @@ class PostgresDatabase:
 
     def _remember(self, statements: Iterable[Statement]) -> None:
         self._deleted_from.update(table for sql, _ in statements if (table := deleted_from(sql)))
-
-
-def _is_open(connection: _Connection) -> bool:
-    """Whether it can be used, as far as this side knows. One that breaks while it is lent goes back by itself."""
-    try:
-        return not connection.is_closed()
-    except asyncpg.InterfaceError:
-        return False
 
 
 async def _run(connection: _Connection, sql: str, params: Params) -> int:

@@ -92,12 +92,15 @@ def _note(connection: Connection, standing: Standing | None) -> None:
         raise Rejected("rate_limited", f"too many calls; go on in {standing.retry_in_seconds} s")
 
 
-def hold_stream(connection: Connection, organization: OrganizationId) -> None:
-    """From here on this call counts as an open stream of `organization`. `rate_limited` when there are enough."""
+def hold_stream(connection: Connection, organization: OrganizationId, *, waits: bool = False) -> None:
+    """From here on this call counts as an open stream of `organization`. `rate_limited` when there are enough.
+
+    `waits`: for what has not happened yet, so that it is not slow when it takes long.
+    """
     state = connection.scope["state"]
     leave = gateway_of(connection).limits.streams.enter(organization)
     before = state.get("leave")
-    state["leave"] = leave
+    state["leave"], state["waits"] = leave, waits
     if before is not None:
         before()
 

@@ -17,7 +17,6 @@ from api_gateway.surfaces.api_v2.key_views import (
     created_key_view,
 )
 from api_gateway.surfaces.api_v2.reading import (
-    JSON,
     Answer,
     answer_once,
     body_of,
@@ -28,6 +27,7 @@ from api_gateway.surfaces.api_v2.reading import (
     window_of,
 )
 from api_gateway.surfaces.api_v2.views import Page
+from api_gateway.surfaces.plain import JSON
 from kernel.domain.ids import RequestId
 from kernel.errors import Detail, Rejected
 

@@ -8,29 +8,62 @@ nothing: each round reads from where it stands.
 from __future__ import annotations
 
 import asyncio
-from collections.abc import AsyncIterator, Awaitable, Callable
+from collections.abc import Awaitable, Callable, Iterable
 from dataclasses import dataclass
+from functools import partial
+from typing import TypeVar
 
 from litestar import Response, get
 from litestar.params import FromPath
-from litestar.response import Stream
+from litestar.types import Receive
 
 from api_gateway.answers import EventAnswer
 from api_gateway.gateway import Gateway
-from api_gateway.queries import EVENTS_MAX, RunPlace
+from api_gateway.queries import EVENTS_MAX, Queries, RunPlace
 from api_gateway.surfaces.access import AnyRequest, gateway_of, hold_stream, needs_read, principal_of
 from api_gateway.surfaces.api_v2.about import About, Param
 from api_gateway.surfaces.api_v2.reading import encode, json_answer, number_param, parameter_fault, uuid_of
 from api_gateway.surfaces.api_v2.run_views import Event, event_view
 from api_gateway.surfaces.api_v2.views import Page
+from api_gateway.surfaces.plain import Begin, Put, StreamAnswer
+from api_gateway.waiting import Watch
 from kernel.domain.ids import OrganizationId
 
 SEQUENCE_MAX = 2**31
 RETRY_MS = 2000
 RECONNECT_MS = 250
-_END_TYPES = frozenset({"workflow_run.completed", "workflow_run.failed"})
-_JOB_END_TYPES = frozenset({"job_run.completed", "job_run.failed", "job_run.cancelled"})
-_HEADERS = {"Cache-Control": "no-store", "X-Accel-Buffering": "no"}
+_RETRY = f"retry: {RETRY_MS}\n\n".encode()
+_RECONNECT = f"retry: {RECONNECT_MS}\nevent: reconnect\ndata:\n\n".encode()
+_STILL_HERE = b": still here\n\n"
+T = TypeVar("T")
+
+
+@dataclass(frozen=True, slots=True)
+class _Kind:
+    """What following a run of one kind takes. `read`: its place, and its events behind a number."""
+
+    read: Callable[[Queries, OrganizationId, str, int], Awaitable[tuple[RunPlace, list[EventAnswer]]]]
+    place: Callable[[Queries, OrganizationId, str], Awaitable[RunPlace]]
+    end_types: frozenset[str]
+
+
+_WORKFLOW_RUN = _Kind(
+    Queries.workflow_run_events, Queries.run_place, frozenset({"workflow_run.completed", "workflow_run.failed"})
+)
+_JOB_RUN = _Kind(
+    Queries.job_run_events,
+    Queries.job_run_place,
+    frozenset({"job_run.completed", "job_run.failed", "job_run.cancelled"}),
+)
+
+
+@dataclass(slots=True)
+class _Seen:
+    """Where a run is found, what was there, and the watch that was kept since before it was read."""
+
+    watch: Watch
+    place: RunPlace
+    events: list[EventAnswer]
 
 
 @dataclass(frozen=True, slots=True)
@@ -40,15 +73,37 @@ class _Follow:
     gateway: Gateway
     organization: OrganizationId
     run_id: str
-    place_of: Callable[[OrganizationId, str], Awaitable[RunPlace]]
-    place: RunPlace
-    end_types: frozenset[str]
+    kind: _Kind
+    after: int
 
-    async def behind(self, after: int) -> list[EventAnswer]:
-        return await self.gateway.queries.events(self.organization, self.run_id, self.place, after)
+    async def look(self, act: Callable[[_Seen], Awaitable[T]]) -> T:
+        """What `act` returns, which is called with the first look. `not_found` when there is no such run."""
+        gateway = self.gateway
+        # Most runs are their own root, so it is watched before anybody knows.
+        with gateway.services.waiters.stream(self.run_id) as watch:
+            place, events = await self.kind.read(gateway.queries, self.organization, self.run_id, self.after)
+            if place.root_run_id == self.run_id:
+                return await act(_Seen(watch, place, events))
+        with gateway.services.waiters.stream(place.root_run_id) as watch:
+            return await act(_Seen(watch, place, await self._rows(place, self.after)))
+
+    async def behind(self, seen: _Seen, after: int) -> list[EventAnswer]:
+        """The events behind number `after`: as they were told, or from the rows where that is not all."""
+        if seen.place.root_run_id == self.run_id and (facts := seen.watch.behind(after)):
+            told = await self.gateway.queries.events_of(self.organization, self.run_id, seen.place, facts)
+            if told:
+                return told
+        return await self._rows(seen.place, after)
 
     async def has_ended(self) -> bool:
-        return (await self.place_of(self.organization, self.run_id)).has_ended
+        return (await self.kind.place(self.gateway.queries, self.organization, self.run_id)).has_ended
+
+    def is_end(self, events: Iterable[EventAnswer]) -> bool:
+        """Whether the run has ended with one of these."""
+        return any(event.type in self.kind.end_types for event in events)
+
+    async def _rows(self, place: RunPlace, after: int) -> list[EventAnswer]:
+        return await self.gateway.queries.events(self.organization, self.run_id, place, after)
 
 
 _PARAMS = (
@@ -64,9 +119,9 @@ _PARAMS = (
         "Events of the run, oldest first; live with `Accept: text/event-stream`", Page[Event], params=_PARAMS
     ).opt(),
 )
-async def list_events(request: AnyRequest, workflow_run_id: FromPath[str]) -> Response[bytes] | Stream:
+async def list_events(request: AnyRequest, workflow_run_id: FromPath[str]) -> Response[bytes]:
     id_ = uuid_of(workflow_run_id, "workflowRunId")
-    return await _answer(request, id_, gateway_of(request).queries.run_place, _END_TYPES)
+    return await _answer(request, id_, _WORKFLOW_RUN)
 
 
 @get(
@@ -76,28 +131,22 @@ async def list_events(request: AnyRequest, workflow_run_id: FromPath[str]) -> Re
         "Events of the job run and of its workflow runs, as those of a workflow run", Page[Event], params=_PARAMS
     ).opt(),
 )
-async def list_job_run_events(request: AnyRequest, job_run_id: FromPath[str]) -> Response[bytes] | Stream:
+async def list_job_run_events(request: AnyRequest, job_run_id: FromPath[str]) -> Response[bytes]:
     id_ = uuid_of(job_run_id, "jobRunId")
-    return await _answer(request, id_, gateway_of(request).queries.job_run_place, _JOB_END_TYPES)
+    return await _answer(request, id_, _JOB_RUN)
 
 
-async def _answer(
-    request: AnyRequest,
-    run_id: str,
-    place_of: Callable[[OrganizationId, str], Awaitable[RunPlace]],
-    end_types: frozenset[str],
-) -> Response[bytes] | Stream:
+async def _answer(request: AnyRequest, run_id: str, kind: _Kind) -> Response[bytes]:
     gateway, organization = gateway_of(request), principal_of(request).organization_id
     after = number_param(request, "after", 0, 0, SEQUENCE_MAX)
-    follow = _Follow(gateway, organization, run_id, place_of, await place_of(organization, run_id), end_types)
     if "text/event-stream" in request.headers.get("accept", ""):
-        hold_stream(request, organization)
-        stream = _live(follow, _last_seen(request, after))
-        return Stream(stream, media_type="text/event-stream", headers=_HEADERS, status_code=200)
+        live = _Live(request, _Follow(gateway, organization, run_id, kind, _last_seen(request, after)))
+        return StreamAnswer(live.send_all)
     wait = number_param(request, "wait", 0, 0, gateway.services.settings.event_wait_seconds_max)
     if wait:
-        hold_stream(request, organization)
-    events = await _polled(follow, after, wait)
+        hold_stream(request, organization, waits=True)
+    follow = _Follow(gateway, organization, run_id, kind, after)
+    events = await follow.look(partial(_polled, follow, wait))
     page = Page(
         data=[event_view(event) for event in events],
         page=1,
@@ -118,41 +167,73 @@ def _last_seen(request: AnyRequest, after: int) -> int:
     return int(header)
 
 
-async def _polled(follow: _Follow, after: int, wait_seconds: int) -> list[EventAnswer]:
-    """The events behind `after`; when there are none, those of the first change within `wait_seconds`."""
+async def _polled(follow: _Follow, wait_seconds: int, seen: _Seen) -> list[EventAnswer]:
+    """The events that were there; when there are none, those of the first change within `wait_seconds`."""
     services = follow.gateway.services
-    with services.waiters.stream(follow.place.root_run_id) as changed, services.drain.telling(changed):
-        events = await follow.behind(after)
+    events, watch = seen.events, seen.watch
+    with services.drain.telling(watch):
         end_ms = services.clock.boot_ms() + wait_seconds * 1000
         while not events and not services.drain.is_begun:
             left = (end_ms - services.clock.boot_ms()) / 1000
             if left <= 0 or await follow.has_ended():
                 break
-            await _woken(changed, left)
-            events = await follow.behind(after)
+            await _woken(watch, left)
+            events = await follow.behind(seen, follow.after)
     return events
 
 
-async def _live(follow: _Follow, after: int) -> AsyncIterator[bytes]:
-    services = follow.gateway.services
-    yield f"retry: {RETRY_MS}\n\n".encode()
-    with services.waiters.stream(follow.place.root_run_id) as changed, services.drain.telling(changed):
-        is_over = follow.place.has_ended
-        while not services.drain.is_begun:
-            changed.clear()
-            events = await follow.behind(after)
-            if events:
-                yield b"".join(_message(event) for event in events)
-                after = events[-1].sequence
-                if any(event.type in follow.end_types for event in events):
-                    return
-            elif is_over:
+@dataclass(slots=True)
+class _Live:
+    """A live stream: what was and what comes, until the run, the process or the caller ends."""
+
+    request: AnyRequest
+    follow: _Follow
+    is_left: bool = False
+    """The caller has hung up."""
+
+    async def send_all(self, begin: Begin, receive: Receive) -> None:
+        """Send it. `not_found` and `rate_limited` before anything was sent."""
+        await self.follow.look(partial(self._send_seen, begin, receive))
+
+    async def _send_seen(self, begin: Begin, receive: Receive, seen: _Seen) -> None:
+        hold_stream(self.request, self.follow.organization, waits=True)
+        put = await begin()
+        listening = asyncio.create_task(self._listen(receive, seen.watch))
+        try:
+            with self.follow.gateway.services.drain.telling(seen.watch):
+                await self._send(put, seen)
+        finally:
+            listening.cancel()
+
+    async def _send(self, put: Put, seen: _Seen) -> None:
+        services, follow, watch = self.follow.gateway.services, self.follow, seen.watch
+        text, events, after, is_over = _RETRY, seen.events, follow.after, seen.place.has_ended
+        while not self.is_left:
+            text += b"".join([_message(event) for event in events])
+            if follow.is_end(events) or (is_over and not events):
+                await put(text, is_last=True)
                 return
-            # Whatever is committed after that look sets `changed`: nobody looks again only to find nothing.
-            if len(events) < EVENTS_MAX and not await _woken(changed, services.settings.heartbeat_seconds):
-                yield b": still here\n\n"
+            if services.drain.is_begun:
+                await put(text + _RECONNECT, is_last=True)
+                return
+            if text:
+                await put(text)
+            text = b""
+            if events:
+                after = events[-1].sequence
+            # Whatever is committed after that look sets the watch: nobody looks again only to find nothing.
+            if len(events) < EVENTS_MAX and not await _woken(watch, services.settings.heartbeat_seconds):
+                text = _STILL_HERE
             is_over = not events and await follow.has_ended()
-    yield f"retry: {RECONNECT_MS}\nevent: reconnect\ndata:\n\n".encode()
+            watch.clear()
+            events = await follow.behind(seen, after)
+
+    async def _listen(self, receive: Receive, watch: Watch) -> None:
+        """Until the caller hangs up."""
+        while (await receive())["type"] != "http.disconnect":
+            pass
+        self.is_left = True
+        watch.set()
 
 
 def _message(event: EventAnswer) -> bytes:
@@ -162,11 +243,12 @@ def _message(event: EventAnswer) -> bytes:
 
 async def _woken(changed: asyncio.Event, seconds: float) -> bool:
     """Wait for a change or the drain; False when neither came in time. Clears the change."""
-    try:
-        async with asyncio.timeout(seconds):
-            await changed.wait()
-    except TimeoutError:
-        return False
+    if not changed.is_set():
+        try:
+            async with asyncio.timeout(seconds):
+                await changed.wait()
+        except TimeoutError:
+            return False
     changed.clear()
     return True
 

@@ -16,6 +16,7 @@ from api_gateway.listing import Listing, Window
 from api_gateway.surfaces.access import AnyRequest, gateway_of, principal_of
 from api_gateway.surfaces.api_v2 import errors
 from api_gateway.surfaces.api_v2.views import SLUG_PATTERN, UUID_PATTERN, Page
+from api_gateway.surfaces.plain import JSON, PlainAnswer
 from kernel.domain.ids import RequestId
 from kernel.errors import Detail, Rejected
 
@@ -27,7 +28,6 @@ STEPS_BYTES_MAX = 512 * 1024
 PAGE_SIZE_DEFAULT = 10
 PAGE_SIZE_MAX = 100
 OFFSET_MAX = 10_000_000
-JSON = "application/json"
 _UUID = re.compile(UUID_PATTERN)
 _SLUG = re.compile(SLUG_PATTERN)
 _NUMBER = re.compile(r"[0-9]{1,10}")
@@ -210,7 +210,7 @@ def encode(value: Any) -> bytes:
 
 def json_answer(value: Any, status: int = 200) -> Response[bytes]:
     """A JSON answer."""
-    return Response(_ENCODER.encode(value), status_code=status, media_type=JSON)
+    return PlainAnswer(_ENCODER.encode(value), status=status)
 
 
 def tagged_answer(request: AnyRequest, value: Any, definition: Any = None) -> Response[bytes]:
@@ -224,7 +224,7 @@ def tagged_answer(request: AnyRequest, value: Any, definition: Any = None) -> Re
     headers = {"ETag": etag, "Cache-Control": "private, no-cache"}
     if _is_named(etag, request.headers.get("if-none-match", "")):
         return Response(b"", status_code=304, headers=headers, media_type=JSON)
-    return Response(body, headers=headers, media_type=JSON, status_code=200)
+    return PlainAnswer(body, headers=headers)
 
 
 def etag_of(definition: bytes, whole: bytes = b"") -> str:
@@ -278,20 +278,20 @@ async def answer_once(request: AnyRequest, act: Callable[[RequestId | None], Awa
     key = request.headers.get("idempotency-key")
     if key is None:
         status, body = await act(None)
-        return Response(body, status_code=status, media_type=JSON)
+        return PlainAnswer(body, status=status)
     store = gateway_of(request).idempotency
     claim = await _claim(request, key)
     stored = await store.begin(claim)
     if stored is not None:
         headers = {"Idempotency-Replayed": "true"}
-        return Response(stored.body, status_code=stored.status, headers=headers, media_type=JSON)
+        return PlainAnswer(stored.body, status=stored.status, headers=headers)
     try:
         answer = await _outcome(request, act, claim)
     except BaseException:
         await store.abandon(claim)
         raise
     await store.finish(claim, answer)
-    return Response(answer.body, status_code=answer.status, media_type=JSON)
+    return PlainAnswer(answer.body, status=answer.status)
 
 
 async def _claim(request: AnyRequest, key: str) -> Claim:
