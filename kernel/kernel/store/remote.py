@@ -85,6 +85,7 @@ _SERVICE_CONFIG = {
 _OPTIONS: tuple[tuple[str, str | int], ...] = (
     ("grpc.keepalive_time_ms", KEEPALIVE_MS),
     ("grpc.keepalive_timeout_ms", SIGN_OF_LIFE_MS),
+    ("grpc.http2.max_pings_without_data", 0),  # else none after the second one of a long call
     ("grpc.http2.ping_timeout_ms", SIGN_OF_LIFE_MS),  # a minute by itself, and no connection is given up before
     ("grpc.initial_reconnect_backoff_ms", 100),
     ("grpc.max_reconnect_backoff_ms", 2000),

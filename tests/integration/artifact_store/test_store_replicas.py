@@ -149,13 +149,16 @@ async def test_uploads_go_on_at_the_other_process_when_one_is_killed(
         assert await blobs.uploads() == []
 
 
-async def test_a_download_goes_on_at_the_other_process_when_one_is_killed(replicas: Replicas) -> None:
+@pytest.mark.parametrize("number", [signal.SIGKILL, signal.SIGSTOP])
+async def test_a_download_goes_on_at_the_other_process_when_one_is_killed_or_stopped(
+    replicas: Replicas, number: signal.Signals
+) -> None:
     bytes_ = replicas.gateway.bytes
     subject = await replicas.gateway.vault.subject_for(ACME, "customer")
     staged = await bytes_.put_bytes(BIG, PutHeader(subject, GATEWAY))
     downloads = [bytes_.get(staged.sha256) for _ in range(2)]
     begun = [await anext(download) for download in downloads]
-    replicas.processes[0].kill()
+    replicas.processes[0].send_signal(number)
     for first, download in zip(begun, downloads, strict=True):
         assert first + b"".join([chunk async for chunk in download]) == BIG
 
