@@ -33,7 +33,7 @@ Rows = list[tuple[str, ...]]
 
 
 def rows_of(name: str) -> tuple[str, Rows]:
-    """Where `results/NAME` was measured, in a sentence, and its rows: name, value, unit, baseline, must, goal."""
+    """Where `results/NAME` was measured, in a sentence, and its rows: name, value, unit, baseline, must, goal, load."""
     surroundings, *figures = (json.loads(line) for line in (RESULTS / name).read_text().splitlines())
     return _where(surroundings), [_row(one) for one in figures]
 
