@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import errno
 import sys
+import traceback
 from collections.abc import Callable, Coroutine, Iterator
 from typing import Any
 
@@ -32,15 +33,20 @@ def run_command(name: str, command: Callable[[], Coroutine[Any, Any, int]]) -> i
 
 
 def run_plainly(name: str, run: Callable[[], int | None]) -> int:
-    """What `run` gives, or the lines and the code of a refusal."""
+    """What `run` gives, or the lines and the code of a refusal. A bug beside it may be its cause: that is told, too.
+
+    `name` is what stands in the lines after the product's; it may be empty.
+    """
     try:
         return run() or 0
     except Exception as error:  # the edge of the process: what is no refusal goes on to the interpreter
-        lines = refusals(error)
+        lines, bug = refusals(error), _bug(error)
         if not lines:
             raise
         for line in lines:
-            print(f"towpath {name}: {line}", file=sys.stderr, flush=True)  # noqa: T201 (its last word)
+            print(f"{f'towpath {name}'.rstrip()}: {line}", file=sys.stderr, flush=True)  # noqa: T201 (its last word)
+        if bug is not None:
+            traceback.print_exception(bug)
         return exit_code(error)
 
 
@@ -50,8 +56,10 @@ def refusals(error: BaseException) -> list[str]:
 
 
 def exit_code(error: BaseException) -> int:
-    """The code to end with after `refusals`; 1 when only another life can tell what stands in the log."""
-    if _is_there(error, UnknownOutcome):
+    """The code to end with after `refusals`; 1 when only another life can tell: what stands in the log, or whether
+    anything but a bug was in the way.
+    """
+    if _is_there(error, UnknownOutcome) or _bug(error) is not None:
         return 1
     return UNREACHED_EXIT_CODE if _is_there(error, (Unreached, Temporary)) else REFUSED_EXIT_CODE
 
@@ -67,6 +75,13 @@ def _refusals(error: BaseException) -> Iterator[str]:
             yield str(error)
         case OSError() if error.errno in _OF_THE_DISK:
             yield f"{error.filename or 'the disk'}: {error.strerror}"
+
+
+def _bug(error: BaseException) -> BaseException | None:
+    """What of `error` is no refusal."""
+    if not isinstance(error, BaseExceptionGroup):
+        return None if refusals(error) else error
+    return error.split(lambda one: not isinstance(one, BaseExceptionGroup) and bool(refusals(one)))[1]
 
 
 def _is_there(error: BaseException, kind: type[BaseException] | tuple[type[BaseException], ...]) -> bool:

@@ -62,7 +62,7 @@ from kernel.log.sqlite import SqliteLog
 from kernel.log.topics import TOPICS, Topic, partition_of
 from kernel.processor import Ports, run_decider
 from kernel.redaction import LiveSecrets
-from kernel.refusing import exit_code, refusals
+from kernel.refusing import run_plainly
 from kernel.sealing import SubjectKeys
 from kernel.sql.port import Database, migrate
 from kernel.sql.sqlite import SqliteDatabase
@@ -278,12 +278,6 @@ def main() -> None:
     """
     import uvloop  # noqa: PLC0415 (only this process needs the loop)
 
-    try:
-        uvloop.run(_main(read_settings()))
-    except Exception as error:  # the edge of the process: what is no refusal goes on to the interpreter
-        lines = refusals(error)
-        if not lines:
-            raise
-        for line in lines:
-            print(f"towpath: {line}", file=sys.stderr, flush=True)
-        sys.exit(exit_code(error))
+    code = run_plainly("", lambda: uvloop.run(_main(read_settings())))
+    if code:
+        sys.exit(code)
