@@ -1,9 +1,9 @@
 """Requests as the protocol has them where the client library lacks a version, and what error codes mean to a log.
 
-The library encodes and frames; here stand the versions that name topics by their ids (KIP-516): metadata 12, fetch 13,
-produce 13. A broker refuses an id that it does not know, so nothing of ours is ever appended to a recreated topic, nor
-read on in it. Produce 13 needs a broker of 4.1; an older one is told the name, and the log watches its metadata. And
-list offsets 5, which names the epoch of a leader.
+The library frames, and encodes what is asked seldom (`packing` does the rest); here stand the versions that name topics
+by their ids (KIP-516): metadata 12, fetch 13, produce 13. A broker refuses an id that it does not know, so nothing of
+ours is ever appended to a recreated topic, nor read on in it. Produce 13 needs a broker of 4.1; an older one is told
+the name, and the log watches its metadata. And list offsets 5, which names the epoch of a leader.
 
 Fetches have sessions (KIP-227): a request names only what changed since the last one, and an answer only what is new,
 so partitions where nothing happens cost nothing, on either side.
@@ -36,6 +36,8 @@ from aiokafka.protocol.types import (
     String,
     TaggedFields,
 )
+
+from kernel.log.kafka.packing import Reader, fetch_bytes, produce_bytes, produced_topics
 
 READ_COMMITTED = 1
 _ALL_IN_SYNC = -1
@@ -332,6 +334,11 @@ class _ProduceResponse(Response):
         ("tags", TaggedFields),
     )  # fmt: skip
 
+    @classmethod
+    def decode(cls, data: BytesIO | bytes) -> _ProduceResponse:
+        """Without what nobody asks for."""
+        return cls(produced_topics(Reader(data.read() if isinstance(data, BytesIO) else data)), 0, {})
+
 
 class _ProduceById(RequestStruct):
     API_KEY = 0
@@ -355,6 +362,9 @@ class _ProduceById(RequestStruct):
         ),
         ("tags", TaggedFields),
     )
+
+    def encode(self) -> bytes:
+        return produce_bytes(self.required_acks, self.timeout, self.topics)
 
 
 class ProduceRequest(Request[ProduceRequest_v7 | _ProduceById]):
@@ -420,7 +430,7 @@ class FetchAnswer(Response):
 
     @classmethod
     def decode(cls, data: BytesIO | bytes) -> FetchAnswer:
-        reader = _Reader(data.read() if isinstance(data, BytesIO) else data)
+        reader = Reader(data.read() if isinstance(data, BytesIO) else data)
         _, code, session_id = reader.unpack(_ANSWER_HEAD)
         partitions: list[Fetched] = []
         for _ in range(reader.compact_length()):
@@ -430,43 +440,7 @@ class FetchAnswer(Response):
         return cls(code, session_id, partitions)
 
 
-class _Reader:
-    """Walks over the bytes of an answer."""
-
-    def __init__(self, buffer: bytes) -> None:
-        self._buffer = buffer
-        self._at = 0
-
-    def unpack(self, form: struct.Struct) -> tuple[Any, ...]:
-        found = form.unpack_from(self._buffer, self._at)
-        self._at += form.size
-        return found
-
-    def take(self, count: int) -> bytes:
-        self._at += count
-        return self._buffer[self._at - count : self._at]
-
-    def varint(self) -> int:
-        value = shift = 0
-        while True:
-            byte = self._buffer[self._at]
-            self._at += 1
-            value |= (byte & 0x7F) << shift
-            if byte < 0x80:
-                return value
-            shift += 7
-
-    def compact_length(self) -> int:
-        """Of an array or of bytes; nothing at all counts as empty."""
-        return max(self.varint() - 1, 0)
-
-    def skip_tags(self) -> None:
-        for _ in range(self.varint()):
-            self.varint()
-            self.take(self.varint())
-
-
-def _partition(topic_id: UUID, reader: _Reader) -> Fetched:
+def _partition(topic_id: UUID, reader: Reader) -> Fetched:
     partition, code, high_watermark, _, _ = reader.unpack(_PARTITION_HEAD)
     aborted = []
     for _ in range(reader.compact_length()):
@@ -514,6 +488,10 @@ class _FetchStruct(RequestStruct):
         ("rack_id", CompactString()),
         ("tags", TaggedFields),
     )  # fmt: skip
+
+    def encode(self) -> bytes:
+        bounds = (self.replica_id, self.max_wait_ms, self.min_bytes, self.max_bytes, self.isolation_level)
+        return fetch_bytes((*bounds, self.session_id, self.session_epoch), self.topics, self.forgotten)
 
 
 Wanted = tuple[int, int, int]
