@@ -21,6 +21,7 @@ from api_gateway.principal import Principal
 from api_gateway.projections.change import Fact
 from api_gateway.readings import Readings
 from api_gateway.registry.job import ORDER_PATH
+from api_gateway.sharing import SharedReads
 from api_gateway.subjects import Subjects
 from kernel.domain.ids import (
     InputRequestId,
@@ -43,11 +44,17 @@ from kernel.errors import Detail, Rejected
 from kernel.ids import Entropy
 from kernel.log.topics import Topic
 from kernel.sealing import Sealer, SubjectKeys
-from kernel.sql.port import Database
+from kernel.sql.port import Database, Row
 from kernel.store.port import ByteStore, GatewayOpener, SecretKind, Vault
 
 ANSWER_TTL_MS = 24 * 60 * 60 * 1000
 _ALREADY_TRUE = "already_cancelled"
+_DEFINITION = (
+    "SELECT w.name, w.provider, w.type, w.document, w.document_blob, w.document_size, w.revision, w.status,"
+    " p.allowed_domains, p.concurrency FROM workflows w LEFT JOIN providers p"
+    " ON p.organization_id = w.organization_id AND p.slug = w.provider AND p.deleted_ms = 0"
+    " WHERE w.id = ? AND w.organization_id = ?"
+)
 
 
 @dataclass(frozen=True, slots=True)
@@ -75,6 +82,8 @@ class Commands:
     vault: Vault
     subjects: Subjects
     readings: Readings
+    definition_rows: SharedReads[Row | None] = field(default_factory=SharedReads)
+    """Many begin runs of the same workflow at once."""
 
     # ---------------------------------------------------------------- runs
 
@@ -196,13 +205,8 @@ class Commands:
 
     async def _definition(self, organization_id: OrganizationId, workflow_id: WorkflowId, pointer: str) -> Definition:
         """The workflow as it stands; `not_found`, `workflow_deleted`, told at `pointer`."""
-        row = await self.db.fetch_one(
-            "SELECT w.name, w.provider, w.type, w.document, w.document_blob, w.document_size, w.revision, w.status,"
-            " p.allowed_domains, p.concurrency FROM workflows w LEFT JOIN providers p"
-            " ON p.organization_id = w.organization_id AND p.slug = w.provider AND p.deleted_ms = 0"
-            " WHERE w.id = ? AND w.organization_id = ?",
-            (workflow_id, organization_id),
-        )
+        key = (workflow_id, organization_id)
+        row = await self.definition_rows.read(key, lambda: self.db.fetch_one(_DEFINITION, key))
         if row is None:
             raise Rejected(
                 "not_found", f"no workflow {workflow_id}", (Detail(pointer, "not_found", "no such workflow"),)
