@@ -25,6 +25,7 @@ TEXT = (DEPLOY / "compose.yaml").read_text()
 FILE: Mapping[str, Any] = yaml.safe_load(TEXT)
 SERVICES: Mapping[str, Mapping[str, Any]] = FILE["services"]
 OURS = {name: service for name, service in SERVICES.items() if service["image"].startswith("towpath-")}
+BUILDERS = {service["image"]: name for name, service in OURS.items() if "build" in service}
 KEYS = {"gateway-keys", "store-keys", "runner-keys", "postgres-keys", "s3-keys"}
 READ = {
     "API_GATEWAY_": (GatewaySettings, ProcessSettings),
@@ -75,9 +76,30 @@ def test_each_of_ours_may_do_nothing_that_it_need_not(name: str) -> None:
 @pytest.mark.parametrize("name", OURS)
 def test_each_of_ours_is_an_image_that_the_dockerfile_builds(name: str) -> None:
     targets = set(re.findall(r"^FROM \S+ AS (\S+)$", (DEPLOY / "Dockerfile").read_text(), re.MULTILINE))
-    target = OURS[name]["build"]["target"]
+    target = OURS[BUILDERS[OURS[name]["image"]]]["build"]["target"]
     assert target in targets
     assert OURS[name]["image"] == f"towpath-{target}:${{TOWPATH_VERSION:-0.1.0}}"
+
+
+def test_an_image_is_built_once_so_that_a_second_start_finds_every_service_as_it_was() -> None:
+    built = [service["image"] for service in OURS.values() if "build" in service]
+    assert len(built) == len(set(built)) == len(BUILDERS)
+    assert {name for name, service in OURS.items() if service.get("pull_policy") == "never"} == (
+        set(OURS) - set(BUILDERS.values())
+    )
+
+
+def test_everything_in_the_images_is_compiled_for_nothing_can_be_kept_later() -> None:
+    text = (DEPLOY / "Dockerfile").read_text().replace("\\\n", " ")
+    installs = re.findall(r"uv pip (?:sync|install) .*", text)
+    assert installs
+    assert all("--compile-bytecode" in install for install in installs)
+    assert "python3 -m compileall" in text
+
+
+def test_servers_are_started_by_the_names_of_their_programs_wherever_an_image_has_them() -> None:
+    started = [" ".join(service["entrypoint"]) for service in SERVICES.values() if "entrypoint" in service]
+    assert [re.findall(r"exec (\S+)", text) for text in started] == [["docker-entrypoint.sh"], ["versitygw"]]
 
 
 @pytest.mark.parametrize("name", OURS)
@@ -104,7 +126,14 @@ def test_every_service_waits_for_what_it_needs_and_every_volume_is_named() -> No
         for source in set(mounted(name)) - named:
             assert (DEPLOY / source).exists(), f"{name} mounts {source}, which is not there"
     for name in set(OURS) - {"keys", "prepare"}:
-        assert OURS[name]["depends_on"] == {"prepare": {"condition": "service_completed_successfully"}}
+        assert OURS[name]["depends_on"]["prepare"] == {"condition": "service_completed_successfully"}
+
+
+def test_who_hands_artifacts_over_while_it_ends_ends_before_the_store() -> None:
+    users = {name for name, service in OURS.items() if any("_STORE" in key for key in service.get("environment", {}))}
+    users -= {"artifact-store", "prepare"}
+    assert users == {"api-gateway", "browser-runner"}
+    assert all("artifact-store" in OURS[name]["depends_on"] for name in users)
 
 
 def test_every_variable_has_a_default_and_is_told_in_the_example() -> None:

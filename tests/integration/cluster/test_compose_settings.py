@@ -48,7 +48,6 @@ ONLY_ON_ONE_MACHINE = {
     "TOWPATH_MEMBER",  # a container has a name of its own
     "BROWSER_RUNNER_HOST_ID",
     "BROWSER_RUNNER_SANDBOX",  # root has none; in a container nobody is root
-    "API_GATEWAY_OPEN_HOSTS",  # the demo's shop
     *(f"API_GATEWAY_{name}" for name in ("RATE_PER_MINUTE", "RATE_BURST", "OPEN_REQUESTS_MAX", "OPEN_STREAMS_MAX")),
     *(f"API_GATEWAY_ADDRESS_{name}" for name in ("RATE_PER_MINUTE", "RATE_BURST")),
 }
