@@ -1,7 +1,8 @@
 """Topics for one test on the brokers that all tests share: a prefix of its own, deleted afterwards.
 
 They have as many copies as the product gives its own on these brokers: one on one node, on three nodes three, of which
-two must have a record before it is acknowledged.
+two must have a record before it is acknowledged. The brokers are not asked how many they are: a busy machine may have
+one of them away for a moment, and it would have fewer copies then.
 """
 
 from __future__ import annotations
@@ -14,16 +15,16 @@ from dataclasses import dataclass
 from aiokafka.admin import AIOKafkaAdminClient
 
 from kernel.log.kafka.settings import KafkaSettings
-from kernel.log.kafka.topics import COMMON, admin, create_named, in_sync_min, usual_replication
-from tests.support.components import kafka_bootstrap, unique_name
+from kernel.log.kafka.topics import COMMON, admin, create_named, in_sync_min
+from tests.support.components import kafka_bootstrap, kafka_nodes, unique_name
 
 
 @dataclass(frozen=True, slots=True)
 class KafkaTopics:
-    """Where a test's topics are; `replication` None: what is usual there."""
+    """Where a test's topics are."""
 
     settings: KafkaSettings
-    replication: int | None = None
+    replication: int = 1
 
     async def create(self, partitions: Mapping[str, int]) -> None:
         """Make topics of ours, each with so many partitions."""
@@ -50,8 +51,9 @@ class KafkaTopics:
 async def topics_of_a_test(
     partitions: Mapping[str, int], bootstrap: str = "", replication: int | None = None
 ) -> AsyncIterator[KafkaTopics]:
-    """Topics on the shared brokers, or on those at `bootstrap`."""
-    topics = KafkaTopics(KafkaSettings(bootstrap or kafka_bootstrap(), unique_name()), replication)
+    """Topics on the shared brokers, or on those at `bootstrap`, with one copy where nobody says otherwise."""
+    copies = replication or (1 if bootstrap else _usual_copies())
+    topics = KafkaTopics(KafkaSettings(bootstrap or kafka_bootstrap(), unique_name()), copies)
     await topics.create(partitions)
     try:
         yield topics
@@ -85,14 +87,17 @@ class TopicSets:
     async def _create(self, sets: Iterable[KafkaSettings]) -> None:
         named = {one.broker_topic(topic): count for one in sets for topic, count in self._partitions.items()}
         async with admin(self._made[0]) as connection:
-            await _create(connection, named)
+            await _create(connection, named, _usual_copies())
 
     def _names(self, sets: Iterable[KafkaSettings]) -> list[str]:
         return [one.broker_topic(topic) for one in sets for topic in self._partitions]
 
 
-async def _create(connection: AIOKafkaAdminClient, named: Mapping[str, int], replication: int | None = None) -> None:
+def _usual_copies() -> int:
+    return min(3, kafka_nodes())
+
+
+async def _create(connection: AIOKafkaAdminClient, named: Mapping[str, int], copies: int) -> None:
     """Make topics by the broker's names, each with so many partitions."""
-    copies = replication or await usual_replication(connection)
     configuration = {**COMMON, "min.insync.replicas": str(in_sync_min(copies))}
     await create_named(connection, dict.fromkeys(named, configuration), named, copies)

@@ -61,24 +61,19 @@ def in_sync_min(replication: int) -> int:
     return 2 if replication >= 3 else 1
 
 
-async def usual_replication(connection: AIOKafkaAdminClient) -> int:
-    """How many copies a topic has where nobody says otherwise: three, or as many as there are brokers."""
-    return min(3, len((await connection.describe_cluster())["brokers"]))
-
-
 async def create_topics(
     settings: KafkaSettings,
     partitions: int = PARTITIONS,
     replication: int | None = None,
     topics: Iterable[Topic] = tuple(Topic),
 ) -> None:
-    """Create what is missing of `topics`, each with `partitions`; `replication` None: the usual one.
+    """Create what is missing of `topics`, each with `partitions`; `replication` None: three, or fewer brokers.
 
     `LogUnavailable` when the brokers do not answer, `LogRefused` when they refuse, or when a topic is there with
     another number of partitions, which is fixed at creation.
     """
     async with admin(settings) as connection:
-        copies = replication or await usual_replication(connection)
+        copies = replication or min(3, len((await connection.describe_cluster())["brokers"]))
         wanted = {settings.broker_topic(topic): configuration(topic, copies) for topic in topics}
         await create_named(connection, wanted, dict.fromkeys(wanted, partitions), copies)
 
