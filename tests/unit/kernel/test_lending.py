@@ -114,3 +114,14 @@ async def test_nothing_is_lent_after_the_close() -> None:
     await lends.close()
     with pytest.raises(LogRefused):
         await lends.lend(quietly)
+
+
+async def test_who_waits_at_the_close_is_refused_at_once_though_nothing_came_back() -> None:
+    lends = lender(Pool())
+    async with lends.lent():
+        waiting = asyncio.create_task(lends.lend(quietly))
+        await asyncio.sleep(0)
+        await lends.close()
+        with pytest.raises(LogRefused):
+            async with asyncio.timeout(2):
+                await waiting

@@ -88,8 +88,7 @@ class Lender:
             self._pool.terminate()
 
     async def _taken(self) -> Connection:
-        if self._is_closed:
-            raise LogRefused(f"{self._name} is closed")
+        self._refuse_when_closed()
         while self._spare:
             spare = self._spare.pop()
             if _is_open(spare):
@@ -101,9 +100,14 @@ class Lender:
                 handed = await self._handed()
                 if handed is not None:
                     return handed
+                self._refuse_when_closed()
             return await self._acquired()
         except DRIVER_ERRORS as error:
             raise translated(error, self._name) from error
+
+    def _refuse_when_closed(self) -> None:
+        if self._is_closed:
+            raise LogRefused(f"{self._name} is closed")
 
     async def _given_back(self, connection: Connection, *, is_good: bool) -> None:
         """`is_good`: it can be lent again as it is."""
