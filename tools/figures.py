@@ -33,7 +33,10 @@ Rows = list[tuple[str, ...]]
 
 
 def rows_of(name: str) -> tuple[str, Rows]:
-    """Where `results/NAME` was measured, in a sentence, and its rows: name, value, unit, baseline, must, goal, load."""
+    """Where `results/NAME` was measured, in a sentence, and its rows: name, value, unit, baseline, must, goal, load.
+
+    A line with a `commit` of its own is of an earlier run.
+    """
     surroundings, *figures = (json.loads(line) for line in (RESULTS / name).read_text().splitlines())
     return _where(surroundings), [_row(one) for one in figures]
 
@@ -41,14 +44,15 @@ def rows_of(name: str) -> tuple[str, Rows]:
 def _where(said: dict[str, Any]) -> str:
     return (
         f"{said['machine']}, {said['cores']} cores, Linux {said['kernel']}, Python {said['python']};"
-        f" commit `{said['commit'][:12]}`."
+        f" commit `{said['commit'][:12]}`, where a line names no other."
     )
 
 
 def _row(one: dict[str, Any]) -> tuple[str, ...]:
     must, goal = (_short(number) for number in MUSTS[one["name"]]) if one["name"] in MUSTS else ("", "")
     baseline = f"{_short(one['baseline'])} ({one['baseline_name']})"
-    return f"`{one['name']}`", _short(one["value"]), one["unit"], baseline, must, goal, f"{one['load']:.1f}"
+    older = f" (`{one['commit'][:12]}`)" if "commit" in one else ""
+    return f"`{one['name']}`{older}", _short(one["value"]), one["unit"], baseline, must, goal, f"{one['load']:.1f}"
 
 
 def _short(number: float) -> str:
