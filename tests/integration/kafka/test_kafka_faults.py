@@ -152,8 +152,8 @@ async def test_cut_again_and_again_every_acknowledged_batch_stands_once_and_in_o
     proxy: TcpProxy, topics: KafkaTopics
 ) -> None:
     log = await KafkaLog.open(topics.settings, SystemClock(), topics=TOPICS)
+    load = asyncio.create_task(append_batches(log, 150, pause_seconds=0.005))
     cuts = 0
-    load = asyncio.create_task(append_batches(log, 150))
     while not load.done():
         await asyncio.sleep(0.05)
         proxy.cut()

@@ -3,6 +3,7 @@ from __future__ import annotations
 import asyncio
 from typing import Any, cast
 
+import asyncpg
 import pytest
 
 from kernel.errors import LogRefused, LogUnavailable
@@ -31,6 +32,7 @@ class Pool:
     def __init__(self) -> None:
         self.lent = 0
         self.acquired = 0
+        self.is_closed = False
 
     async def acquire(self, *, timeout: float) -> Line:  # noqa: ASYNC109 (shaped by the driver)
         self.lent += 1
@@ -38,13 +40,15 @@ class Pool:
         return Line()
 
     async def release(self, _line: Line) -> None:
+        if self.is_closed:
+            raise asyncpg.InterfaceError("pool is closed")
         self.lent -= 1
 
     async def expire_connections(self) -> None:
         pass
 
     async def close(self) -> None:
-        pass
+        self.is_closed = True
 
 
 def lender(pool: Pool, most: int = 1, wait_seconds: float = 5.0) -> Lender:
@@ -125,3 +129,19 @@ async def test_who_waits_at_the_close_is_refused_at_once_though_nothing_came_bac
         with pytest.raises(LogRefused):
             async with asyncio.timeout(2):
                 await waiting
+
+
+async def test_a_connection_that_comes_back_after_the_close_is_ended() -> None:
+    lends = lender(Pool())
+    async with lends.lent() as line:
+        await lends.close()
+    assert line.is_cut
+
+
+async def test_a_connection_that_was_lent_when_another_broke_is_ended_at_once() -> None:
+    lends = lender(Pool(), most=2)
+    async with lends.lent() as line:
+        async with lends.lent() as broken:
+            await lends.cut(broken)
+        assert not line.is_cut, "it may still be heard"
+    assert line.is_cut

@@ -50,6 +50,8 @@ class Lender:
             is_good = _is_open(connection) and not connection.is_in_transaction()
             return done
         finally:
+            if cuts != self._cuts:
+                _end(connection)  # whoever ends it in good order may wait for a server that no longer hears
             await self._given_back(connection, is_good=is_good and cuts == self._cuts)
 
     @asynccontextmanager
@@ -60,18 +62,18 @@ class Lender:
             yield connection
             is_good = _is_open(connection) and not connection.is_in_transaction()
         finally:
+            if cuts != self._cuts:
+                _end(connection)  # whoever ends it in good order may wait for a server that no longer hears
             await self._given_back(connection, is_good=is_good and cuts == self._cuts)
 
     async def cut(self, connection: Connection) -> None:
         """This one broke: neither it nor its likes are lent again."""
-        with suppress(asyncpg.InterfaceError):  # the driver may have let go of it already
-            connection.terminate()
+        _end(connection)
         self._cuts += 1
         await self._pool.expire_connections()
         while self._spare:
             spare = self._spare.pop()
-            with suppress(asyncpg.InterfaceError):  # the pool may have taken it back already
-                spare.terminate()
+            _end(spare)
             await self._released(spare)
 
     async def close(self) -> None:
@@ -163,8 +165,15 @@ class Lender:
         return False
 
     async def _released(self, connection: Connection) -> None:
-        with suppress(*DRIVER_ERRORS):  # it is closed by then, and the pool will make another
+        try:
             await self._pool.release(connection)
+        except DRIVER_ERRORS:  # a pool that is closed takes nothing back
+            _end(connection)
+
+
+def _end(connection: Connection) -> None:
+    with suppress(asyncpg.InterfaceError):  # the pool may have taken it back already
+        connection.terminate()
 
 
 def _is_open(connection: Connection) -> bool:
