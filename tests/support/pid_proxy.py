@@ -18,6 +18,7 @@ from typing import Any, Self
 from tests.support.tcp_proxy import TcpProxy, _Connection
 
 _PROC = Path("/proc")
+_LOOKS = 3
 
 
 class PidProxy(TcpProxy):
@@ -56,18 +57,25 @@ class PidProxy(TcpProxy):
         return self._known[connection]
 
     def _belongs_to_silent(self, connection: _Connection) -> bool:
+        """Also of one that its process has closed since: what it left behind must not slip through."""
         peer = connection._near[1].get_extra_info("peername")
-        inode = _inode_of(peer[1]) if peer else None
-        return inode is not None and any(inode in _sockets(pid) for pid in self.silent)
+        inode = _inode_of(peer[1], self.port) if peer else None
+        return inode is None or any(inode in _sockets(pid) for pid in self.silent)
 
 
-def _inode_of(port: int) -> str | None:
-    """The socket of loopback that is bound to `port` and connected; Java's speak IPv4 by sockets of IPv6."""
-    for table in ("tcp", "tcp6"):
-        for line in (_PROC / "net" / table).read_text().splitlines()[1:]:
-            fields = line.split()
-            if fields[3] == "01" and int(fields[1].rpartition(":")[2], 16) == port:
-                return fields[9]
+def _inode_of(port: int, to: int) -> str | None:
+    """The socket of loopback that is bound to `port` and talks to port `to`; None once nobody holds it.
+
+    Both ports are asked for, as Linux gives one local port to several connections that lead to different places. Java
+    speaks IPv4 by sockets of IPv6. The tables are not read at one moment, so what is not seen is looked for again.
+    """
+    for _ in range(_LOOKS):
+        for table in ("tcp", "tcp6"):
+            for line in (_PROC / "net" / table).read_text().splitlines()[1:]:
+                fields = line.split()
+                near, far = (int(side.rpartition(":")[2], 16) for side in fields[1:3])
+                if (near, far) == (port, to) and fields[9] != "0":
+                    return fields[9]
     return None
 
 
