@@ -48,8 +48,22 @@ class KafkaSettings:
             raise ValueError(f"TOWPATH_KAFKA_SASL_MECHANISM is {self.sasl_mechanism}, not one of {SASL_MECHANISMS}")
         if self.ssl_key_file and not self.ssl_cert_file:
             raise ValueError("TOWPATH_KAFKA_SSL_KEY_FILE is of no use without TOWPATH_KAFKA_SSL_CERT_FILE")
+        if unused := next(self._unused(), ""):
+            protocol = f"TOWPATH_KAFKA_SECURITY_PROTOCOL is {self.security_protocol}"
+            raise ValueError(f"TOWPATH_KAFKA_{unused} is of no use while {protocol}")
         if not self.addresses():
             raise ValueError("TOWPATH_KAFKA names no broker")
+
+    def _unused(self) -> Iterator[str]:
+        """What was set for a protocol that is not spoken: whoever set it believes that it is."""
+        if not self.security_protocol.endswith("SSL"):
+            files = {"SSL_CA_FILE": self.ssl_ca_file, "SSL_CERT_FILE": self.ssl_cert_file}
+            yield from (name for name, path in files.items() if path)
+        if not self.security_protocol.startswith("SASL"):
+            who = {"SASL_USERNAME": self.sasl_username, "SASL_PASSWORD": self.sasl_password}
+            yield from (name for name, text in who.items() if text)
+            if self.sasl_mechanism != "PLAIN":
+                yield "SASL_MECHANISM"
 
     def addresses(self) -> tuple[tuple[str, int], ...]:
         """Hosts and ports of `bootstrap`. `ValueError` for one without a port."""

@@ -82,3 +82,35 @@ def test_a_key_under_a_password_is_refused_and_nobody_is_asked_for_it(tmp_path: 
         )
     )
     assert refusal(certificate=pair.certificate, key=locked).startswith("TOWPATH_KAFKA_SSL_CERT_FILE")
+
+
+@pytest.mark.parametrize(
+    ("protocol", "name", "value"),
+    [
+        ("PLAINTEXT", "SSL_CA_FILE", "/etc/ca.pem"),
+        ("SASL_PLAINTEXT", "SSL_CERT_FILE", "/etc/scheduler.pem"),
+        ("PLAINTEXT", "SASL_USERNAME", "scheduler"),
+        ("SSL", "SASL_PASSWORD", "secret"),
+        ("SSL", "SASL_MECHANISM", "SCRAM-SHA-512"),
+    ],
+)
+def test_what_the_protocol_does_not_use_is_refused_and_not_passed_over(protocol: str, name: str, value: str) -> None:
+    environ = {"TOWPATH_KAFKA": "kafka:9093", f"TOWPATH_KAFKA_{name}": value}
+    environ |= {} if protocol == "PLAINTEXT" else {"TOWPATH_KAFKA_SECURITY_PROTOCOL": protocol}
+    with pytest.raises(Permanent, match="setting_malformed") as refused:
+        kafka_settings(environ)
+    line = f"TOWPATH_KAFKA_{name} is of no use while TOWPATH_KAFKA_SECURITY_PROTOCOL is {protocol}"
+    assert refused.value.message == line
+
+
+def test_each_protocol_takes_what_it_uses(pair: Pair, authority: Authority) -> None:
+    files = {
+        "SSL_CA_FILE": str(authority.certificate),
+        "SSL_CERT_FILE": str(pair.certificate),
+        "SSL_KEY_FILE": str(pair.key),
+    }
+    who = {"SASL_MECHANISM": "SCRAM-SHA-256", "SASL_USERNAME": "scheduler", "SASL_PASSWORD": "secret"}
+    for protocol, used in {"SSL": files, "SASL_PLAINTEXT": who, "SASL_SSL": {**files, **who}}.items():
+        named = {f"TOWPATH_KAFKA_{name}": value for name, value in used.items()}
+        environ = {"TOWPATH_KAFKA": "kafka:9093", "TOWPATH_KAFKA_SECURITY_PROTOCOL": protocol, **named}
+        assert kafka_settings(environ).security_protocol == protocol
