@@ -91,7 +91,8 @@ async def test_a_member_that_was_paused_past_its_session_changes_nothing_when_it
         await flow.end()
         await ground.until(ground.all_written)
         await ground.until(partial(has_decided, ground, 1))
-        processes[0].end()  # what it could not do with facts of before may have ended it by itself
+        # What it could not do with facts of before may have ended it by itself, as it says then, and by no signal.
+        assert processes[0].end() in (0, 1)
         assert processes[1].end() == 0
         rows, decided = await rows_in(ground.db), await decided_in(ground.log)
         assert (rows, decided) == await embedded_run(tmp_path, ground.appended, Random(SEED))

@@ -206,8 +206,6 @@ async def test_both_sweep_at_once_and_what_is_named_or_young_stays(replicas: Rep
 
 
 async def test_an_upload_that_broke_at_one_process_goes_on_at_the_other(replicas: Replicas) -> None:
-    if isinstance(replicas.opened.inside.bytes._blobs, Watched):
-        pytest.skip("a folder has one process")
     header = PutHeader(replicas.subject, GATEWAY, upload_id="upload-1", size=11)
     with pytest.raises(BrokenLineError):
         await replicas.first.bytes.put(broken_after(b"begun "), header)

@@ -214,7 +214,7 @@ async def test_openings_at_once_are_all_counted(store: OpenedStore, subject: Sub
     ref = await credential(store, subject)
     asked = [store.runner_vault.open_secret(ref, run_opener(run=f"run-{n}"), BANK) for n in range(6)]
     opened = await asyncio.gather(*asked, return_exceptions=True)
-    assert sum(isinstance(secret, Secret) for secret in opened) <= 3
+    assert 1 <= sum(isinstance(secret, Secret) for secret in opened) <= 3
 
 
 async def test_a_credential_opens_for_a_connection_only(store: OpenedStore, subject: SubjectId) -> None:
