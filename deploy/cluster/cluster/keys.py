@@ -11,6 +11,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 from pathlib import Path
+from urllib.parse import quote
 
 from embedded.folder import kept_bytes, kept_text
 from kernel.ids import Entropy
@@ -46,6 +47,6 @@ class Keys:
     def make_for_servers(self, entropy: Entropy, postgres: str) -> None:
         """Make what is missing of the secrets of PostgreSQL, at `host:port/database`, and of the S3 server. Blocks."""
         password = kept_text(self.of("postgres", "password"), lambda: entropy.bytes(24).hex())
-        kept_text(self.of("postgres", "url"), lambda: f"postgresql://towpath:{password}@{postgres}")
+        kept_text(self.of("postgres", "url"), lambda: f"postgresql://towpath:{quote(password, safe='')}@{postgres}")
         kept_text(self.of("s3", "access-key"), lambda: f"towpath{entropy.bytes(6).hex()}")
         kept_text(self.of("s3", "secret-key"), lambda: entropy.bytes(24).hex())

@@ -88,7 +88,8 @@ class Life:
     @asynccontextmanager
     async def places(self) -> AsyncIterator[Places]:
         common = self.processes.common
-        postgres = PostgresSettings(SecretText(common["TOWPATH_POSTGRES_URL"]), common["TOWPATH_POSTGRES_SCHEMA"])
+        url, schema = SecretText(common["TOWPATH_POSTGRES_URL"]), common["TOWPATH_POSTGRES_SCHEMA"]
+        postgres = PostgresSettings(url, schema=schema)
         async with s3_blobs(self.bucket) as blobs:
             yield Places(self.processes.kafka, postgres, blobs, SystemClock(), SystemEntropy())
 

@@ -15,6 +15,7 @@ import subprocess
 from pathlib import Path
 from types import TracebackType
 from typing import Self
+from urllib.parse import quote
 
 from cluster.components.process import Process, end_those_in, kept_port
 from cluster.components.tools import bring
@@ -49,7 +50,8 @@ class LocalPostgres:
     @property
     def url(self) -> str:
         """How the superuser of this server reaches the database `towpath`; a secret, as it holds the password."""
-        return f"postgresql://{_USER}:{self._password.read_text().strip()}@127.0.0.1:{self.port}/{_USER}"
+        password = quote(self._password.read_text().strip(), safe="")
+        return f"postgresql://{_USER}:{password}@127.0.0.1:{self.port}/{_USER}"
 
     @property
     def pid(self) -> int | None:
