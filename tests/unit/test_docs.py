@@ -46,8 +46,11 @@ SETTINGS_FILES = (
 FOR_TESTS = {
     "TOWPATH_REQUIRE", "TOWPATH_SEED", "TOWPATH_SEEDS", "TOWPATH_REFRESH_SNAPSHOTS",
     "TOWPATH_TEST_KAFKA", "TOWPATH_TEST_KAFKA_NODES", "TOWPATH_TEST_DATABASE", "TOWPATH_TEST_LOG",
-    "TOWPATH_TEST_POSTGRES_URL",
+    "TOWPATH_TEST_POSTGRES_URL", "TOWPATH_FUZZ_CASES", "TOWPATH_HEALTH_KILLS", "TOWPATH_PICTURES",
+    "TOWPATH_ROLLING_RUNS", "TOWPATH_TIMES",
 }  # fmt: skip
+ASKED_FOR = re.compile(r"""environ(?:\.get\(|\[)["'](TOWPATH_[A-Z_]+)["']""")
+BETWEEN_OUR_PROCESSES = {"TOWPATH_LIVENESS_FD"}
 
 
 def text_of(name: str) -> str:
@@ -138,6 +141,12 @@ def test_variables_for_tests_are_read_by_tests() -> None:
         for found in VARIABLE.findall(path.read_text())
     }  # fmt: skip
     assert read >= FOR_TESTS
+
+
+def test_whatever_tests_ask_the_environment_for_is_documented() -> None:
+    asked = {found for path in (ROOT / "tests").rglob("*.py") for found in ASKED_FOR.findall(path.read_text())}
+    assert asked >= {"TOWPATH_SEED", "TOWPATH_HEALTH_KILLS"}
+    assert asked - BETWEEN_OUR_PROCESSES <= set(VARIABLE.findall(text_of("docs/configuration.md")))
 
 
 def test_every_error_code_of_the_api_has_its_row_and_its_status() -> None:
