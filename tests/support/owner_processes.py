@@ -40,7 +40,9 @@ ROOT = Path(__file__).parents[2]
 class PickleCodec:
     """Events as bytes that another process of the test understands."""
 
-    def encode(self, event: Event, *, topic: str, key: str, envelope: Envelope, partition: int) -> Record:
+    def encode(
+        self, event: Event, *, topic: str, key: str, envelope: Envelope, partition: int, value: bytes = b""
+    ) -> Record:
         return Record(topic, partition, key, (), pickle.dumps((event, envelope)))
 
     def decode(self, stored: Stored) -> Message:

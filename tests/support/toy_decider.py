@@ -163,7 +163,9 @@ class ObjectCodec:
         self._known: dict[tuple[Any, ...], int] = {}
         self._messages: list[tuple[Event, Envelope]] = []
 
-    def encode(self, event: Event, *, topic: str, key: str, envelope: Envelope, partition: int) -> Record:
+    def encode(
+        self, event: Event, *, topic: str, key: str, envelope: Envelope, partition: int, value: bytes = b""
+    ) -> Record:
         content = (topic, key, event, envelope.claim, envelope.cause, envelope.source, envelope.sequence)
         number = self._known.get(content)
         if number is None:

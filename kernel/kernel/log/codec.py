@@ -20,7 +20,6 @@ from __future__ import annotations
 
 from datetime import UTC, datetime, timedelta
 from functools import lru_cache
-from operator import attrgetter
 
 from kernel.domain.decider import Event
 from kernel.errors import LogRefused, UnknownType
@@ -34,17 +33,9 @@ _CE_TYPES: dict[str, type] = {f"towpath.{row.wire}.v1": cls for cls, row in TYPE
 _EPOCH = datetime(1970, 1, 1, tzinfo=UTC)
 _OUR_TIME_CHARS = len("2026-01-31T23:59:59.999Z")
 _MILLISECOND = timedelta(milliseconds=1)
-_OPTIONAL = (
-    *("ce_subject", "ce_organizationid", "ce_correlationid", "ce_causationid", "ce_traceparent"),
-    "towpath_claim",
-)
-_optional_of = attrgetter("subject", "organization_id", "correlation_id", "causation_id", "traceparent", "claim")
 
 _FixedHeaders = tuple[tuple[str, str], ...]
 _FIXED: dict[tuple[type, str], _FixedHeaders] = {}
-_WRITTEN_MAX = 128
-_written: dict[int, tuple[Event, bytes]] = {}
-"""What was written last, by identity: a decision and the records derived from it are the same frozen event."""
 
 
 def encode_value(event: Event) -> bytes:
@@ -59,17 +50,6 @@ def encode_value(event: Event) -> bytes:
     return value
 
 
-def _value_of(event: Event) -> bytes:
-    kept = _written.get(id(event))
-    if kept is not None and kept[0] is event:
-        return kept[1]
-    value = encode_value(event)
-    if len(_written) >= _WRITTEN_MAX:
-        _written.clear()
-    _written[id(event)] = (event, value)
-    return value
-
-
 def decode_value(wire_type: str, value: bytes) -> Event:
     """The event behind `value`. `wire_type` is the dotted name, such as `job_run.created`.
 
@@ -81,27 +61,36 @@ def decode_value(wire_type: str, value: bytes) -> Event:
     return read_message(cls, value)
 
 
-def encode(event: Event, *, topic: str, key: str, envelope: Envelope, partition: int) -> Record:
-    """The record of `event`. Pure; the same arguments make the same bytes.
+def encode(event: Event, *, topic: str, key: str, envelope: Envelope, partition: int, value: bytes = b"") -> Record:
+    """The record of `event`. Pure; the same arguments make the same bytes. `value` is that of another record of it.
 
     Raises `ValueError` when the type does not stand in `topic` (the table of `kernel.log.topics`), and what
     `encode_value` raises.
     """
-    headers = [
-        *_fixed_headers(type(event), topic),
-        ("ce_id", envelope.id),
-        ("ce_time", _time_text(envelope.time_ms)),
-        *[pair for pair in zip(_OPTIONAL, _optional_of(envelope), strict=True) if pair[1]],
-    ]
+    fixed = _FIXED.get((type(event), topic)) or _fixed_headers(type(event), topic)
+    headers = [*fixed, ("ce_id", envelope.id), ("ce_time", _time_text(envelope.time_ms))]
+    put = headers.append  # without a loop over names: each record has a dozen headers, and this is half of its price
+    if envelope.subject:
+        put(("ce_subject", envelope.subject))
+    if envelope.organization_id:
+        put(("ce_organizationid", envelope.organization_id))
+    if envelope.correlation_id:
+        put(("ce_correlationid", envelope.correlation_id))
+    if envelope.causation_id:
+        put(("ce_causationid", envelope.causation_id))
+    if envelope.traceparent:
+        put(("ce_traceparent", envelope.traceparent))
+    if envelope.claim:
+        put(("towpath_claim", envelope.claim))
     if key:
-        headers.append(("ce_partitionkey", key))
+        put(("ce_partitionkey", key))
     if envelope.sequence:
-        headers.append(("ce_sequence", str(envelope.sequence)))
+        put(("ce_sequence", str(envelope.sequence)))
     if envelope.cause is not None:
-        headers.append(("towpath_cause", _cause_text(envelope.cause)))
+        put(("towpath_cause", _cause_text(envelope.cause)))
     if envelope.source is not None:
-        headers.append(("towpath_source", _source_text(envelope.source)))
-    return Record(topic, partition, key, tuple(headers), _value_of(event))
+        put(("towpath_source", _source_text(envelope.source)))
+    return Record(topic, partition, key, tuple(headers), value or encode_value(event))
 
 
 def decode(stored: Stored) -> Message:
@@ -136,25 +125,21 @@ def _read_envelope(stored: Stored, headers: dict[str, str]) -> Envelope:
 
 
 def _fixed_headers(cls: type, topic: str) -> _FixedHeaders:
-    """What all records of a class in a topic share; worked out once."""
-    headers = _FIXED.get((cls, topic))
-    if headers is None:
-        headers = _FIXED[cls, topic] = _make_fixed_headers(cls, topic)
-    return headers
-
-
-def _make_fixed_headers(cls: type, topic: str) -> _FixedHeaders:
+    """What all records of a class in a topic share; kept, as every record asks for it."""
     row = TYPES[cls]
     writer = next((writer for name, writer in row.topics.items() if name == topic), None)
     if writer is None:
         raise ValueError(f"{row.wire} does not stand in {topic}")
-    headers = (
+    headers: _FixedHeaders = (
         ("content-type", "application/protobuf"),
         ("ce_specversion", "1.0"),
         ("ce_type", f"towpath.{row.wire}.v1"),
         ("ce_source", f"/towpath/{writer.value}"),
     )
-    return (*headers, ("ce_dataschema", data_schema(cls))) if TOPICS[Topic(topic)].public else headers
+    if TOPICS[Topic(topic)].public:
+        headers = (*headers, ("ce_dataschema", data_schema(cls)))
+    _FIXED[cls, topic] = headers
+    return headers
 
 
 def data_schema(cls: type) -> str:

@@ -62,7 +62,10 @@ class Deriver:
         partition = item.partition
         if partition is None:
             partition = _cached_partition(item.key, self._partitions(item.topic))
-        return self._codec.encode(item.event, topic=item.topic, key=item.key, envelope=envelope, partition=partition)
+        value = effective.value if item.event is decision.event else b""  # most of them repeat it
+        return self._codec.encode(
+            item.event, topic=item.topic, key=item.key, envelope=envelope, partition=partition, value=value
+        )
 
 
 class Outbox:

@@ -80,13 +80,17 @@ def names_foreign_claim(messages: Iterable[Message]) -> bool:
 
 
 class Effective(Struct, frozen=True):
-    """An effective decision: where it stands, what it is, and the parts of its envelope that its records inherit."""
+    """An effective decision: where it stands, what it is, and the parts of its envelope that its records inherit.
+
+    `value` is that of its record, where it is at hand.
+    """
 
     offset: int
     decision: Decision
     id: str
     time_ms: int
     traceparent: str
+    value: bytes = b""
 
 
 @dataclass(frozen=True, slots=True)

@@ -587,4 +587,4 @@ class Owner:
 
 def _effective(offset: int, item: Decided) -> Effective:
     """The decision `item` as it stands in the ledger at `offset`."""
-    return Effective(offset, item.decision, item.id, item.time_ms, item.traceparent)
+    return Effective(offset, item.decision, item.id, item.time_ms, item.traceparent, item.record.value)

@@ -16,8 +16,13 @@ from kernel.log.port import AppendsAtEnd, EventLog, Record, Stored
 class Codec(Protocol):
     """Between events and records; the module `kernel.log.codec` is one."""
 
-    def encode(self, event: Event, *, topic: str, key: str, envelope: Envelope, partition: int) -> Record:
-        """The record of `event`. Pure. Whatever it raises is a fault of the event."""
+    def encode(
+        self, event: Event, *, topic: str, key: str, envelope: Envelope, partition: int, value: bytes = b""
+    ) -> Record:
+        """The record of `event`. Pure. Whatever it raises is a fault of the event.
+
+        `value` is that of a record that was made of the same event before; empty: there is none.
+        """
         ...
 
     def decode(self, stored: Stored) -> Message:

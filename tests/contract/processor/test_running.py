@@ -168,7 +168,9 @@ async def test_a_decision_too_long_for_the_log_is_parked_and_leaves_the_map_alon
 class _LongSources(ObjectCodec):
     """What is derived weighs a little more than the decision that it repeats."""
 
-    def encode(self, event: Event, *, topic: str, key: str, envelope: Envelope, partition: int) -> Record:
+    def encode(
+        self, event: Event, *, topic: str, key: str, envelope: Envelope, partition: int, value: bytes = b""
+    ) -> Record:
         record = super().encode(event, topic=topic, key=key, envelope=envelope, partition=partition)
         return record if envelope.source is None else structs.replace(record, headers=(("source", "x" * 200),))
 
