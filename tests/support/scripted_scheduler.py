@@ -10,7 +10,7 @@ from collections import defaultdict
 from typing import Any
 
 from kernel.clock import Clock
-from kernel.domain.ids import RootRunId
+from kernel.domain.ids import RootRunId, WorkflowRunId
 from kernel.domain.input_request import InputAnswerSubmitted, InputRequestAnswered
 from kernel.domain.job_run import (
     JobRunCancelled,
@@ -23,11 +23,17 @@ from kernel.domain.job_run import (
 )  # fmt: skip
 from kernel.domain.plan import PlannedWorkflow
 from kernel.domain.values import Failure
-from kernel.domain.workflow_run import WorkflowRunCreated, WorkflowRunFailed, WorkflowRunRequested, WorkflowRunStatus
+from kernel.domain.workflow_run import (
+    WorkflowRunCreated,
+    WorkflowRunFailed,
+    WorkflowRunRequested,
+    WorkflowRunStarted,
+    WorkflowRunStatus,
+)
 from kernel.ids import derived_id
 from kernel.log.codec import decode, encode
 from kernel.log.envelope import Envelope
-from kernel.log.port import EventLog
+from kernel.log.port import EventLog, Record
 from kernel.log.topics import Topic, partition_of
 
 Start = JobRunRequested | WorkflowRunRequested
@@ -65,6 +71,20 @@ class ScriptedScheduler:
                 correlation_id=getattr(event, "request_id", ""),
             )  # fmt: skip
             records.append(encode(event, topic=Topic.JOB_RUNS, key=root, envelope=envelope, partition=partition))
+        await self._log.append(records)
+
+    async def say_what_nobody_knows(self, root: str, count: int) -> None:
+        """Append so many facts of a root run of a type that is not invented yet."""
+        partition = partition_of(root, self._log.partitions(Topic.JOB_RUNS))
+        records = []
+        for _ in range(count):
+            self._sequences[root] += 1
+            sequence = self._sequences[root]
+            envelope = Envelope(derived_id(root, str(sequence)), self._clock.now_ms(), sequence=sequence)
+            event = WorkflowRunStarted(WorkflowRunId(root), 1)
+            known = encode(event, topic=Topic.JOB_RUNS, key=root, envelope=envelope, partition=partition)
+            told = {**dict(known.headers), "ce_type": "towpath.workflow_run.dreamt.v1"}
+            records.append(Record(known.topic, partition, root, tuple(told.items()), b""))
         await self._log.append(records)
 
     async def _follow(self, partition: int) -> None:

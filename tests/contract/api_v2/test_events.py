@@ -10,7 +10,7 @@ from kernel.domain.values import SealedBody
 from kernel.domain.workflow_run import WorkflowRunCompleted, WorkflowRunRequeued, WorkflowRunStarted, WorkflowRunStatus
 from tests.support.asgi import live_get
 from tests.support.eventually import until
-from tests.support.gateways import RunningGateway, a_run, gateway_in
+from tests.support.gateways import RunningGateway, a_run, gateway_in, seen
 
 
 def started(run: str, attempt: int = 1) -> WorkflowRunStarted:
@@ -88,6 +88,23 @@ async def test_a_stream_that_comes_back_goes_on_without_a_gap(gateway: RunningGa
     headers = {"Last-Event-ID": "1"}
     async with stream(gateway, run, **headers) as call:
         assert ids(await call.end()) == [2, 3]
+
+
+async def test_events_behind_hundreds_of_a_type_that_this_version_does_not_know_are_reached(
+    gateway: RunningGateway,
+) -> None:
+    run = await a_run(gateway.api)
+    await gateway.scheduler.say_what_nobody_knows(run, 250)
+    await gateway.scheduler.say(run, started(run), completed(run))
+    await seen(gateway, f"/workflow-runs/{run}", status="COMPLETED")
+    path = f"/api/v2/workflow-runs/{run}/events"
+    listed = (await gateway.api.get(path)).json()["data"]
+    assert [event["data"]["sequence"] for event in listed] == [1, 252, 253]
+    behind = (await gateway.api.get(path, params={"after": 1})).json()["data"]
+    assert [event["type"] for event in behind] == ["workflow_run.started", "workflow_run.completed"]
+    headers = {"Last-Event-ID": "1"}
+    async with stream(gateway, run, **headers) as call:
+        assert ids(await call.end()) == [252, 253]
 
 
 async def test_a_silent_stream_shows_that_it_is_there(tmp_path: Path) -> None:
