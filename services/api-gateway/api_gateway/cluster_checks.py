@@ -13,7 +13,7 @@ from api_gateway.runner_slots import RunnerSlots
 from kernel.clock import Clock
 from kernel.domain.task import RunnerHeartbeat
 from kernel.errors import UnknownType
-from kernel.log.codec import decode
+from kernel.log.codec import decode, read_envelope
 from kernel.log.kafka.inspecting import TopicsState, topics_state
 from kernel.log.kafka.membership import SESSION_MS, Membership
 from kernel.log.kafka.settings import KafkaSettings
@@ -24,6 +24,9 @@ from kernel.sql.port import Database
 SKEW_MS_MAX = 1000
 """How far clocks may differ: a takeover counts a longer step as an outage."""
 _LAST_RECORDS = 200
+_LAST_FACTS = 20
+_DECIDED_BY = {Topic.JOB_RUNS: "the schedulers", Topic.DEFINITIONS: "the gateways"}
+"""Whose clock dates the facts of a topic."""
 _DECIDED_TOGETHER = (
     (Topic.RUN_LEDGER, Topic.RUN_REQUESTS, Topic.TASK_REPORTS),
     (Topic.REGISTRY_LEDGER, Topic.REGISTRY_REQUESTS),
@@ -54,7 +57,8 @@ def checks(parts: ClusterParts) -> tuple[tuple[str, Check], ...]:
         return session_finding(parts.group.session_ms)
 
     async def clocks() -> Finding:
-        return clocks_finding({**await _database_skew(parts), **await _runner_skews(parts.log)})
+        found = {**await _database_skew(parts), **await _runner_skews(parts.log), **await decider_skews(parts.log)}
+        return clocks_finding(found)
 
     async def connection() -> Finding:
         return connection_finding(parts.kafka)
@@ -146,3 +150,20 @@ async def _runner_skews(log: EventLog) -> dict[str, float]:
             if isinstance(event, RunnerHeartbeat):
                 newest[f"host {event.host_id}"] = event.sent_ms - stored.appended_ms
     return newest
+
+
+async def decider_skews(log: EventLog) -> dict[str, float]:
+    """How far the clocks of those who decide are ahead of the brokers', by the newest facts, at least.
+
+    Each fact says when it was decided, and the broker when it came, which is later; how much later tells nothing of a
+    clock, as facts of a former owner are told by its successor.
+    """
+    found: dict[str, float] = {}
+    for topic, who in _DECIDED_BY.items():
+        ahead_ms = 0.0
+        for partition in range(log.partitions(topic)):
+            end = await log.end_offset(topic, partition)
+            for stored in await log.read(topic, partition, max(0, end - _LAST_FACTS), max_records=_LAST_FACTS):
+                ahead_ms = max(ahead_ms, read_envelope(stored).time_ms - stored.appended_ms)
+        found[who] = ahead_ms
+    return found

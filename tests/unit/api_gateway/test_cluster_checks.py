@@ -9,14 +9,21 @@ import pytest
 from api_gateway.cluster_checks import (
     clocks_finding,
     connection_finding,
+    decider_skews,
     sandbox_finding,
     session_finding,
     topics_finding,
 )
 from api_gateway.doctor import Verdict
+from kernel.domain.ids import WorkflowRunId
+from kernel.domain.workflow_run import WorkflowRunResumed
+from kernel.log.codec import encode
+from kernel.log.envelope import Envelope
 from kernel.log.kafka.inspecting import TopicsState
 from kernel.log.kafka.settings import KafkaSettings
+from kernel.log.memory import MemoryLog
 from kernel.log.topics import Topic
+from tests.support.reports import TestClock
 
 GOOD = TopicsState(3, (), {topic.value: 12 for topic in Topic}, 3, ())
 
@@ -52,6 +59,25 @@ def test_clocks_that_differ_by_more_than_a_second_are_named() -> None:
     finding = clocks_finding({"the database": 10.0, "host a": -2500.0})
     assert finding.verdict is Verdict.WARNING
     assert "host a by -2.5 s" in finding.message
+
+
+async def test_deciders_whose_clock_is_ahead_are_found_by_the_facts_that_they_have_just_told() -> None:
+    clock = TestClock()
+    log = MemoryLog({Topic.JOB_RUNS: 2, Topic.DEFINITIONS: 1}, clock)
+
+    async def tell(ahead_ms: int, partition: int) -> None:
+        envelope = Envelope("id", clock.now_ms() + ahead_ms, sequence=1)
+        event = WorkflowRunResumed(WorkflowRunId("run"))
+        await log.append([encode(event, topic=Topic.JOB_RUNS, key="run", envelope=envelope, partition=partition)])
+
+    assert await decider_skews(log) == {"the schedulers": 0, "the gateways": 0}
+    await tell(-60_000, 0)
+    assert clocks_finding(await decider_skews(log)).verdict is Verdict.OK, "it may have been told late"
+    await tell(2500, 1)
+    assert "the schedulers by +2.5 s" in clocks_finding(await decider_skews(log)).message
+    for _ in range(20):
+        await tell(0, 1)
+    assert clocks_finding(await decider_skews(log)).verdict is Verdict.OK, "it was put right since"
 
 
 def test_browsers_without_their_sandbox_are_a_warning() -> None:
