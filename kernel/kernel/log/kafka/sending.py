@@ -14,7 +14,8 @@ from __future__ import annotations
 
 import asyncio
 from collections import deque
-from collections.abc import Awaitable, Coroutine, Iterable, Mapping, Sequence
+from collections.abc import Awaitable, Coroutine, Iterable, Iterator, Mapping, Sequence
+from contextlib import contextmanager
 from dataclasses import dataclass, field
 from itertools import islice
 from typing import Any
@@ -29,7 +30,7 @@ from kernel.log.kafka.brokers import ASK, Brokers, Lost, Stream, Unreached
 from kernel.log.kafka.records import batch_bytes
 from kernel.log.kafka.settings import KafkaSettings
 from kernel.log.kafka.wire import ELSEWHERE, LATER, MAYBE_DONE, PRODUCER_LOST, Batches, Code, ProduceRequest, name_of
-from kernel.log.limits import BATCH_BYTES_MAX, record_bytes
+from kernel.log.limits import BATCH_BYTES_MAX
 from kernel.log.port import Record
 
 REQUESTS_AT_ONCE = 3
@@ -53,13 +54,13 @@ class _Call:
 
 @dataclass(slots=True, eq=False)
 class _Batch:
-    """Calls that share a fate. Its bytes never change, so that the broker can tell a repetition."""
+    """Calls that share a fate. Its bytes are made once, so that the broker can tell a repetition."""
 
     calls: list[_Call]
     topic_id: UUID
-    count: int
-    data: bytes
     give_up: float
+    count: int
+    data: bytes = b""
     tries: int = 0
     may_have_landed: bool = False
 
@@ -73,6 +74,8 @@ class _Partition:
     batch: _Batch | None = None
     busy: bool = False
     """Its batch is in flight, or waits for another try."""
+    sending: Sequence[_Partition] | None = None
+    """Those that it is sent with now; None while it waits."""
     producer_id: int = -1
     epoch: int = 0
     sequence: int = 0
@@ -107,8 +110,8 @@ class Sender:
         self._producer_id = -1
         self._producer_lock = asyncio.Lock()
 
-    def put(self, stream: Stream, records: Sequence[Record]) -> asyncio.Future[int]:
-        """Queue records of one partition, at most 1 MiB; the offset of the first one is the result, or the outcome."""
+    def put(self, stream: Stream, records: Sequence[Record], size: int) -> asyncio.Future[int]:
+        """Queue records of one partition, `size` bytes and at most 1 MiB; the first one's offset is the result."""
         partition = self._partitions.get(stream)
         if partition is None:
             partition = self._partitions[stream] = _Partition(stream)
@@ -116,7 +119,6 @@ class Sender:
         if self._closed:
             answer.set_exception(LogRefused("the log is closed"))
             return answer
-        size = sum(map(record_bytes, records))
         partition.waiting.append(_Call(records, size, self._loop.time() + self._settings.append_seconds, answer))
         self._make_ready(partition)
         return answer
@@ -164,7 +166,7 @@ class Sender:
     def _send(self, node: int | None, partitions: Iterable[_Partition]) -> Coroutine[Any, Any, None]:
         taken = list(islice(partitions, _REQUEST_PARTITIONS))
         for partition in taken:
-            partition.busy = True
+            partition.busy, partition.sending = True, taken
             del self._ready[partition.stream]
         return self._nowhere(taken) if node is None else self._go(node, self._free[node].pop(), taken)
 
@@ -177,23 +179,30 @@ class Sender:
 
     async def _nowhere(self, partitions: Sequence[_Partition]) -> None:
         """Nobody leads them: batches are made, so that their time runs, and tried again later."""
-        await self._again(await self._prepare(partitions), "no leader")
+        with self._answering(partitions):
+            await self._again(await self._prepare(partitions), "no leader")
 
     async def _go(self, node: int, lane: str, partitions: Sequence[_Partition]) -> None:
-        sent: list[tuple[_Partition, _Batch | None]] = []
         try:
-            if prepared := await self._prepare(partitions):
-                sent = [(partition, partition.batch) for partition in prepared]
-                await self._produce(node, lane, prepared)
-        except Exception as error:  # noqa: BLE001 (the edge of a task that nobody awaits: no append may wait for ever)
-            _log.exception("log.send_broke", node=node, error=type(error).__name__)
-            for partition, batch in sent:
-                if partition.batch is batch and partition.busy:
-                    self._unknown(partition, type(error).__name__)
+            with self._answering(partitions):
+                if prepared := await self._prepare(partitions):
+                    await self._produce(node, lane, prepared)
         finally:
             self._free[node].append(lane)
             if self._ready:
                 self._flush_soon()
+
+    @contextmanager
+    def _answering(self, partitions: Sequence[_Partition]) -> Iterator[None]:
+        """Whatever breaks while `partitions` are sent together, no append waits for ever, and each of them goes on."""
+        try:
+            yield
+        except Exception as error:  # noqa: BLE001 (the edge of a task that nobody awaits)
+            why = type(error).__name__
+            _log.exception("log.send_broke", error=why)
+            for partition in partitions:
+                if partition.sending is partitions:
+                    self._break(partition, why)
 
     async def _produce(self, node: int, lane: str, partitions: Sequence[_Partition]) -> None:
         batches: Batches = {}
@@ -251,8 +260,7 @@ class Sender:
             left = await self._refreshed(left)
         for partition in left:
             assert partition.batch is not None
-            seconds = min(_BACKOFF_SECONDS * 2 ** min(partition.batch.tries, 5), _BACKOFF_SECONDS_MAX)
-            self._loop.call_later(self._brokers.jitter(seconds), self._release, partition)
+            self._rest(partition, min(_BACKOFF_SECONDS * 2 ** min(partition.batch.tries, 5), _BACKOFF_SECONDS_MAX))
 
     async def _refreshed(self, partitions: Sequence[_Partition]) -> list[_Partition]:
         """Ask who leads. What the cluster refuses, or what has another topic now, ends; the others are left."""
@@ -274,8 +282,13 @@ class Sender:
                 left.append(partition)
         return left
 
+    def _rest(self, partition: _Partition, seconds: float) -> None:
+        """Leave it alone for so long, or half of it."""
+        partition.sending = None
+        self._loop.call_later(self._brokers.jitter(seconds), self._release, partition)
+
     def _release(self, partition: _Partition) -> None:
-        partition.busy = False
+        partition.busy, partition.sending = False, None
         self._make_ready(partition)
 
     # making batches
@@ -294,6 +307,7 @@ class Sender:
         return [partition for partition in partitions if partition.batch is not None]
 
     def _make_batch(self, partition: _Partition) -> None:
+        topic_id = self._brokers.opened_id(partition.stream[0])
         calls: list[_Call] = []
         size = 0
         while partition.waiting and (not calls or size + partition.waiting[0].size <= BATCH_BYTES_MAX):
@@ -306,10 +320,9 @@ class Sender:
         if not records:
             self._release(partition)
             return
+        batch = partition.batch = _Batch(calls, topic_id, min(call.give_up for call in calls), len(records))
         producer = (partition.producer_id, partition.epoch, partition.sequence)
-        data = batch_bytes(records, self._clock.now_ms(), producer)
-        topic_id = self._brokers.opened_id(partition.stream[0])
-        partition.batch = _Batch(calls, topic_id, len(records), data, min(call.give_up for call in calls))
+        batch.data = batch_bytes(records, self._clock.now_ms(), producer)
         partition.advance(len(records))
 
     async def _know_producer(self, partitions: Iterable[_Partition]) -> None:
@@ -377,6 +390,16 @@ class Sender:
         partition.renew()
         self._settle(partition, error)
 
+    def _break(self, partition: _Partition, why: str) -> None:
+        """Sending it was given up, nobody knows where. What was not sent yet may be tried again while it has time."""
+        error = LogUnavailable(f"{partition.stream[0]}/{partition.stream[1]}: {why}")
+        if partition.batch is None:
+            self._expire(partition, error)
+        elif partition.batch.tries:
+            self._unknown(partition, why)
+        else:
+            self._end(partition, error)
+
     def _settle(self, partition: _Partition, error: TowpathError) -> None:
         assert partition.batch is not None
         _settle(partition.batch.calls, error)
@@ -388,7 +411,7 @@ class Sender:
         over = [call for call in partition.waiting if isinstance(error, LogRefused) or call.give_up <= now]
         partition.waiting = deque(call for call in partition.waiting if call not in over)
         _settle(over, error)
-        self._loop.call_later(self._brokers.jitter(_BACKOFF_SECONDS), self._release, partition)
+        self._rest(partition, _BACKOFF_SECONDS)
 
     def _next(self, partition: _Partition) -> None:
         partition.batch = None
