@@ -4,7 +4,8 @@ A cycle counts only with a proof that the fault hit live work, seen from outside
 and had not ended, in every partition (whichever process owns one has work in flight), and for runner, browser and the
 stores of blobs a step of effect `once` that had begun and had no outcome, with a picture behind it. After it every run
 that was promised must end, the fold of the public facts must have no breach, the site must have counted no order twice,
-the API must tell what the fold tells, and the picture of each order must be the one whose hash is told.
+the API must tell what the fold tells, down to each step of the runs that were live, and the picture of each order must
+be the one whose hash is told.
 """
 
 from __future__ import annotations
@@ -113,12 +114,7 @@ class Cycles:
         """One cycle; blocks until it is judged."""
         chance = Random(seed)
         number = chance.randrange(3 if pair.role is Role.BROKER else 2)
-        self._await_moment(pair)
-        time.sleep(chance.random() * 0.3)
-        with self.watch.lock:
-            live = self.load.unfinished(self.watch.fold)
-            open_once = len(self.watch.fold.open_once)
-            self.watch.silences.begin()
+        live, open_once = self._await_moment(pair, chance.random() * 0.3)
         began, before = time.monotonic(), len(self.load.book.accepted)
         heal = self._hurt(pair, number, chance)
         self._hold(pair, chance)
@@ -126,21 +122,32 @@ class Cycles:
         ended = self._until(lambda fold: not _unfinished(fold, live), "the ends of all live runs", began)
         with self.watch.lock:
             silence = self.watch.silences.longest()
-        problems, failed_by_site = self._judge(pair)
+        problems, failed_by_site = self._judge(pair, live)
         accepted = len(self.load.book.accepted) - before
         return Cycle(
             pair, seed, number, len(live), open_once, silence, ended, accepted, tuple(problems), failed_by_site
         )
 
-    def _await_moment(self, pair: Pair) -> None:
+    def _await_moment(self, pair: Pair, pause: float) -> tuple[list[str], int]:
+        """Wait until the proof stands, also after `pause`: the live runs, and how many `once` steps are open."""
         self.cluster.await_ready()
-        partitions = self.watch.partitions(TOPICS[0])
+        deadline = time.monotonic() + _MOMENT_SECONDS
+        while True:
+            left = deadline - time.monotonic()
+            self.watch.until(
+                lambda fold: self._has_come(pair, fold), left, f"live work in every partition, before {pair}"
+            )
+            time.sleep(pause)
+            with self.watch.lock:
+                if self._has_come(pair, self.watch.fold):
+                    self.watch.silences.begin()
+                    return self.load.unfinished(self.watch.fold), len(self.watch.fold.open_once)
 
-        def has_come(fold: OutsideFold) -> bool:
-            live = {fold.runs[id_].partition for id_ in self.load.unfinished(fold) if id_ in fold.runs}
-            return len(live) == partitions and (pair.role not in _HAS_AN_ORDER or bool(fold.open_once))
-
-        self.watch.until(has_come, _MOMENT_SECONDS, f"live work in every partition, before {pair}")
+    def _has_come(self, pair: Pair, fold: OutsideFold) -> bool:
+        """Whether `fold` shows the live work that `pair` is to hit."""
+        live = {fold.runs[id_].partition for id_ in self.load.unfinished(fold) if id_ in fold.runs}
+        is_everywhere = len(live) == self.watch.partitions(TOPICS[0])
+        return is_everywhere and (pair.role not in _HAS_AN_ORDER or bool(fold.open_once))
 
     def _hurt(self, pair: Pair, number: int, chance: Random) -> Callable[[], None]:
         match pair.fault:
@@ -179,8 +186,11 @@ class Cycles:
         self.watch.until(seen, _END_SECONDS, what)
         return time.monotonic() - began
 
-    def _judge(self, pair: Pair) -> tuple[list[str], int]:
-        """What is wrong by now, and was not told before; and how many runs failed because their site was away."""
+    def _judge(self, pair: Pair, live: list[str]) -> tuple[list[str], int]:
+        """What is wrong by now, and was not told before; and how many runs failed because their site was away.
+
+        `live` are the runs that the fault has hit.
+        """
         site_is_cut, failed_by_site = pair == Pair(Role.BROWSER, Fault.CUT), 0
         problems = [
             f"ordered {count} times: {ref}" for ref, count in Counter(self.cluster.ordered()).items() if count > 1
@@ -202,12 +212,12 @@ class Cycles:
             elif refs.get(id_) and refs[id_] not in ordered:
                 problems.append(f"{id_} completed without its order {refs[id_]}")
         pictured = {id_ for id_, run in ended.items() if refs.get(id_) and run.status == "COMPLETED"}
-        return problems + self._compare(ended, pictured), failed_by_site
+        return problems + self._compare(ended, pictured, frozenset(live)), failed_by_site
 
-    def _compare(self, ended: dict[str, SeenRun], pictured: set[str]) -> list[str]:
+    def _compare(self, ended: dict[str, SeenRun], pictured: set[str], live: frozenset[str]) -> list[str]:
         """What the API tells differently from the fold once it has had time to read as far, asked of both gateways.
 
-        Those of `pictured` must have their picture.
+        Those of `pictured` must have their picture; of those of `live` each step of each attempt is compared, too.
         """
         self.cluster.await_ready()
         deadline = time.monotonic() + _READ_SECONDS
@@ -215,9 +225,8 @@ class Cycles:
         with httpx.Client(headers=headers, timeout=30) as client:
             while True:
                 different = [text for place, id_ in enumerate(ended) if (text := self._differs(client, place, id_))]
-                different += [
-                    text for place, id_ in enumerate(pictured) if (text := self._no_picture(client, place, id_))
-                ]
+                for found_by, those in ((self._no_picture, pictured), (self._other_steps, live & ended.keys())):
+                    different += [text for place, id_ in enumerate(those) if (text := found_by(client, place, id_))]
                 if not different or time.monotonic() > deadline:
                     return different
                 time.sleep(0.2)
@@ -229,6 +238,26 @@ class Cycles:
         answer = client.get(f"{self.cluster.gateways[place % 2]}/api/v2/job-runs/{id_}")
         told = {name: answer.json().get(name) for name in seen}
         return "" if told == seen else f"{id_}: the API tells {answer.status_code} {told}, the fold {seen}"
+
+    def _other_steps(self, client: httpx.Client, place: int, id_: str) -> str:
+        """What the API tells otherwise of workflow runs and of their steps.
+
+        One that ended again in the same attempt stands as it ended last; one that began and has no end, in the API
+        alone.
+        """
+        with self.watch.lock:
+            parts = {key: (part.status, [*part.steps]) for key, part in self.watch.fold.runs[id_].workflow_runs.items()}
+        for part, (status, steps) in parts.items():
+            path = f"{self.cluster.gateways[place % 2]}/api/v2/workflow-runs/{part}"
+            rows = client.get(f"{path}/steps", params={"limit": 100}).json().get("data", ())
+            told = (
+                client.get(path).json().get("status"),
+                {(row["attempt"], row["path"]): row["status"] for row in rows if row["status"]},
+            )
+            seen = (status, {(attempt, step): end for attempt, step, end in steps})
+            if told != seen:
+                return f"{part} of {id_}: the API tells {told}, the fold {seen}"
+        return ""
 
     def _no_picture(self, client: httpx.Client, place: int, id_: str) -> str:
         """What is wrong with the picture that the run took after its order, fetched as a client would."""
