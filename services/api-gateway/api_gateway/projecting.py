@@ -15,11 +15,12 @@ from dataclasses import dataclass, field
 
 import structlog
 
+from api_gateway.batch_writing import batch_statements
 from api_gateway.counting import COUNTED, taking_part
 from api_gateway.facts import facts_of
 from api_gateway.projections import catalog
 from api_gateway.projections.change import Fact, Kind, Table
-from api_gateway.row_writing import among, row_statements, statements_of
+from api_gateway.row_writing import Rows, among, few, rows_of
 from api_gateway.waiting import Audience, Projected
 from kernel.clock import Clock
 from kernel.errors import LogRefused, LogUnavailable, UnknownOutcome
@@ -44,6 +45,12 @@ _NOT_ASKED = -1
 _FORGOTTEN = 2**62
 """No fact of a run that is being forgotten is above this."""
 _AT = "topic = ? AND partition = ?"
+_BEGUN = few("unnest(?::TEXT[])")
+_ALL_BEGIN = (
+    f" AND NOT EXISTS (SELECT FROM {_BEGUN} AS begun (stream) JOIN projected_streams AS known USING (stream)"  # noqa: S608 (constants)
+    f" WHERE known.topic = ?) AND NOT EXISTS (SELECT FROM {_BEGUN} AS begun (root_run_id)"
+    " JOIN forgotten_runs USING (root_run_id))"
+)
 _STREAMS = Table("projected_streams", ("topic", "stream"))
 _log = structlog.get_logger("api_gateway.projecting")
 
@@ -269,17 +276,13 @@ class Projector:
         batch = Projected(
             follower.topic, follower.partition, follower.next_offset, stored[-1].offset + 1, facts_of(stored)
         )
-        await self._load_sequences(follower, batch.facts)
-        fresh = _fresh(follower, batch.facts)
-        statements = [
-            self._position_moved(batch),
-            *statements_of(fresh, self._db.dialect, loads=self._loads),
-            *self._sequence_statements(follower, fresh),
-            *self._audience.announcement(batch),
-        ]
-        changed = await self._db.transaction(statements, guarded=True)
-        if changed[0] == 0:
-            return False
+        begun = self._begun(follower, batch.facts)
+        if not await self._write(follower, batch, begun):
+            if not begun:
+                return False
+            follower.sequences.clear()
+            if not await self._write(follower, batch, ()):
+                return False
         follower.next_offset = batch.next_offset
         if len(follower.sequences) > REMEMBERED_STREAMS_MAX:
             follower.sequences.clear()
@@ -288,11 +291,42 @@ class Projector:
             self._measured(batch)
         return True
 
-    def _position_moved(self, batch: Projected) -> Statement:
-        """The condition of a batch: nobody has projected it before."""
+    def _begun(self, follower: _Follower, facts: Iterable[Fact]) -> Sequence[str]:
+        """Streams that seem to begin with this batch: what it writes hangs on that, so nobody asks before.
+
+        SQLite is in this process, and a rebuild asks for thousands at once: there to ask is as good.
+        """
+        if self._loads or self._db.dialect == "sqlite":
+            return ()
+        first: dict[str, int] = {}
+        for fact in facts:
+            if fact.sequence and fact.key not in follower.sequences:
+                first.setdefault(fact.key, fact.sequence)
+        return sorted(key for key, sequence in first.items() if sequence == 1)
+
+    async def _write(self, follower: _Follower, batch: Projected, begun: Sequence[str]) -> bool:
+        """False when the position has moved, or a stream of `begun` was there before; then nothing is written."""
+        follower.sequences.update(dict.fromkeys(begun, 0))
+        await self._load_sequences(follower, batch.facts)
+        fresh = _fresh(follower, batch.facts)
+        dialect = self._db.dialect
+        statements = batch_statements(
+            self._position_moved(batch, begun),
+            [*rows_of(fresh, dialect), _sequences(follower, fresh)],
+            self._audience.announcement(batch),
+            dialect,
+            loads=self._loads,
+        )
+        return (await self._db.transaction(statements, guarded=True))[0] > 0
+
+    def _position_moved(self, batch: Projected, begun: Sequence[str]) -> Statement:
+        """The condition of a batch: nobody has projected it before, and the streams that seem to begin do."""
         part, params = taking_part(batch.partition, self._db.dialect)
         moved = f"UPDATE projection_positions SET next_offset = ? WHERE {_AT} AND next_offset = ?{part}"  # noqa: S608 (constants)
-        return moved, (batch.next_offset, batch.topic.value, batch.partition, batch.first_offset, *params)
+        told = (batch.next_offset, batch.topic.value, batch.partition, batch.first_offset, *params)
+        if self._loads or self._db.dialect == "sqlite":
+            return moved, told
+        return moved + _ALL_BEGIN, (*told, begun, batch.topic.value, begun)
 
     async def _load_sequences(self, follower: _Follower, facts: Iterable[Fact]) -> None:
         unknown = sorted({fact.key for fact in facts if fact.sequence and fact.key not in follower.sequences})
@@ -307,10 +341,12 @@ class Projector:
             follower.sequences.update(dict.fromkeys(part, 0))
             follower.sequences.update((row[0], row[1]) for row in rows)
 
-    def _sequence_statements(self, follower: _Follower, fresh: Iterable[Fact]) -> list[Statement]:
-        touched = {fact.key for fact in fresh if fact.sequence}
-        rows = [(follower.sequences[key], follower.topic.value, key) for key in sorted(touched)]
-        return row_statements(Kind.PUT, _STREAMS, ("sequence",), rows, self._db.dialect)
+
+def _sequences(follower: _Follower, fresh: Iterable[Fact]) -> Rows:
+    """How far the streams of these facts are."""
+    touched = {fact.key for fact in fresh if fact.sequence}
+    values = [(follower.sequences[key], follower.topic.value, key) for key in sorted(touched)]
+    return Rows(Kind.PUT, _STREAMS, ("sequence",), values)
 
 
 def _fresh(follower: _Follower, facts: Iterable[Fact]) -> list[Fact]:

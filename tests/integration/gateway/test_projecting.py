@@ -30,6 +30,7 @@ from kernel.log.kafka.log import KafkaLog
 from kernel.log.port import EventLog
 from kernel.log.topics import Topic, partition_of
 from kernel.sql.port import Database
+from kernel.sql.postgres import PostgresDatabase
 from tests.integration.gateway.conftest import PARTITIONS
 from tests.support.eventually import until
 from tests.support.grounds import recreate
@@ -177,6 +178,54 @@ async def test_partitions_that_are_projected_side_by_side_do_not_wait_for_each_o
     parts = await db.fetch_all("SELECT part, sum(number) FROM workflow_run_counts GROUP BY part ORDER BY part")
     assert [part for part, _ in parts] == ["0", "1"]
     assert sum(number for _, number in parts) == 40
+
+
+_WAITING = "SELECT pid FROM pg_locks WHERE relation = to_regclass('projection_positions') AND NOT granted"
+_HELD = "SELECT relation::regclass::TEXT FROM pg_locks WHERE pid = ? AND locktype = 'relation' AND granted"
+
+
+@pytest.mark.parametrize("ground", ["cluster"], indirect=True)  # where rebuilt tables are swapped in under load
+@pytest.mark.parametrize("batches", [0, 8], ids=["at first", "with a plan that the server keeps"])
+async def test_who_locks_the_positions_stops_a_batch_before_it_holds_any_other_table(
+    db: PostgresDatabase, log: EventLog, batches: int
+) -> None:
+    line = projector(log, db)
+    one = await line._follower(Topic.JOB_RUNS, 0)
+    *others, last = [run for run in (f"r{number}" for number in range(99)) if partition_of(run, 2) == 0][: batches + 1]
+    async with asyncio.timeout(20), db.one_transaction() as ask:
+        for run in others:
+            await say(log, run, life(run))
+            assert await line._apply(one, await line._read(one, 0.0))
+            await ask("SELECT 'this connection is somebody else''s'")
+        await ask("LOCK TABLE projection_positions IN ACCESS EXCLUSIVE MODE")
+        await say(log, last, life(last))
+        applying = asyncio.create_task(line._apply(one, await line._read(one, 0.0)))
+        while not (waiting := await ask(_WAITING)):  # noqa: ASYNC110 (the server tells it nobody)
+            await asyncio.sleep(0.01)
+        held = {table for (table,) in await ask(_HELD, waiting[0])}
+    assert not held & {*(table.name for table in catalog.TABLES), "projected_streams", "forgotten_runs"}
+    assert await applying
+
+
+async def test_a_run_that_is_being_forgotten_is_passed_over_from_its_first_fact_on(db: Database, log: EventLog) -> None:
+    await db.execute("INSERT INTO forgotten_runs (root_run_id) VALUES ('r1')")
+    for run in ("r1", "r2"):
+        await say(log, run, life(run))
+    await projector(log, db).catch_up()
+    assert await db.fetch_all("SELECT id FROM workflow_runs") == [("r2",)]
+    assert await projector(log, db).lag() == 0
+
+
+async def test_what_later_facts_do_not_name_stays_as_it_was(db: Database, log: EventLog) -> None:
+    created, started, finished, completed = life("r1")
+    line = projector(log, db)
+    for number, event in enumerate([created, started, finished, completed], start=1):
+        await say(log, "r1", [event], number)
+        await line.catch_up()
+    found = await db.fetch_all(
+        "SELECT status, attempt, current_name, updated_ms, completed_ms, input_request_id FROM workflow_runs"
+    )
+    assert found == [("completed", 1, "doing_a", 1004, 1004, "")]
 
 
 async def test_a_waiter_is_told_after_its_row_is_there(db: Database, log: EventLog) -> None:

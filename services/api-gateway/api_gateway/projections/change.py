@@ -6,8 +6,8 @@ rebuild from offset 0 ends in the same rows. The shell around it (`api_gateway.p
 
 from __future__ import annotations
 
-from collections.abc import Callable
-from dataclasses import dataclass
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, field
 from enum import StrEnum
 from typing import Any, NamedTuple
 
@@ -51,6 +51,8 @@ class Table:
     key: tuple[str, ...]
     only_added: bool = False
     """Each row is the row of one fact, which the key names: it comes once, as the fact does, and never changes."""
+    often: Mapping[str, type] = field(default_factory=dict, compare=False)
+    """Columns that facts change in many combinations, by name and in that order, with the type of their values."""
 
 
 class Change(NamedTuple):

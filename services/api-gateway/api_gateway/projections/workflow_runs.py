@@ -17,7 +17,25 @@ from kernel.domain.workflow_run import (
     WorkflowRunStepStarted,
 )
 
-TABLE = Table("workflow_runs", ("id",))
+_OFTEN = {
+    "attempt": int,
+    "completed_ms": int,
+    "current_name": str,
+    "input_request_id": str,
+    "status": str,
+    "updated_ms": int,
+}
+TABLE = Table("workflow_runs", ("id",), often=_OFTEN)
+_NOTHING_YET: dict[str, Cell] = {
+    "completed_ms": 0,
+    "attempt": 0,
+    "current_name": "",
+    "input_request_id": "",
+    "error_code": "",
+    "failed_step_id": "",
+    "failed_step_name": "",
+}
+"""What later facts say, said at once: so a row is inserted alike, however many of them come together with its first."""
 
 
 def _created(fact: Fact) -> Change:
@@ -38,6 +56,7 @@ def _created(fact: Fact) -> Change:
         "position": event.position,
         "created_ms": fact.time_ms,
         "updated_ms": fact.time_ms,
+        **_NOTHING_YET,
     }
     return Change(Kind.PUT, TABLE, (event.workflow_run_id,), columns)
 

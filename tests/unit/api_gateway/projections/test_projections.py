@@ -114,8 +114,8 @@ def test_postgresql_gets_one_statement_for_any_number_of_rows_that_change_alike(
     (on_events,) = [(sql, params) for sql, params in statements_of(facts, "postgres") if "INTO run_events " in sql]
     sql, params = on_events
     assert sql == (
-        "INSERT INTO run_events (about, time_ms, value, wire, root_run_id, sequence) SELECT * FROM"
-        " unnest(?::TEXT[], ?::BIGINT[], ?::BYTEA[], ?::TEXT[], ?::TEXT[], ?::BIGINT[]) ON CONFLICT DO NOTHING"
+        "INSERT INTO run_events (about, time_ms, value, wire, root_run_id, sequence) SELECT new.* FROM"
+        " unnest(?::TEXT[], ?::BIGINT[], ?::BYTEA[], ?::TEXT[], ?::TEXT[], ?::BIGINT[]) AS new ON CONFLICT DO NOTHING"
     )
     assert params[-1] == tuple(range(1, 78))
 
