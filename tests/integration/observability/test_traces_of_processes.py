@@ -70,9 +70,8 @@ async def _run(processes: ServiceProcesses) -> str:
     """A run that has ended, asked for by somebody who traces."""
     headers = {"Authorization": f"Bearer {processes.api_key}"}
     async with httpx.AsyncClient(base_url=processes.gateway_url, headers=headers, timeout=30) as api:
-        workflow = (await api.post("/api/v2/workflows", json=_WORKFLOW)).json()["id"]
-        body, traced = {"workflowId": workflow}, {"traceparent": CALLER}
-        run: str = (await api.post("/api/v2/workflow-runs", json=body, headers=traced)).json()["id"]
+        workflow = await _made(api, "/api/v2/workflows", _WORKFLOW)
+        run = await _made(api, "/api/v2/workflow-runs", {"workflowId": workflow}, traceparent=CALLER)
         after, types = 0, set[str]()
         async with asyncio.timeout(60):
             while "workflow_run.completed" not in types:
@@ -81,6 +80,14 @@ async def _run(processes: ServiceProcesses) -> str:
                     after = event["data"]["sequence"]
                     types.add(event["type"])
     return run
+
+
+async def _made(api: httpx.AsyncClient, path: str, body: dict[str, Any], **headers: str) -> str:
+    """The id of what was made."""
+    answer = await api.post(path, json=body, headers=headers)
+    assert answer.status_code == httpx.codes.CREATED, answer.text
+    id_: str = answer.json()["id"]
+    return id_
 
 
 def _spans(one: Running, name: str) -> list[dict[str, Any]]:
