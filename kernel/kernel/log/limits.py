@@ -17,6 +17,8 @@ BATCH_BYTES_MAX = 1024 * 1024
 
 Batches = dict[tuple[str, int], list[Record]]
 """The records of one call by topic and partition, each list in the order of the call."""
+Sizes = dict[tuple[str, int], int]
+"""What these weigh."""
 
 
 def record_bytes(record: Record) -> int:
@@ -24,14 +26,14 @@ def record_bytes(record: Record) -> int:
     return len(record.value) + len(_texts.encode((record.key, record.headers)))
 
 
-def batches_of(records: Sequence[Record], partitions: Mapping[str, int]) -> Batches:
+def batches_of(records: Sequence[Record], partitions: Mapping[str, int]) -> tuple[Batches, Sizes]:
     """Split one call by partition.
 
     `KeyError` for a topic or partition that does not exist, `ValueError` for a record over 64 KiB or more than 1 MiB
     for one partition.
     """
     batches: Batches = {}
-    sizes: dict[tuple[str, int], int] = {}
+    sizes: Sizes = {}
     for record in records:
         stream = (record.topic, record.partition)
         if not 0 <= record.partition < partitions[record.topic]:
@@ -43,7 +45,7 @@ def batches_of(records: Sequence[Record], partitions: Mapping[str, int]) -> Batc
         if sizes[stream] > BATCH_BYTES_MAX:
             raise ValueError(f"{sizes[stream]} bytes in one append for {stream} are over {BATCH_BYTES_MAX}")
         batches.setdefault(stream, []).append(record)
-    return batches
+    return batches, sizes
 
 
 def positions_of(records: Sequence[Record], first_offsets: Mapping[tuple[str, int], int]) -> list[Position]:

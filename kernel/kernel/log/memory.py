@@ -82,14 +82,14 @@ class MemoryLog:
         """As the port says. The records stand in the log before the caller's task is suspended."""
         if not records:
             return []
-        kept, batches = tuple(records), batches_of(records, self._partitions)
+        kept, (batches, _) = tuple(records), batches_of(records, self._partitions)
         return await self._send(kept, partial(self._land, kept, batches))
 
     async def append_at_end(
         self, records: Sequence[Record], *, topic: str, partition: int, end: int
     ) -> list[Position] | None:
         """As `AppendsAtEnd` says; in flight, the condition is looked at when it lands."""
-        kept, batches = tuple(records), batches_of(records, self._partitions)
+        kept, (batches, _) = tuple(records), batches_of(records, self._partitions)
 
         def land() -> list[Position]:
             return self._land(kept, batches) if self._tails[topic, partition].end == end else []

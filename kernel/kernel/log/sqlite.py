@@ -181,7 +181,7 @@ class SqliteLog:
         self._refuse_when_closed()
         if not records:
             return []
-        batches = batches_of(records, self._partitions)
+        batches, _ = batches_of(records, self._partitions)
         landing = await self._file.submit(partial(self._stage, batches), self._land)
         return positions_of(records, landing.first_offsets)
 
@@ -190,7 +190,8 @@ class SqliteLog:
     ) -> list[Position] | None:
         """As `AppendsAtEnd` says: the writer looks at the condition inside the transaction."""
         self._refuse_when_closed()
-        stage = partial(self._stage_at_end, batches_of(records, self._partitions), self._streams[topic, partition], end)
+        batches, _ = batches_of(records, self._partitions)
+        stage = partial(self._stage_at_end, batches, self._streams[topic, partition], end)
         landing = await self._file.submit(stage, self._land)
         return positions_of(records, landing.first_offsets) if landing.batches else None
 

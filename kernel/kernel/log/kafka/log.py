@@ -77,11 +77,11 @@ class KafkaLog:
         """As the port says. A call for several partitions of which one fails has an unknown outcome."""
         if not records:
             return []
-        batches = batches_of(records, self._partitions)
+        batches, sizes = batches_of(records, self._partitions)
         for topic, _ in batches:
             self._brokers.refuse_recreated(self._names[topic])
         answers = {
-            (topic, partition): self._sender.put((self._names[topic], partition), batch)
+            (topic, partition): self._sender.put((self._names[topic], partition), batch, sizes[topic, partition])
             for (topic, partition), batch in batches.items()
         }
         if len(answers) == 1:

@@ -19,6 +19,7 @@ from kernel.log.kafka.records import batch_bytes
 from kernel.log.kafka.sending import Sender
 from kernel.log.kafka.settings import KafkaSettings
 from kernel.log.kafka.wire import Code, ProduceRequest
+from kernel.log.limits import record_bytes
 from kernel.log.port import Record
 
 A, B = ("facts", 0), ("facts", 1)
@@ -102,8 +103,9 @@ def sender_of(brokers: Any) -> Sender:
     return Sender(brokers, SETTINGS, SystemClock())
 
 
-def records(stream: Stream, keys: str = "k") -> Sequence[Record]:
-    return [Record(*stream, key, (), b"v") for key in keys]
+def put(sender: Sender, stream: Stream, keys: str = "k") -> asyncio.Future[int]:
+    records = [Record(*stream, key, (), b"v") for key in keys]
+    return sender.put(stream, records, sum(map(record_bytes, records)))
 
 
 async def outcome(answer: asyncio.Future[int]) -> int | BaseException:
@@ -116,7 +118,7 @@ async def outcome(answer: asyncio.Future[int]) -> int | BaseException:
 async def test_what_was_not_sent_is_tried_again_while_it_has_time(brokers: _Brokers, place: str) -> None:
     brokers.breaks[place] = 1
     sender = sender_of(brokers)
-    assert await outcome(sender.put(A, records(A))) == 0
+    assert await outcome(put(sender, A)) == 0
     await sender.close()
 
 
@@ -126,11 +128,11 @@ async def test_what_cannot_be_sent_at_all_ends_when_its_time_is_over_and_nothing
 ) -> None:
     brokers.breaks[place] = 1_000_000
     sender = sender_of(brokers)
-    answers = [sender.put(A, records(A)), sender.put(B, records(B))]
+    answers = [put(sender, A), put(sender, B)]
     found = [await outcome(answer) for answer in answers]
     assert [type(one) for one in found] == [LogUnavailable] * 2
     brokers.breaks.clear()
-    assert await outcome(sender.put(A, records(A))) == 0
+    assert await outcome(put(sender, A)) == 0
     await sender.close()
 
 
@@ -144,10 +146,10 @@ async def test_a_batch_that_cannot_be_made_ends_and_the_next_one_goes(
 
     monkeypatch.setattr("kernel.log.kafka.sending.batch_bytes", broken)
     sender = sender_of(brokers)
-    answers = [sender.put(A, records(A, "x")), sender.put(B, records(B))]
+    answers = [put(sender, A, "x"), put(sender, B)]
     assert isinstance(await outcome(answers[0]), LogUnavailable)
     assert await outcome(answers[1]) == 0
-    assert await outcome(sender.put(A, records(A))) == 0
+    assert await outcome(put(sender, A)) == 0
     await sender.close()
 
 
@@ -155,18 +157,18 @@ async def test_where_nobody_leads_an_append_ends_though_looking_for_a_leader_bre
     brokers.leads[A] = None
     brokers.breaks["refresh"] = 1_000_000
     sender = sender_of(brokers)
-    assert isinstance(await outcome(sender.put(A, records(A))), LogUnavailable)
+    assert isinstance(await outcome(put(sender, A)), LogUnavailable)
     brokers.leads[A] = 1
-    assert await outcome(sender.put(A, records(A))) == 0
+    assert await outcome(put(sender, A)) == 0
     await sender.close()
 
 
 async def test_what_was_sent_has_an_unknown_outcome_and_the_next_one_goes(brokers: _Brokers) -> None:
     brokers.breaks["produce"] = 1
     sender = sender_of(brokers)
-    answers = [sender.put(A, records(A)), sender.put(B, records(B))]
+    answers = [put(sender, A), put(sender, B)]
     assert [type(await outcome(answer)) for answer in answers] == [UnknownOutcome] * 2
-    assert await outcome(sender.put(A, records(A))) == 0
+    assert await outcome(put(sender, A)) == 0
     await sender.close()
 
 
@@ -178,13 +180,13 @@ async def test_a_partition_that_has_gone_on_meanwhile_is_left_alone_by_what_brea
     later: list[asyncio.Future[int]] = []
 
     async def go_on_with_the_other() -> None:
-        later.append(sender.put(B, records(B)))
+        later.append(put(sender, B))
         assert await later[0] == 1
-        later.append(sender.put(B, records(B)))
+        later.append(put(sender, B))
         await asyncio.sleep(0)
 
     brokers.held, brokers.moved, brokers.breaks["refresh"] = go_on_with_the_other, {A}, 1
-    answers = [sender.put(A, records(A)), sender.put(B, records(B))]
+    answers = [put(sender, A), put(sender, B)]
     assert await outcome(answers[1]) == 0
     assert isinstance(await outcome(answers[0]), UnknownOutcome)
     assert await outcome(later[1]) == 2
