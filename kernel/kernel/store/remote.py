@@ -4,6 +4,9 @@ Every call has a deadline. Errors are those of the ports; a store that does not 
 `Temporary("store_unavailable")`. Of several stores over one database and one bucket each takes its share of the calls.
 When one dies, or is silent for five seconds, what may be done twice is asked of another one; a download goes on there,
 and so does `put_bytes`. Whoever puts a stream that cannot be read twice resumes with `query_put` and an upload id.
+
+Where every store is silent, as a stopped one is, a question is refused when its deadline is over or before; `get` and
+`put_bytes`, which try again by themselves, take some seconds for each time and half a minute at most.
 """
 
 from __future__ import annotations
@@ -87,6 +90,7 @@ _OPTIONS: tuple[tuple[str, str | int], ...] = (
     ("grpc.keepalive_timeout_ms", SIGN_OF_LIFE_MS),
     ("grpc.http2.max_pings_without_data", 0),  # else none after the second one of a long call
     ("grpc.http2.ping_timeout_ms", SIGN_OF_LIFE_MS),  # a minute by itself, and no connection is given up before
+    ("grpc.min_reconnect_backoff_ms", SIGN_OF_LIFE_MS),  # what a connection may take, 20 s by itself
     ("grpc.initial_reconnect_backoff_ms", 100),
     ("grpc.max_reconnect_backoff_ms", 2000),
     ("grpc.max_send_message_length", MESSAGE_BYTES_MAX),

@@ -6,7 +6,7 @@ import asyncio
 import os
 import signal
 import sys
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Awaitable
 from contextlib import AsyncExitStack, asynccontextmanager
 from dataclasses import dataclass
 from pathlib import Path
@@ -175,6 +175,27 @@ async def test_a_process_that_is_stopped_is_left_within_seconds(replicas: Replic
     replicas.processes[0].send_signal(signal.SIGCONT)
     for _ in range(4):
         assert await bytes_.get_bytes(staged.sha256) == b"kept"
+
+
+async def test_where_every_process_is_stopped_each_call_is_refused_in_time(replicas: Replicas) -> None:
+    vault, bytes_ = replicas.gateway.vault, replicas.gateway.bytes
+    header = PutHeader(await vault.subject_for(ACME, "customer"), GATEWAY)
+    staged = await bytes_.put_bytes(b"kept", header)
+    for running in replicas.processes:
+        running.send_signal(signal.SIGSTOP)
+    asked: list[tuple[float, Awaitable[object]]] = [
+        (12, bytes_.stat(staged.sha256)),
+        (12, vault.put_secret(ACME, header.subject_id, SecretKind.CREDENTIAL, b"secret")),
+        (30, bytes_.get_bytes(staged.sha256)),
+        (30, bytes_.put_bytes(b"more", header)),
+    ]
+    answers = await asyncio.gather(
+        *(asyncio.wait_for(call, at_most) for at_most, call in asked), return_exceptions=True
+    )
+    assert [getattr(answer, "code", answer) for answer in answers] == ["store_unavailable"] * 4
+    for running in replicas.processes:
+        running.send_signal(signal.SIGCONT)
+    assert await bytes_.get_bytes(staged.sha256) == b"kept"
 
 
 async def test_what_may_not_be_done_twice_is_not_repeated_by_itself(replicas: Replicas) -> None:
