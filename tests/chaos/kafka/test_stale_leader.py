@@ -26,6 +26,7 @@ from kernel.log.kafka.wire import Code, EndRequest, end_of
 from kernel.log.port import Position
 from kernel.log.topics import Topic
 from tests.support.components import needs_kafka
+from tests.support.eventually import idle, until
 from tests.support.kafka_topics import KafkaTopics, topics_of_a_test
 from tests.support.reports import FIRST, ROOT, RUN, SECOND, assigned, lapsed
 from tests.support.split_kafka import SplitKafka
@@ -124,7 +125,8 @@ async def test_a_reader_leaves_a_leader_that_is_cut_off_and_answers_polls_with_n
     assert await reader.read(Topic.TASK_REPORTS, 0, last.offset, wait_seconds=5)
     waiting = asyncio.create_task(reader.read(Topic.TASK_REPORTS, 0, last.offset + 1, wait_seconds=60))
     watching = asyncio.create_task(reader.watch_topics())
-    await asyncio.sleep(1)  # its poll is under way
+    await until(lambda: any(followed.waiting for followed in reader._follower._followed.values()))
+    await idle()  # its poll is under way
     lead = reader._brokers.lead(stream(topics))
     assert lead is not None
     split.cut(lead.node)
