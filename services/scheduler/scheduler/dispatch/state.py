@@ -203,6 +203,7 @@ class DispatchState:
         self._queued_of_root: dict[tuple[str, str], TaskId] = {}
         self._working: dict[Lane, int] = {}
         self._busy: dict[tuple[Pool, str], int] = {}
+        self._occupied: dict[tuple[str, Pool], int] = {}
         self._is_trial = False
 
     # ------------------------------------------------------------ the map
@@ -273,8 +274,7 @@ class DispatchState:
         """Working slots that nothing occupies; tasks that wait for a person take none."""
         if runner.dead or runner.draining:
             return 0
-        held = self.assigned.get((runner.incarnation, runner.pool), ())
-        return runner.slots - sum(not self._values[task_key(id_)].waiting for id_ in held)
+        return runner.slots - self._occupied.get((runner.incarnation, runner.pool), 0)
 
     def working(self, pool: Pool, organization_id: str, provider: str) -> int:
         """Assigned tasks of this organization at this provider, those that wait for a person not counted."""
@@ -362,8 +362,10 @@ class DispatchState:
             held.discard(request.task_id)
             if not held:
                 del self.assigned[old.incarnation, request.pool]
+            self._occupy(old, -1)
         if new is not None and new.incarnation:
             self.assigned.setdefault((new.incarnation, request.pool), set()).add(request.task_id)
+            self._occupy(new, 1)
             if old is None or not old.incarnation:
                 self._queue(request.pool).serve(request.organization_id)
         connection = request.workflow.connection_id
@@ -390,6 +392,14 @@ class DispatchState:
             self._busy[owner] = self._busy.get(owner, 0) + change
             if not self._busy[owner]:
                 del self._busy[owner]
+
+    def _occupy(self, task: Task, change: int) -> None:
+        """Count the slot that an assigned task takes, unless it waits for a person."""
+        if not task.waiting:
+            runner = (task.incarnation, task.request.pool)
+            self._occupied[runner] = self._occupied.get(runner, 0) + change
+            if not self._occupied[runner]:
+                del self._occupied[runner]
 
     def _enqueue(self, request: TaskRequested) -> None:
         lanes = self._queue(request.pool).by_organization.setdefault(request.organization_id, {})
