@@ -14,10 +14,11 @@ from __future__ import annotations
 
 from collections import deque
 from collections.abc import Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from enum import StrEnum
 from math import ceil
 
+from kernel.building import replace
 from kernel.domain.decider import Decider, Event, TakenOver, Wake
 from kernel.domain.owner import OwnerCheckpointed, OwnerClaimed, OwnerSnapshotChunked, OwnerSnapshotCompleted
 from kernel.errors import LogRefused, NotOwner, UnknownOutcome
