@@ -57,7 +57,7 @@ def checks(parts: ClusterParts) -> tuple[tuple[str, Check], ...]:
         return session_finding(parts.group.session_ms)
 
     async def clocks() -> Finding:
-        found = {**await _database_skew(parts), **await _runner_skews(parts.log), **await decider_skews(parts.log)}
+        found = {**await _database_skew(parts), **await runner_skews(parts.log), **await decider_skews(parts.log)}
         return clocks_finding(found)
 
     async def connection() -> Finding:
@@ -137,7 +137,7 @@ async def _database_skew(parts: ClusterParts) -> dict[str, float]:
     return {"the database": row[0] - (began_ms + parts.clock.now_ms()) / 2}
 
 
-async def _runner_skews(log: EventLog) -> dict[str, float]:
+async def runner_skews(log: EventLog) -> dict[str, float]:
     """How far the clock of each runner's host is ahead of the brokers', by its newest heartbeat."""
     newest: dict[str, float] = {}
     for partition in range(log.partitions(Topic.DISPATCH)):

@@ -10,12 +10,15 @@ from api_gateway.cluster_checks import (
     clocks_finding,
     connection_finding,
     decider_skews,
+    runner_skews,
     sandbox_finding,
     session_finding,
     topics_finding,
 )
 from api_gateway.doctor import Verdict
-from kernel.domain.ids import WorkflowRunId
+from kernel.domain.ids import Incarnation, WorkflowRunId
+from kernel.domain.task import RunnerHeartbeat
+from kernel.domain.values import Pool
 from kernel.domain.workflow_run import WorkflowRunResumed
 from kernel.log.codec import encode
 from kernel.log.envelope import Envelope
@@ -59,6 +62,24 @@ def test_clocks_that_differ_by_more_than_a_second_are_named() -> None:
     finding = clocks_finding({"the database": 10.0, "host a": -2500.0})
     assert finding.verdict is Verdict.WARNING
     assert "host a by -2.5 s" in finding.message
+
+
+async def test_a_runner_tells_its_clock_by_its_newest_heartbeat() -> None:
+    clock = TestClock()
+    log = MemoryLog({Topic.DISPATCH: 2}, clock)
+
+    async def beat(host: str, ahead_ms: int, partition: int) -> None:
+        now_ms = clock.now_ms()
+        event = RunnerHeartbeat(Incarnation(host), host, Pool.LIGHT, 0, 4, False, (), now_ms + ahead_ms)
+        envelope = Envelope("id", now_ms)
+        await log.append([encode(event, topic=Topic.DISPATCH, key="light/0", envelope=envelope, partition=partition)])
+
+    await beat("a", 9000, 0)
+    await beat("a", -20, 0)
+    await beat("b", -3000, 1)
+    skews = await runner_skews(log)
+    assert skews == {"host a": -20, "host b": -3000}
+    assert clocks_finding(skews).message == "they differ: host b by -3.0 s"
 
 
 async def test_deciders_whose_clock_is_ahead_are_found_by_the_facts_that_they_have_just_told() -> None:
