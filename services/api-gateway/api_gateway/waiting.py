@@ -1,6 +1,7 @@
 """Who waits for what the log will say: a POST for its outcome, a live view for the next fact of its run.
 
-They are told of a batch of facts when its rows are committed, so whoever is woken reads its own write. Where one
+They are told of a batch of facts when its rows are committed, so whoever is woken reads its own write. Who asks for a
+run mostly follows it right away: its facts are kept for that moment, so that a live view need not read them. Where one
 process does everything, the projector tells them itself. Of several processes each has its own waiting room, and
 `api_gateway.announcing` stands between them and the projectors.
 """
@@ -20,6 +21,10 @@ from kernel.sql.port import Statement
 
 HELD_MAX = 100
 """Facts held for who follows a run."""
+KEPT_SECONDS = 1.0
+"""How long the facts of a run that was asked for here are held before anybody follows it."""
+KEPT_MAX = 1000
+"""Of so many runs."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -91,6 +96,8 @@ class Waiters:
         self._partition_of = partition_of
         self._outcomes: dict[str, list[asyncio.Future[Fact]]] = {}
         self._streams: defaultdict[str, set[Watch]] = defaultdict(set)
+        self._kept: dict[str, Watch] = {}
+        """Of runs that were asked for here, for who follows them next."""
         self._of_runs: Counter[int] = Counter()
         self._of_definitions = 0
 
@@ -104,7 +111,7 @@ class Waiters:
         waiting = self._outcomes.setdefault(request_id, [])
         waiting.append(future)
         try:
-            with self._awaited(root_run_id):
+            with self._awaited(root_run_id), self._keeping(root_run_id):
                 yield future
         finally:
             waiting.remove(future)
@@ -113,16 +120,19 @@ class Waiters:
 
     @contextmanager
     def stream(self, root_run_id: str) -> Iterator[Watch]:
-        """Told of the run's facts while it is open."""
-        watch = Watch()
+        """Told of the run's facts while it is open, and of those that were kept for who follows it first."""
+        watch = self._kept.pop(root_run_id, None)
+        if watch is None:
+            watch = Watch()
+            self._await(root_run_id)
         self._streams[root_run_id].add(watch)
         try:
-            with self._awaited(root_run_id):
-                yield watch
+            yield watch
         finally:
             self._streams[root_run_id].discard(watch)
             if not self._streams[root_run_id]:
                 del self._streams[root_run_id]
+            self._await_no_more(root_run_id)
 
     def told(self, facts: Sequence[Fact]) -> None:
         """These facts and their rows are durable."""
@@ -133,6 +143,8 @@ class Waiters:
                         future.set_result(fact)
             for watch in self._streams.get(fact.key, ()):
                 watch.told(fact)
+            if fact.key in self._kept:
+                self._kept[fact.key].told(fact)
 
     def announcement(self, batch: Projected) -> Sequence[Statement]:  # noqa: ARG002 (shaped by the port)
         """Nothing: whoever waits in the projector's own process is told without the database."""
@@ -155,22 +167,45 @@ class Waiters:
 
     def awaits_fact(self, root_run_id: str, request_id: str) -> bool:
         """Whether somebody follows this run, or waits for the outcome of this request."""
-        return root_run_id in self._streams or request_id in self._outcomes
+        return root_run_id in self._streams or root_run_id in self._kept or request_id in self._outcomes
 
     @contextmanager
-    def _awaited(self, root_run_id: str) -> Iterator[None]:
-        if not root_run_id:
-            self._of_definitions += 1
-            try:
-                yield
-            finally:
-                self._of_definitions -= 1
+    def _keeping(self, root_run_id: str) -> Iterator[None]:
+        """Keep what is told of a run from now on, and for a moment after: who asks for a run mostly follows it then."""
+        if not root_run_id or root_run_id in self._kept or len(self._kept) >= KEPT_MAX:
+            yield
             return
-        partition = self._partition_of(root_run_id)
-        self._of_runs[partition] += 1
+        watch = self._kept[root_run_id] = Watch()
+        self._await(root_run_id)
         try:
             yield
         finally:
-            self._of_runs[partition] -= 1
-            if not self._of_runs[partition]:
-                del self._of_runs[partition]
+            asyncio.get_running_loop().call_later(KEPT_SECONDS, self._keep_no_more, root_run_id, watch)
+
+    def _keep_no_more(self, root_run_id: str, watch: Watch) -> None:
+        if self._kept.get(root_run_id) is watch:
+            del self._kept[root_run_id]
+            self._await_no_more(root_run_id)
+
+    @contextmanager
+    def _awaited(self, root_run_id: str) -> Iterator[None]:
+        self._await(root_run_id)
+        try:
+            yield
+        finally:
+            self._await_no_more(root_run_id)
+
+    def _await(self, root_run_id: str) -> None:
+        if root_run_id:
+            self._of_runs[self._partition_of(root_run_id)] += 1
+        else:
+            self._of_definitions += 1
+
+    def _await_no_more(self, root_run_id: str) -> None:
+        if not root_run_id:
+            self._of_definitions -= 1
+            return
+        partition = self._partition_of(root_run_id)
+        self._of_runs[partition] -= 1
+        if not self._of_runs[partition]:
+            del self._of_runs[partition]

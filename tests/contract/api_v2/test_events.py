@@ -5,12 +5,15 @@ import json
 from pathlib import Path
 from typing import Any
 
+import pytest
+
+from api_gateway.queries import Queries
 from kernel.domain.ids import WorkflowRunId
 from kernel.domain.values import SealedBody
 from kernel.domain.workflow_run import WorkflowRunCompleted, WorkflowRunRequeued, WorkflowRunStarted, WorkflowRunStatus
 from tests.support.asgi import live_get
 from tests.support.eventually import until
-from tests.support.gateways import RunningGateway, a_run, gateway_in, seen
+from tests.support.gateways import RunningGateway, a_job, a_run, a_workflow, gateway_in, made, seen
 
 
 def started(run: str, attempt: int = 1) -> WorkflowRunStarted:
@@ -60,9 +63,9 @@ async def test_a_long_poll_on_an_ended_run_does_not_wait(gateway: RunningGateway
         assert (await gateway.api.get(path, params={"after": 3, "wait": 30})).json()["data"] == []
 
 
-def stream(gateway: RunningGateway, run: str, **headers: str) -> Any:
+def stream(gateway: RunningGateway, run: str, *, kind: str = "workflow-runs", **headers: str) -> Any:
     wanted = {"Accept": "text/event-stream", "Authorization": f"Bearer {gateway.write_key}", **headers}
-    return live_get(gateway.app, f"/api/v2/workflow-runs/{run}/events", wanted)
+    return live_get(gateway.app, f"/api/v2/{kind}/{run}/events", wanted)
 
 
 async def test_a_live_stream_tells_what_was_and_what_comes_and_ends_with_the_run(gateway: RunningGateway) -> None:
@@ -78,6 +81,35 @@ async def test_a_live_stream_tells_what_was_and_what_comes_and_ends_with_the_run
     assert ids(text) == [1, 2, 3]
     data = [json.loads(line.removeprefix("data: ")) for line in text.splitlines() if line.startswith("data: ")]
     assert [event["type"] for event in data][-1] == "workflow_run.completed"
+
+
+async def test_who_follows_what_was_asked_for_here_is_told_without_a_look_at_the_rows(
+    gateway: RunningGateway, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    run = await a_run(gateway.api)
+    job_run = (await made(gateway.api, f"/jobs/{await a_job(gateway.api, await a_workflow(gateway.api))}/run", {}))[
+        "id"
+    ]
+    monkeypatch.delattr(Queries, "_place_and_events")
+    async with stream(gateway, run) as call:
+        await call.until("workflow_run.created")
+        await gateway.scheduler.say(run, started(run), completed(run))
+        assert ids(await call.end()) == [1, 2, 3]
+    async with stream(gateway, job_run, kind="job-runs") as call:
+        assert "job_run.created" in await call.until("id: 1")
+
+
+async def test_a_fresh_run_is_shown_to_its_own_organization_and_by_its_own_kind_of_address(
+    gateway: RunningGateway,
+) -> None:
+    run = await a_run(gateway.api)
+    rival = gateway.rival.headers["Authorization"]
+    for wrong in ({"Authorization": rival}, {"kind": "job-runs"}):
+        async with stream(gateway, run, **wrong) as call:
+            await call.end()
+        assert call.status == 404, wrong
+    async with stream(gateway, run) as call:
+        await call.until("id: 1")
 
 
 async def test_a_stream_that_comes_back_goes_on_without_a_gap(gateway: RunningGateway) -> None:

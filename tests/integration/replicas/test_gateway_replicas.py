@@ -96,7 +96,7 @@ async def test_nothing_is_read_from_the_log_where_nobody_waits(idle_and_busy: tu
     assert read == []
     await a_run(idle.api)
     assert read != []
-    assert not idle.services.waiters.is_anyone
+    await until(lambda: not idle.services.waiters.is_anyone)
 
 
 async def test_two_projectors_of_the_same_partitions_do_no_harm(cluster: Cluster) -> None:

@@ -1,7 +1,12 @@
 from __future__ import annotations
 
+import pytest
+
+from api_gateway import waiting
 from api_gateway.projections.change import Fact
 from api_gateway.waiting import HELD_MAX, Waiters, Watch
+from kernel.log.topics import Topic
+from tests.support.eventually import until
 
 
 def fact(sequence: int, key: str = "r1") -> Fact:
@@ -43,3 +48,39 @@ async def test_a_watch_that_is_not_looked_at_forgets_and_shows_the_gap() -> None
         watch.told(fact(sequence))
     assert numbers(watch, 0) == []
     assert watch.is_set()
+
+
+async def test_who_follows_a_run_that_was_asked_for_here_is_handed_its_facts_from_the_first_one_on() -> None:
+    waiters = Waiters()
+    with waiters.outcome("q1", "r1") as outcome:
+        waiters.told([fact(1), fact(1, "r2")])
+    assert not outcome.done()
+    waiters.told([fact(2)])
+    with waiters.stream("r1") as watch, waiters.stream("r1") as second:
+        waiters.told([fact(3)])
+        assert numbers(watch, 0) == [1, 2, 3]
+        assert numbers(second, 2) == [3]
+    assert not waiters.is_anyone
+    assert not waiters.awaits_fact("r1", "q1")
+
+
+async def test_a_run_that_nobody_follows_is_kept_for_a_moment_only(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(waiting, "KEPT_SECONDS", 0.01)
+    waiters = Waiters()
+    with waiters.outcome("q1", "r1"), waiters.outcome("q2", "r1"):
+        pass
+    assert waiters.awaits(Topic.JOB_RUNS, 0)
+    assert waiters.awaits_fact("r1", "")
+    await until(lambda: not waiters.is_anyone)
+    assert not waiters.awaits_fact("r1", "")
+
+
+async def test_no_more_runs_are_kept_than_there_is_room_for(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(waiting, "KEPT_MAX", 1)
+    waiters = Waiters()
+    for run in ("r1", "r2"):
+        with waiters.outcome(f"of {run}", run):
+            waiters.told([fact(1, run)])
+    with waiters.stream("r1") as first, waiters.stream("r2") as second:
+        assert (numbers(first, 0), numbers(second, 0)) == ([1], [])
+    assert not waiters.is_anyone

@@ -28,6 +28,8 @@ from api_gateway.surfaces.api_v2.views import Page
 from api_gateway.surfaces.plain import Begin, Put, StreamAnswer
 from api_gateway.waiting import Watch
 from kernel.domain.ids import OrganizationId
+from kernel.domain.job_run import JobRunCreated
+from kernel.domain.workflow_run import WorkflowRunCreated
 
 SEQUENCE_MAX = 2**31
 RETRY_MS = 2000
@@ -42,15 +44,21 @@ T = TypeVar("T")
 class _Kind:
     """What following a run of one kind takes. `read`: its place, and its events behind a number."""
 
+    begins: type[WorkflowRunCreated | JobRunCreated]
+    """The first fact of one that is its own root."""
     read: Callable[[Queries, OrganizationId, str, int], Awaitable[tuple[RunPlace, list[EventAnswer]]]]
     place: Callable[[Queries, OrganizationId, str], Awaitable[RunPlace]]
     end_types: frozenset[str]
 
 
 _WORKFLOW_RUN = _Kind(
-    Queries.workflow_run_events, Queries.run_place, frozenset({"workflow_run.completed", "workflow_run.failed"})
+    WorkflowRunCreated,
+    Queries.workflow_run_events,
+    Queries.run_place,
+    frozenset({"workflow_run.completed", "workflow_run.failed"}),
 )
 _JOB_RUN = _Kind(
+    JobRunCreated,
     Queries.job_run_events,
     Queries.job_run_place,
     frozenset({"job_run.completed", "job_run.failed", "job_run.cancelled"}),
@@ -76,16 +84,31 @@ class _Follow:
     kind: _Kind
     after: int
 
-    async def look(self, act: Callable[[_Seen], Awaitable[T]]) -> T:
-        """What `act` returns, which is called with the first look. `not_found` when there is no such run."""
+    async def look(self, act: Callable[[_Seen], Awaitable[T]], *, live: bool = False) -> T:
+        """What `act` returns, which is called with the first look. `not_found` when there is no such run.
+
+        `live`: `act` goes on to look, so what another process has committed just now may come a moment later.
+        """
         gateway = self.gateway
         # Most runs are their own root, so it is watched before anybody knows.
         with gateway.services.waiters.stream(self.run_id) as watch:
-            place, events = await self.kind.read(gateway.queries, self.organization, self.run_id, self.after)
+            found = await self._as_told(watch) if live and not self.after else None
+            place, events = found or await self.kind.read(gateway.queries, self.organization, self.run_id, self.after)
             if place.root_run_id == self.run_id:
                 return await act(_Seen(watch, place, events))
         with gateway.services.waiters.stream(place.root_run_id) as watch:
             return await act(_Seen(watch, place, await self._rows(place, self.after)))
+
+    async def _as_told(self, watch: Watch) -> tuple[RunPlace, list[EventAnswer]] | None:
+        """What `kind.read` would find, when all of it was kept here since the run was asked for; None otherwise."""
+        watch.clear()
+        facts = watch.behind(0)
+        first = facts[0].event if facts else None
+        if not isinstance(first, self.kind.begins) or first.organization_id != self.organization:
+            return None
+        is_alone, has_ended = self.kind is _WORKFLOW_RUN, any(fact.wire in self.kind.end_types for fact in facts)
+        place = RunPlace(self.run_id, first.subject_id, has_ended, is_alone=is_alone)
+        return place, await self.gateway.queries.events_of(self.organization, self.run_id, place, facts)
 
     async def behind(self, seen: _Seen, after: int) -> list[EventAnswer]:
         """The events behind number `after`: as they were told, or from the rows where that is not all."""
@@ -193,7 +216,7 @@ class _Live:
 
     async def send_all(self, begin: Begin, receive: Receive) -> None:
         """Send it. `not_found` and `rate_limited` before anything was sent."""
-        await self.follow.look(partial(self._send_seen, begin, receive))
+        await self.follow.look(partial(self._send_seen, begin, receive), live=True)
 
     async def _send_seen(self, begin: Begin, receive: Receive, seen: _Seen) -> None:
         hold_stream(self.request, self.follow.organization, waits=True)
