@@ -14,12 +14,14 @@ _VARIANT = dict(zip("0123456789abcdef", "89ab89ab89ab89ab", strict=True))
 
 def derived_id(*parts: str) -> str:
     """UUIDv5 of `parts`: the same cause and position make the same id on every replay."""
-    # A copy is made faster than another hash. Written out, because uuid.UUID takes longer than that, and every record
-    # that is derived needs an id.
-    hashed = _NAMESPACE_HASH.copy()
+    hashed = _NAMESPACE_HASH.copy()  # faster than another hash
     hashed.update("\x1f".join(parts).encode())
-    digest = hashed.hexdigest()
-    return f"{digest[:8]}-{digest[8:12]}-5{digest[13:16]}-{_VARIANT[digest[16]]}{digest[17:20]}-{digest[20:32]}"
+    return _uuid_of(hashed.hexdigest(), version=5)
+
+
+def _uuid_of(digits: str, *, version: int) -> str:
+    """A UUID out of 32 hex digits or more: written out, for `uuid.UUID` takes longer than to hash or draw them."""
+    return f"{digits[:8]}-{digits[8:12]}-{version}{digits[13:16]}-{_VARIANT[digits[16]]}{digits[17:20]}-{digits[20:32]}"
 
 
 class Entropy(Protocol):
@@ -46,7 +48,7 @@ class SystemEntropy:
     """The operating system's randomness."""
 
     def uuid(self) -> str:
-        return str(uuid.UUID(bytes=secrets.token_bytes(16), version=4))
+        return _uuid_of(secrets.token_hex(16), version=4)
 
     def nonce(self) -> str:
         return secrets.token_hex(16)
