@@ -20,9 +20,10 @@ class Settings:
     """Meaning, unit and default of each setting."""
 
     store: str = ""
-    """Where the artifact store listens: `host:port` of a name that stands for all of them, or `ip:port,ip:port`."""
+    """Where the artifact store listens: `host:port` of a name that stands for all of them, or `ip:port,ip:port`. A
+    process of its own needs it."""
     store_key: SecretText = field(default=SecretText(""), repr=False)
-    """What runners prove themselves to the artifact store by: its runner key."""
+    """What runners prove themselves to the artifact store by: its runner key. Needed where the store is."""
     store_ca_path: Path | None = None
     """PEM certificate that the artifact store's is checked against; without it the line is plain text."""
     host_id: str = ""

@@ -91,6 +91,13 @@ async def test_a_key_file_that_is_missing_is_refused_by_name(processes: ServiceP
     assert refused.stderr == "towpath artifact-store: /no/such/key cannot be read: No such file or directory\n"
 
 
+async def test_a_runner_that_is_told_of_no_store_is_refused(processes: ServiceProcesses) -> None:
+    refused = await asyncio.to_thread(processes.run, "browser_runner", BROWSER_RUNNER_STORE="")
+    assert refused.returncode == REFUSED_EXIT_CODE
+    said = "set BROWSER_RUNNER_STORE and BROWSER_RUNNER_STORE_KEY_FILE"
+    assert refused.stderr == f"towpath browser-runner: {said}\n"
+
+
 async def test_a_runner_with_a_foreign_service_key_is_refused(processes: ServiceProcesses) -> None:
     await processes.start("artifact_store").ready()
     wrong = {"BROWSER_RUNNER_STORE_KEY_FILE": str(processes.folder / "keys" / "pepper")}
