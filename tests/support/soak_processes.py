@@ -141,7 +141,8 @@ brokers, PostgreSQL, an S3 server and two of each service, a proxy between any t
 A cycle counts only when the fault hit live work as seen from outside: *live* are runs that were promised and had not
 ended (some in every partition), *once* steps that must not happen twice and had begun without an outcome. Judged by an
 outside subscriber's own fold of the public topics, by what the target site counted, by the API's answers beside it, and
-since the first cycle of the S3 server by the bytes of the picture that each order leaves behind.
+since the first cycle of the S3 server by the bytes of the picture that each order leaves behind; since then an artifact
+store, too, is hurt only while an order is under way.
 
 *Silent*: the longest time in which some partition told nothing, which bounds how long taking over took. *Ended*: until
 every run that was live had ended; a stopped or cut-off runner is waited for as long as its lease and the stop last.
