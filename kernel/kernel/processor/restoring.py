@@ -6,6 +6,7 @@ from collections.abc import AsyncIterator, Iterable, Iterator
 from contextlib import suppress
 
 from kernel.domain.decider import Decider
+from kernel.domain.owner import OwnerCheckpointed, OwnerSnapshotCompleted
 from kernel.errors import LogRefused, NotOwner, UnknownType
 from kernel.log.envelope import Message
 from kernel.log.port import Stored
@@ -17,7 +18,8 @@ from kernel.processor.values import StateValues
 
 _READ_RECORDS = 1000
 _LOOKED_AT_RECORDS = 100
-"""Of a partition that others write to as well; among so many of the first ones there is one of the decider's."""
+"""Of a partition that others write to as well; among so many of the first ones there is one of the decider's. Of a
+ledger the last ones: an owner whose inputs are all decided writes a checkpoint, and then nothing but claims."""
 
 
 async def restore_partition(
@@ -123,32 +125,53 @@ def _refuse_other_topics(restored: Restored, topic_ids: dict[str, str]) -> None:
 
 
 async def _refuse_lost_ledger(decider: Decider, ports: Ports, partition: int, restored: Restored) -> None:
-    """Nothing was ever decided here, or nobody was told of decisions of another ledger of this name.
+    """Nothing was ever decided here, or nobody knows of decisions of another ledger of this name.
 
     A ledger that was deleted and made anew is empty, and an owner that began in it would decide again what its inputs
-    still hold. What was decided in its former life stands in `Decider.told`, derived from a ledger of another id. It is
-    looked for only in a partition that has inputs and no decision yet.
+    still hold. It is looked for only in a partition that has inputs and no decision yet.
     """
-    log, told = ports.log, decider.told
+    log = ports.log
     if restored.now_ms or not any([await log.end_offset(topic, partition) for topic in decider.inputs]):
         return
-    ids = await _ids_of_ledgers(ports)
-    for at in range(log.partitions(told)):
-        for message in known_messages(ports.codec, await log.read(told, at, 0, max_records=_LOOKED_AT_RECORDS)):
-            source = message.envelope.source
-            if source is not None and source.topic_id not in ids:
-                raise LogRefused(
-                    f"{decider.ledger} was recreated: it is empty, and {told}/{at} holds what was decided in"
-                    f" {source.topic_id}; restore a backup, or begin anew with every topic of another prefix"
-                )
+    ledgers = await _ids_of_ledgers(ports)
+    async for where, topic_id in _sources_that_others_know(decider, ports, ledgers):
+        if topic_id not in ledgers.values():
+            raise LogRefused(
+                f"{decider.ledger} was recreated: it is empty, and {where} holds what was decided in"
+                f" {topic_id}; restore a backup, or begin anew with every topic of another prefix"
+            )
 
 
-async def _ids_of_ledgers(ports: Ports) -> set[str]:
-    found = set()
+async def _sources_that_others_know(
+    decider: Decider, ports: Ports, ledgers: Iterable[str]
+) -> AsyncIterator[tuple[str, str]]:
+    """Where a ledger is named that decisions were made in, and its id.
+
+    `Decider.told` was told of them, though perhaps only for a time; what was accepted of that stands for ever in the
+    ledger of whoever accepted it, in its last checkpoint or snapshot, which is near its end.
+    """
+    log = ports.log
+    for at in range(log.partitions(decider.told)):
+        records = await log.read(decider.told, at, 0, max_records=_LOOKED_AT_RECORDS)
+        for message in known_messages(ports.codec, records):
+            if message.envelope.source is not None:
+                yield f"{decider.told}/{at}", message.envelope.source.topic_id
+    for topic in (topic for topic in ledgers if topic != decider.ledger):
+        for at in range(log.partitions(topic)):
+            begin = max(0, await log.end_offset(topic, at) - _LOOKED_AT_RECORDS)
+            records = await log.read(topic, at, begin, max_records=_LOOKED_AT_RECORDS)
+            for message in known_messages(ports.codec, records):
+                if isinstance(message.event, OwnerCheckpointed | OwnerSnapshotCompleted):
+                    for mark in message.event.watermarks:
+                        yield f"{topic}/{at}", mark.topic_id
+
+
+async def _ids_of_ledgers(ports: Ports) -> dict[str, str]:
+    found = {}
     for topic, row in TOPICS.items():
         if row.ledger:
             with suppress(KeyError):  # a log with fewer topics than ours: one of a test
-                found.add(await ports.log.topic_id(topic))
+                found[topic.value] = await ports.log.topic_id(topic)
     return found
 
 

@@ -18,7 +18,7 @@ from kernel.log import codec
 from kernel.log.envelope import Envelope
 from kernel.log.kafka.log import KafkaLog
 from kernel.log.topics import Topic
-from kernel.processor import Owner
+from kernel.processor import Action, Owner
 from kernel.processor.ports import Ports
 from scheduler.advance import Advance
 from scheduler.dispatch import Dispatch
@@ -64,6 +64,16 @@ async def decide(log: KafkaLog, decider: Decider) -> None:
     await run_to_idle(Owner(decider, 0, Ports(log, codec, CLOCK, SystemEntropy(), owner="test")))
 
 
+async def drain(log: KafkaLog, decider: Decider) -> None:
+    """As `decide`, to the checkpoint that an owner writes when it is told to end, or has rested for a while."""
+    owner = Owner(decider, 0, Ports(log, codec, CLOCK, SystemEntropy(), owner="test"))
+    await run_to_idle(owner)
+    owner.drain()
+    while await owner.step() is not Action.DRAINED:
+        pass
+    await owner.close()
+
+
 async def ends(log: KafkaLog) -> dict[str, int]:
     return {topic: await log.end_offset(topic, 0) for topic in TOPICS}
 
@@ -86,6 +96,26 @@ async def test_nobody_begins_in_a_ledger_that_was_made_anew(topics: KafkaTopics,
                 await decide(log, decider)
         after = await ends(log)
     assert {**after, decider.ledger: 0} == {**before, decider.ledger: 0}, "nothing was told again"
+
+
+async def test_a_ledger_that_was_made_anew_is_noticed_though_what_it_told_is_kept_no_longer(
+    topics: KafkaTopics,
+) -> None:
+    """`dispatch` tells nobody for ever: after a week its only trace is what `advance` has accepted from it."""
+    async with opened(topics) as log:
+        await ask_for_a_run(log)
+        await ask(log, Topic.DISPATCH, "light/0", heartbeat(pool=Pool.LIGHT))
+        for decider in (Advance(), Dispatch(), Advance()):
+            await drain(log, decider)
+        assert (await ends(log))[Topic.TASK_REPORTS] > 0
+        for topic in (Topic.TASK_REPORTS, Topic.DISPATCH):
+            await log.delete_before(topic, 0, await log.end_offset(topic, 0))
+    await topics.recreate({Topic.DISPATCH_LEDGER: 1})
+    async with opened(topics) as log:
+        with pytest.raises(LogRefused, match="dispatch_ledger was recreated: it is empty, and run_ledger/0 holds"):
+            await decide(log, Dispatch())
+        await decide(log, Advance())
+        await decide(log, RegistryDecider())
 
 
 async def test_a_cluster_that_nobody_has_used_is_begun_in(topics: KafkaTopics) -> None:
