@@ -8,6 +8,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 from enum import StrEnum
+from functools import lru_cache
 
 from kernel.domain import (
     artifact,
@@ -240,6 +241,7 @@ def murmur2(data: bytes) -> int:
     return h ^ (h >> 15)
 
 
+@lru_cache(maxsize=4096)  # a run's key is asked for by each of its records
 def partition_of(key: str, partitions: int) -> int:
     """The partition of `key` in a topic of `partitions`, as Java's default partitioner places it."""
     return (murmur2(key.encode()) & 0x7FFFFFFF) % partitions

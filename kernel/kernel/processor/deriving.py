@@ -10,7 +10,6 @@ from __future__ import annotations
 from collections import deque
 from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass
-from functools import lru_cache
 
 from kernel.domain.decider import Derived
 from kernel.ids import derived_id
@@ -22,7 +21,6 @@ from kernel.processor.ledger import Effective
 from kernel.processor.ports import Codec
 
 _PUBLIC = frozenset(topic.value for topic, row in TOPICS.items() if row.public)
-_cached_partition = lru_cache(maxsize=4096)(partition_of)
 
 
 @dataclass(frozen=True, slots=True)
@@ -61,7 +59,7 @@ class Deriver:
         )
         partition = item.partition
         if partition is None:
-            partition = _cached_partition(item.key, self._partitions(item.topic))
+            partition = partition_of(item.key, self._partitions(item.topic))
         value = effective.value if item.event is decision.event else b""  # most of them repeat it
         return self._codec.encode(
             item.event, topic=item.topic, key=item.key, envelope=envelope, partition=partition, value=value

@@ -7,7 +7,7 @@ the attempt makes a new one from what has been finished so far (`browser_runner.
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import dataclass, field, replace
+from dataclasses import dataclass, field
 from typing import Any, Protocol
 
 from browser_runner.ends import AskAgain, End, Finished, HandBack, Why
@@ -31,6 +31,7 @@ from browser_runner.settling import has_happened
 from browser_runner.steps import EXECUTORS
 from browser_runner.steps.trying import Desk, Trying, rendered
 from browser_runner.timing import before
+from kernel.building import replace
 from kernel.domain.artifact import StagedArtifact
 from kernel.domain.input_request import InputField
 from kernel.domain.task import JournalEntry
