@@ -30,7 +30,7 @@ _REFUSE_SECONDS = 60.0
 def recreate_topic(folder: Path, browser: str, seed: int) -> Cycle:
     """One cycle in a cluster in `folder`. `AssertionError` when a promise is broken.
 
-    `all_ended` is how long it took until every service had refused.
+    `all_ended` is how long it took until every service had refused, while callers went on calling them.
     """
     with FaultyCluster(folder, browser=browser, brokers=1) as cluster:
         with (
@@ -45,11 +45,11 @@ def recreate_topic(folder: Path, browser: str, seed: int) -> Cycle:
             partitions = watch.partitions(TOPICS[0])
             began = time.monotonic()
             asyncio.run(_recreate(cluster, partitions))
-        services = cluster.services
-        stopped = (*services.gateway_processes, *services.schedulers, services.health, *services.stores)
-        for one in stopped:
-            _await_refusal(one, "was recreated")
-        refused = time.monotonic() - began
+            services = cluster.services
+            stopped = (*services.gateway_processes, *services.schedulers, services.health, *services.stores)
+            for one in stopped:
+                _await_refusal(one, "was recreated")
+            refused = time.monotonic() - began
         assert watch.fold.problems == []
         _check_remains(cluster, partitions, ended=sum(run.ended for run in watch.fold.runs.values()))
         return Cycle(RECREATE, seed, 0, len(live), 0, 0.0, refused, len(load.book.accepted))
