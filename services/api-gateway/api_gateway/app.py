@@ -17,6 +17,7 @@ from api_gateway.draining import drained_on_sigterm
 from api_gateway.edge import Edge
 from api_gateway.gateway import Services, assemble
 from api_gateway.surfaces.api_v2 import errors, meta
+from api_gateway.surfaces.direct import Direct
 from api_gateway.surfaces.events import documents
 from api_gateway.telemetry import Telemetry
 from kernel.errors import LogRefused, Rejected, SecretUnavailable, Temporary, UnknownOutcome
@@ -47,7 +48,7 @@ def create_app(services: Services, *, drains_on_sigterm: bool = False) -> Litest
     )
     # The edge stands outside of the router, where unknown paths and methods are answered too.
     app.asgi_handler = Edge(
-        app.asgi_handler,
+        Direct(app, answer_error),
         telemetry,
         services.clock,
         services.entropy,
