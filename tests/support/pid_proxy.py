@@ -60,7 +60,9 @@ class PidProxy(TcpProxy):
         """Also of one that its process has closed since: what it left behind must not slip through."""
         peer = connection._near[1].get_extra_info("peername")
         inode = _inode_of(peer[1], self.port) if peer else None
-        return inode is None or any(inode in _sockets(pid) for pid in self.silent)
+        if peer is None or inode is None or any(inode in _sockets(pid) for pid in self.silent):
+            return True
+        return _inode_of(peer[1], self.port) is None  # closed between the two looks
 
 
 def _inode_of(port: int, to: int) -> str | None:

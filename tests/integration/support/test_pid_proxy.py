@@ -10,6 +10,7 @@ from collections.abc import AsyncIterator
 
 import pytest
 
+from tests.support import pid_proxy
 from tests.support.pid_proxy import PidProxy
 from tests.support.tcp_proxy import free_port
 
@@ -111,6 +112,33 @@ async def test_a_process_that_is_cut_off_is_not_heard_though_another_has_the_sam
         finally:
             talker.end()
             mine.close()
+
+
+async def test_a_process_that_dies_while_its_sockets_are_looked_for_is_not_heard_either(
+    server: Heard, proxy: PidProxy, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    talker = Talker(free_port(), proxy.port)
+    looking = pid_proxy._sockets
+
+    def dead_by_then(pid: int) -> set[str]:
+        talker.end()
+        return looking(pid)
+
+    try:
+        await talker.hears("there")
+        proxy.silence([talker.process.pid])
+        with monkeypatch.context() as patch:
+            patch.setattr(pid_proxy, "_sockets", dead_by_then)
+            talker.tell("speak")
+            talker.tell("stay")
+            await talker.hears("said")
+            async with asyncio.timeout(10):
+                while not proxy._known:
+                    await asyncio.sleep(0.01)
+        await _passed_on(proxy, server, b"heard")
+        assert server.said == b"heard"
+    finally:
+        talker.end()
 
 
 async def _passed_on(proxy: PidProxy, server: Heard, said: bytes) -> None:
