@@ -149,9 +149,10 @@ every run that was live had ended; a stopped or cut-off runner is waited for as 
 Stops and cuts last 8 to 10 s, those of a runner 24 to 26 s, of a browser 20 to 22 s, cuts between browser and site 4
 to 6 s. A full disk is a limit on the size of a broker's files. Everything is restarted in good order, round after
 round, until 500 runs were promised meanwhile. Where a topic is made anew, *ended* is until every service had refused in
-one line; the new topic must stay empty, and the read models must tell what they told. A cycle whose proof did not come
-in time has no figures. A run may fail when its browser is cut off from the site in the moment of its order; every other
-failure of a run is a broken promise.
+one line; in cycles of 49d1ec3 and 9644f72 also until the callers gave up, who are patient for 20 s with services that
+have ended. The new topic must stay empty, and the read models must tell what they told. A cycle whose proof did not
+come in time has no figures. A run may fail when its browser is cut off from the site in the moment of its order; every
+other failure of a run is a broken promise.
 """
 
 
