@@ -72,6 +72,10 @@ class LogUnavailable(Temporary):
         super().__init__("log_unavailable", message, delay_seconds)
 
 
+class TokenNotSeen(LogUnavailable):
+    """Nobody was seen to assign the token so far: the assignment may be on its way, or there is none."""
+
+
 class UnknownOutcome(TowpathError):
     """An append may or may not be in the log. The owner answers with a new claim and a restore (design 4.3)."""
 

@@ -33,7 +33,7 @@ from dataclasses import dataclass, field
 from kernel.clock import Clock
 from kernel.domain.task import TaskAssigned, TaskLeaseLapsed, TaskSettled
 from kernel.domain.values import Token
-from kernel.errors import LogUnavailable, TowpathError
+from kernel.errors import LogUnavailable, TokenNotSeen, TowpathError
 from kernel.log.envelope import Message
 from kernel.log.port import EventLog, Stored
 from kernel.log.topics import Topic, partition_of
@@ -43,6 +43,8 @@ RELEVANT_TYPES = frozenset(f"towpath.task.{name}.v1" for name in ("assigned", "l
 
 _SKEW_MS = 5_000
 """How far `since_ms` is trusted less: clocks agree within 1 s (design 4.8), five cost little reading."""
+ARRIVES_MS = 3_000
+"""How long the vault waits for an assignment that a runner has heard of; the log of each has leaders of its own."""
 _SWEEP_MS = 5_000
 _IDLE_MS = 60_000
 """A run that was asked about without `watch` is kept this long after the last question."""
@@ -153,15 +155,21 @@ class Fence:
         """The same for who knows no workflow run (the vault): is `token` open for the one that it was assigned to?
 
         `since_ms` is what the caller says; one that is too late hides the assignment and so opens nothing. False is
-        what was read: over, or assigned by nobody. `LogUnavailable` when nothing could be read in time, which says
-        nothing about the token.
+        what was read: it is over, for ever. `LogUnavailable` when nothing could be read in time, which says nothing
+        about the token; `TokenNotSeen` when nobody has assigned it as far as was read, `ARRIVES_MS` from now.
         """
         run = self._run_since(root_run_id, 0, since_ms)
-        if await self._ensure_open(run, None, token):
-            return True
-        if not run.is_over(token) and self._left_ms(run) <= 0:
-            raise LogUnavailable(f"{self._topic}/{run.partition} was not read in time")
-        return False
+        deadline_ms = self._clock.boot_ms() + ARRIVES_MS
+        while not await self._ensure_open(run, None, token):
+            if run.is_over(token):
+                return False
+            if self._left_ms(run) <= 0:
+                raise LogUnavailable(f"{self._topic}/{run.partition} was not read in time")
+            left = (deadline_ms - self._clock.boot_ms()) / 1000
+            if left <= 0:
+                raise TokenNotSeen(f"{self._topic}/{run.partition} tells of no such token so far")
+            await self._wait_for_record(run, min(left, 1.0))
+        return True
 
     async def wait_open(self, root_run_id: str, workflow_run_id: str, token: Token, timeout_seconds: float) -> bool:
         """As `ensure_open`, but waits for the assignment to arrive: `task_reports` may lag behind the inbox."""

@@ -12,6 +12,7 @@ from artifact_store.inprocess import Store, open_local, open_store
 from artifact_store.server import ServiceKeys, StoreServer
 from kernel.domain.ids import OrganizationId, RootRunId, TaskId, WorkflowRunId
 from kernel.domain.values import Token
+from kernel.errors import TokenNotSeen
 from kernel.ids import SystemEntropy
 from kernel.sql.port import Database
 from kernel.store.port import ByteStore, GatewayOpener, RunOpener, Vault
@@ -35,14 +36,21 @@ def run_opener(attempt: int = 1, organization_id: OrganizationId = ACME, run: st
     return RunOpener(organization_id, RootRunId(run), WorkflowRunId(f"w-{run}"), TaskId(f"task-{run}-{attempt}"), token)
 
 
+NOT_ASSIGNED = 0
+"""No attempt of a run, as far as was read."""
+
+
 class Tokens:
-    """The fence: knows the current attempt of every run; 1 until told."""
+    """The fence: knows the current attempt of every run; 1 until told, maybe `NOT_ASSIGNED`."""
 
     def __init__(self) -> None:
         self.current: dict[str, int] = {}
 
     async def is_current(self, root_run_id: RootRunId, token: Token, since_ms: int = 0) -> bool:
-        return token.attempt == self.current.get(root_run_id, 1)
+        current = self.current.get(root_run_id, 1)
+        if current == NOT_ASSIGNED:
+            raise TokenNotSeen("not so far")
+        return token.attempt == current
 
 
 @dataclass(frozen=True, slots=True)

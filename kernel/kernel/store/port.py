@@ -61,9 +61,9 @@ class TokenCheck(Protocol):
     """The fence as the store sees it."""
 
     async def is_current(self, root_run_id: RootRunId, token: Token, since_ms: int = 0) -> bool:
-        """Whether `token` is the newest of its root run, assigned, neither lapsed nor settled. May wait for a fetch.
+        """Whether `token` is the newest of its root run, neither lapsed nor settled. May wait for it to be assigned.
 
-        `LogUnavailable` when that cannot be told now.
+        `LogUnavailable` when that cannot be told now, `TokenNotSeen` when nobody has assigned it so far.
         """
         ...
 

@@ -11,7 +11,7 @@ from dataclasses import dataclass
 from typing import assert_never
 
 from kernel.clock import Clock
-from kernel.errors import SecretUnavailable
+from kernel.errors import SecretUnavailable, TokenNotSeen
 from kernel.ids import Entropy
 from kernel.sql.port import Database, Statement
 from kernel.store.port import GatewayOpener, Opener, RunOpener, TokenCheck
@@ -57,7 +57,8 @@ class Admission:
     async def admit(self, opener: Opener) -> None:
         """Return when the opener may act now.
 
-        `SecretUnavailable` for a run whose token is not current, `LogUnavailable` when that cannot be told now.
+        `SecretUnavailable` for a run whose token is over, `LogUnavailable` when that cannot be told now, `TokenNotSeen`
+        when nobody has assigned it so far.
         """
         match opener:
             case RunOpener():
@@ -74,6 +75,9 @@ class Admission:
             await self.admit(opening.opener)
         except SecretUnavailable as refusal:
             raise await self.refused(opening, str(refusal)) from None
+        except TokenNotSeen:
+            await self.refused(opening, "nobody has assigned the token so far")
+            raise
         if owner_organization_id is None or owner_organization_id != opening.opener.organization_id:
             # Foreign and missing look the same to the caller.
             raise await self.refused(opening, "no such secret")

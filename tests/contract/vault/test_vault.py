@@ -9,10 +9,10 @@ from pathlib import Path
 import pytest
 
 from kernel.domain.ids import ConnectionId, SubjectId
-from kernel.errors import ConnectionLocked, Rejected, SecretUnavailable
+from kernel.errors import ConnectionLocked, Rejected, SecretUnavailable, Temporary
 from kernel.store.port import GatewayOpener, PutHeader, SecretKind, SecretRef, Session
 from kernel.store.secret import Secret
-from tests.support.stores import ACME, GATEWAY, OTHER, WAYS, OpenedStore, run_opener, store_in
+from tests.support.stores import ACME, GATEWAY, NOT_ASSIGNED, OTHER, WAYS, OpenedStore, run_opener, store_in
 
 BANK = ConnectionId("connection-bank")
 PASSWORD = b"correct horse battery staple"
@@ -117,6 +117,18 @@ async def test_an_old_token_opens_nothing_and_leaves_a_trace(store: OpenedStore,
     with pytest.raises(SecretUnavailable, match="token"):
         await store.runner_vault.open_secret(ref, run_opener(1), BANK)
     assert await audit(store) == [("run", "open", "credential", "refused: the token is not current", 1)]
+
+
+async def test_a_token_that_was_not_seen_opens_nothing_for_now_and_leaves_a_trace(
+    store: OpenedStore, subject: SubjectId
+) -> None:
+    store.tokens.current["run-1"] = NOT_ASSIGNED
+    with pytest.raises(Temporary):
+        await store.runner_vault.subject_key(subject, run_opener())
+    refusal = ("run", "open", "subject_key", "refused: nobody has assigned the token so far", 1)
+    assert set(await audit(store)) == {refusal}
+    store.tokens.current["run-1"] = 1
+    assert await store.runner_vault.subject_key(subject, run_opener())
 
 
 async def test_a_foreign_secret_looks_like_none(store: OpenedStore, subject: SubjectId) -> None:

@@ -26,6 +26,8 @@ class ReportsLog:
         self.is_down = False
         self.is_cut_off = False
         """It answers, but nobody can say whether with the end of today."""
+        self.is_quiet = False
+        """Whoever waits for a record waits in vain, and the clock goes on."""
         self._free = asyncio.Event()
         self._free.set()
         self._grown = asyncio.Event()
@@ -58,7 +60,7 @@ class ReportsLog:
         self._check()
         offset = max(offset, self.starts[partition])
         if wait_seconds and offset >= len(self.stored[partition]):
-            await self._grown.wait()
+            await (self.clock.sleep(wait_seconds) if self.is_quiet else self._grown.wait())
         found = self.stored[partition][offset : offset + min(max_records, 3)]
         self.read_records += len(found)
         return found

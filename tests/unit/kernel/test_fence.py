@@ -11,8 +11,8 @@ from hypothesis import strategies as st
 
 from kernel.domain.task import TaskAssigned, TaskLeaseLapsed, TaskSettled
 from kernel.domain.values import Token
-from kernel.errors import LogUnavailable
-from kernel.fence import Fence
+from kernel.errors import LogUnavailable, TokenNotSeen
+from kernel.fence import ARRIVES_MS, Fence
 from kernel.log.codec import decode
 from kernel.log.topics import partition_of
 from tests.support.doubles.reports_log import ReportsLog
@@ -283,21 +283,44 @@ async def test_a_forgotten_run_is_kept_until_its_last_watcher_is_gone(fence: Fen
     fence.forget(ROOT, FIRST)
 
 
-async def test_runs_that_were_only_asked_about_do_not_stay(fence: Fence, clock: TestClock) -> None:
+async def test_runs_that_were_only_asked_about_do_not_stay(fence: Fence, log: ReportsLog, clock: TestClock) -> None:
     for number in range(100):
-        assert not await fence.is_current(f"root-{number}", FIRST)
+        log.put(assigned(FIRST), f"root-{number}")
+        assert await fence.is_current(f"root-{number}", FIRST)
         clock.ms += 10_000
     assert len(fence._runs) <= 8
 
 
 async def test_the_vault_asks_without_a_workflow_run(fence: Fence, log: ReportsLog, clock: TestClock) -> None:
-    assert not await fence.is_current(ROOT, FIRST)
     log.put(assigned(FIRST))
     assert await fence.is_current(ROOT, FIRST)
     log.put(assigned(SECOND))
     clock.ms += 2000
     assert not await fence.is_current(ROOT, FIRST)
     assert await fence.is_current(ROOT, SECOND)
+
+
+async def test_the_vault_waits_for_an_assignment_that_a_runner_has_heard_of_first(
+    fence: Fence, log: ReportsLog
+) -> None:
+    log.put(assigned(FIRST), "root of another run")
+    asked = asyncio.create_task(fence.is_current(ROOT, FIRST))
+    await idle()
+    assert not asked.done()
+    log.put(assigned(FIRST))
+    assert await asked
+
+
+async def test_the_vault_refuses_nothing_for_good_that_may_be_assigned_yet(
+    fence: Fence, log: ReportsLog, clock: TestClock
+) -> None:
+    log.is_quiet = True
+    began_ms = clock.ms
+    with pytest.raises(TokenNotSeen):
+        await fence.is_current(ROOT, FIRST)
+    assert clock.ms - began_ms == ARRIVES_MS
+    log.put(assigned(FIRST))
+    assert await fence.is_current(ROOT, FIRST)
 
 
 async def test_the_vault_reads_what_was_said_since_the_task_was_requested_and_not_what_others_said_for_days(
@@ -310,7 +333,9 @@ async def test_the_vault_reads_what_was_said_since_the_task_was_requested_and_no
     log.put(assigned(FIRST))
     assert await fence.is_current(ROOT, FIRST, requested_ms)
     assert log.read_records < 50
-    assert not await fence.is_current(ROOT, SECOND, clock.now_ms() + 60_000), "too late a time opens nothing"
+    log.is_quiet = True
+    with pytest.raises(TokenNotSeen):  # too late a time opens nothing
+        await fence.is_current(ROOT, SECOND, clock.now_ms() + 60_000)
     log.put(lapsed(FIRST))
     clock.ms += 2000
     assert not await fence.is_current(ROOT, FIRST, requested_ms)
