@@ -130,6 +130,8 @@ class StageLog:
             self.stage.starts[topic] = offset
 
     async def topic_id(self, topic: str) -> str:
+        if topic not in TOPICS:
+            raise KeyError(topic)
         return topic
 
     async def close(self) -> None:
