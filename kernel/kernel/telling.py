@@ -8,6 +8,7 @@ from collections.abc import Callable
 
 import structlog
 
+from kernel.line_context import with_line_context
 from kernel.processor import QuietObserver
 from kernel.processor.ports import Parked
 from kernel.redaction import LiveSecrets, Redactor
@@ -18,7 +19,7 @@ _log = structlog.get_logger("kernel.processor")
 def start_logging(handler: logging.Handler, live: LiveSecrets, *, service: str = "") -> None:
     """Log through `handler` from now on; `service` stands in every line unless it is empty."""
     shared: list[structlog.typing.Processor] = [
-        structlog.contextvars.merge_contextvars,
+        with_line_context,
         structlog.stdlib.add_log_level,
         structlog.processors.TimeStamper(fmt="iso", utc=True),
         _naming(service),

@@ -26,6 +26,11 @@ class TraceContext:
     is_sampled: bool = True
 
     @property
+    def trace(self) -> str:
+        """The trace's id as people and collectors write it."""
+        return f"{self.trace_id:032x}"
+
+    @property
     def traceparent(self) -> str:
         return f"00-{self.trace_id:032x}-{self.span_id:016x}-{self.is_sampled:02x}"
 
@@ -39,6 +44,11 @@ def parse(traceparent: str) -> TraceContext | None:
     if not trace_id or not span_id or (traceparent.startswith("00-") and len(traceparent) != 55):
         return None
     return TraceContext(trace_id, span_id, bool(flags & _SAMPLED))
+
+
+def trace_id_of(traceparent: str) -> str:
+    """The trace of a span that is well formed, 32 hex digits; empty for none."""
+    return traceparent[3:35]
 
 
 def of_run(root_run_id: str) -> TraceContext:

@@ -2,7 +2,8 @@
 
 It stands outside of the framework's router, so that unknown paths and methods pass it too. It gives each request an id,
 answers HEAD as the GET without its body, says where the caller stands with its limits, lets go of whoever sends a body
-too slowly, counts, and writes the access log: method, route, status, time; never a query, a body or a header.
+too slowly, counts, and writes the access log: method, route, status, time; never a query, a body or a header. Whatever
+is logged while a request is answered names the request, and its organization and trace where they are known.
 """
 
 from __future__ import annotations
@@ -23,9 +24,10 @@ from api_gateway.telemetry import METHODS, UNMATCHED, Telemetry
 from kernel.clock import Clock
 from kernel.errors import Rejected
 from kernel.ids import Entropy
+from kernel.line_context import LineContext
 from kernel.metrics import OTHER
-from kernel.tracing import NO_TRACER, SpanKind, Tracer
-from kernel.tracing.context import parse
+from kernel.tracing import NO_TRACER, SpanKind, Tracer, current_traceparent
+from kernel.tracing.context import parse, trace_id_of
 
 _SAFE_ID = re.compile(rb"[A-Za-z0-9._-]{8,128}")
 _UNCACHED = (b"cache-control", b"no-store")
@@ -183,14 +185,15 @@ class Edge:
             body = _Body(scope, receive, self._body_seconds_max)
             receive = body.receive
         self._telemetry.open_requests.inc()
-        try:
-            await self._app(scope, receive, send_marked)
-        finally:
-            self._telemetry.open_requests.dec()
-            leave = state.get("leave")
-            if leave is not None:
-                leave()
-            self._account(scope, method, status, self._clock.boot_ms() - began_ms)
+        with LineContext(request_id=state["request_id"], trace_id=trace_id_of(current_traceparent())):
+            try:
+                await self._app(scope, receive, send_marked)
+            finally:
+                self._telemetry.open_requests.dec()
+                leave = state.get("leave")
+                if leave is not None:
+                    leave()
+                self._account(scope, method, status, self._clock.boot_ms() - began_ms)
         return _route_of(scope), status
 
     def _allowing(self, scope: Scope, headers: Iterable[tuple[bytes, bytes]]) -> list[tuple[bytes, bytes]]:

@@ -25,7 +25,7 @@ def _fact_of(stored: Stored) -> Fact:
     try:
         message = decode(stored)
     except UnknownType as error:
-        _log.warning("facts.unknown_type", type=str(error), topic=record.topic, offset=stored.offset)
+        _log.warning("facts.unknown_type", type=str(error), topic=record.topic, offset=stored.offset, key=record.key)
         envelope, wire, event = read_envelope(stored), str(error), None
     else:
         envelope, wire, event = message.envelope, TYPES[type(message.event)].wire, message.event

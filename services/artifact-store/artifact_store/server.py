@@ -28,7 +28,8 @@ from contracts.internal.artifact_store_pb2_grpc import (
 )
 from kernel.domain.ids import ConnectionId, OrganizationId, SubjectId
 from kernel.errors import Permanent, Rejected, SecretUnavailable, Temporary, TowpathError
-from kernel.store.port import ByteStore, GatewayOpener, Opener, SecretRef, Vault
+from kernel.line_context import LineContext, add_to_lines
+from kernel.store.port import ByteStore, GatewayOpener, Opener, RunOpener, SecretRef, Vault
 from kernel.store.wire import (
     KEEPALIVE_MS,
     MESSAGE_BYTES_MAX,
@@ -64,10 +65,11 @@ class ServiceKeys:
             raise SecretUnavailable("the caller is not the service that may do this")
 
     def opener(self, context: Context, message: pb.Opener) -> Opener:
-        """Who opens; a runner that would pass for the gateway is refused."""
+        """Who opens, named in what is logged of the call; a runner that would pass for the gateway is refused."""
         opener = opener_from_wire(message)
         if isinstance(opener, GatewayOpener) and not self.is_gateway(context):
             raise SecretUnavailable("a runner opens for its attempts only")
+        _tell_of(opener)
         return opener
 
     def is_gateway(self, context: Context) -> bool:
@@ -105,11 +107,12 @@ class Border(grpc.aio.ServerInterceptor):
 
     def _answer(self, method: str, behaviour: Behaviour) -> Behaviour:
         async def answer(request: Any, context: Context) -> Any:
-            try:
-                self._keys.admit(method, context)
-                return await behaviour(request, context)
-            except TowpathError as error:
-                await _abort(context, error)
+            with LineContext():
+                try:
+                    self._keys.admit(method, context)
+                    return await behaviour(request, context)
+                except TowpathError as error:
+                    await _abort(context, error)
 
         return answer
 
@@ -123,6 +126,14 @@ class Border(grpc.aio.ServerInterceptor):
                 await _abort(context, error)
 
         return answers
+
+
+def _tell_of(opener: Opener) -> None:
+    add_to_lines(organization_id=opener.organization_id)
+    if isinstance(opener, RunOpener):
+        add_to_lines(
+            root_run_id=opener.root_run_id, workflow_run_id=opener.workflow_run_id, attempt=opener.token.attempt
+        )
 
 
 async def _abort(context: Context, error: TowpathError) -> NoReturn:

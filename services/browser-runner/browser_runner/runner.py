@@ -29,8 +29,10 @@ from kernel.domain.task import (
 )
 from kernel.domain.values import Pool, Token
 from kernel.errors import LogUnavailable, UnknownType
+from kernel.line_context import LineContext
 from kernel.log.codec import decode
 from kernel.log.topics import Topic
+from kernel.tracing.context import of_run
 
 SILENCE_MS_MAX = 10_000
 """Half a lease."""
@@ -165,14 +167,24 @@ class Runner:
 
     async def _carry_out(self, attempt: Attempt) -> None:
         token = attempt.assigned.token
-        try:
-            await attempt.run()
-        except Exception as error:  # noqa: BLE001 (an edge: one broken attempt must not end the others; the lapse settles it)
-            await _log.aexception("attempt_broke", task_id=attempt.assigned.task_id, error=type(error).__name__)
-        finally:
-            self._held.pop(token, None)
-            self._tasks.pop(token, None)
-            self._cut_off.discard(token)
+        with self._lines_about(attempt.assigned):
+            try:
+                await attempt.run()
+            except Exception as error:  # noqa: BLE001 (an edge: one broken attempt must not end the others; the lapse settles it)
+                await _log.aexception("attempt_broke", task_id=attempt.assigned.task_id, error=type(error).__name__)
+            finally:
+                self._held.pop(token, None)
+                self._tasks.pop(token, None)
+                self._cut_off.discard(token)
+
+    def _lines_about(self, assigned: TaskAssigned) -> LineContext:
+        return LineContext(
+            organization_id=assigned.request.organization_id,
+            root_run_id=assigned.root_run_id,
+            workflow_run_id=assigned.workflow_run_id,
+            attempt=assigned.token.attempt,
+            trace_id=of_run(assigned.root_run_id).trace if self._services.tracer.is_on else "",
+        )
 
     # ------------------------------------------------------------ alive
 

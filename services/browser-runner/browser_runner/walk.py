@@ -37,6 +37,7 @@ from kernel.domain.input_request import InputField
 from kernel.domain.task import JournalEntry
 from kernel.domain.values import Effect, FailureKind
 from kernel.domain.workflow_run import StepStatus, WorkflowRunStatus
+from kernel.line_context import LineContext
 from kernel.steps.document import (
     AskUserStep,
     AssertStep,
@@ -175,7 +176,12 @@ class Walk:
         raise again
 
     async def _step(self, step: Step, place: Place) -> None:
-        path, names, next_name = step_path(place.prefix, step.id), place.names, place.after
+        path = step_path(place.prefix, step.id)
+        with LineContext(step=path):
+            await self._step_at(path, step, place)
+
+    async def _step_at(self, path: str, step: Step, place: Place) -> None:
+        names, next_name = place.names, place.after
         entry = self._resume.taken.get(path)
         if entry is not None and await self._take(step, entry):
             if isinstance(step, AskUserStep) and entry.consumed:

@@ -197,6 +197,13 @@ def _said(stored: Stored) -> Said | None:
         message = decode(stored)
     except (UnknownType, LogRefused) as error:
         # Nothing but a figure stands on this record; those to whom it is the truth refuse it.
-        _log.warning("health.unreadable", error=str(error), partition=stored.record.partition, offset=stored.offset)
+        record = stored.record
+        _log.warning(
+            "health.unreadable",
+            error=str(error),
+            partition=record.partition,
+            offset=stored.offset,
+            root_run_id=record.key,
+        )
         return None
     return said_by(message.event, message.envelope.organization_id, message.envelope.time_ms)

@@ -16,6 +16,7 @@ from typing import Any
 import grpc
 import grpc.aio
 import pytest
+import structlog
 from cryptography import x509
 from cryptography.hazmat.primitives import hashes, serialization
 from cryptography.hazmat.primitives.asymmetric import ec
@@ -34,6 +35,7 @@ from kernel.ids import SystemEntropy
 from kernel.store.port import ByteStore, PutHeader, SecretKind, SecretRef
 from kernel.store.remote import Deadlines, RemoteStore
 from tests.support.stores import ACME, GATEWAY, KEYS, OpenedStore, run_opener, store_in
+from tests.support.told_lines import telling
 
 CHANCE = SystemEntropy()
 BIG = bytes(range(256)) * 8000
@@ -308,3 +310,26 @@ async def test_equal_service_keys_are_refused(store: OpenedStore, tmp_path: Path
     blobs = await open_local(tmp_path / "bytes")
     with pytest.raises(Permanent, match="differ"):
         await serve(settings, blobs, store.db, store.tokens, clock=SystemClock(), entropy=CHANCE, stop=stop)
+
+
+async def test_what_is_logged_in_a_call_names_the_run_that_calls(
+    store: OpenedStore, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    names = ("organization_id", "root_run_id", "workflow_run_id", "attempt")
+    opener = run_opener()
+    find = type(store.vault).subject_key
+
+    async def and_say(vault: Any, *arguments: Any) -> bytes:
+        structlog.get_logger("tests.deep_below").info("inside")
+        return await find(vault, *arguments)
+
+    subject = await store.vault.subject_for(ACME)
+    monkeypatch.setattr(type(store.vault), "subject_key", and_say)
+    with telling() as told:
+        async with served(store) as server, client(server.port, KEYS.runner) as runner:
+            await runner.vault.subject_key(subject, opener)
+        async with served(store) as server, client(server.port, KEYS.gateway) as gateway:
+            await gateway.vault.subject_key(subject, GATEWAY)
+    ofs = [{name: line[name] for name in names if name in line} for line in told.lines("inside")]
+    run = {"root_run_id": opener.root_run_id, "workflow_run_id": opener.workflow_run_id, "attempt": 1}
+    assert ofs == [{"organization_id": ACME, **run}, {"organization_id": ACME}]

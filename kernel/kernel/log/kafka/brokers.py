@@ -14,6 +14,7 @@ import asyncio
 import ssl
 from collections.abc import Callable, Iterable, Mapping
 from contextlib import suppress
+from contextvars import Context
 from typing import Any, TypeVar
 from uuid import UUID
 
@@ -158,7 +159,7 @@ class Brokers:
     async def refresh(self) -> None:
         """Ask for metadata anew; callers at the same time share one question. `LogUnavailable` when nobody answers."""
         if self._refreshing is None or self._refreshing.done():
-            self._refreshing = asyncio.get_running_loop().create_task(self._refresh())
+            self._refreshing = asyncio.get_running_loop().create_task(self._refresh(), context=Context())
             self._refreshing.add_done_callback(_seen)
         await self._shared(self._refreshing)
 
@@ -266,7 +267,9 @@ class Brokers:
         connecting = self._connecting.get(key)
         if connecting is None:
             self.drop(node, lane)
-            connecting = self._connecting[key] = asyncio.get_running_loop().create_task(self._connect(key))
+            # In a context of its own: the connection serves more than who needs it first.
+            loop = asyncio.get_running_loop()
+            connecting = self._connecting[key] = loop.create_task(self._connect(key), context=Context())
             connecting.add_done_callback(_seen)
         return await self._shared(connecting)
 

@@ -14,6 +14,7 @@ from __future__ import annotations
 import asyncio
 from bisect import bisect_left
 from collections.abc import Coroutine, Iterable, Mapping
+from contextvars import Context
 from dataclasses import dataclass, field
 from typing import Any
 from uuid import UUID
@@ -459,7 +460,7 @@ class Follower:
         return True
 
     def _run(self, work: Coroutine[Any, Any, None]) -> None:
-        task = self._loop.create_task(work)
+        task = self._loop.create_task(work, context=Context())  # it works for whoever comes
         self._tasks.add(task)
         task.add_done_callback(self._tasks.discard)
 

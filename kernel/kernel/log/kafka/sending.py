@@ -16,6 +16,7 @@ import asyncio
 from collections import deque
 from collections.abc import Awaitable, Coroutine, Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
+from contextvars import Context
 from dataclasses import dataclass, field
 from itertools import islice
 from typing import Any
@@ -171,7 +172,7 @@ class Sender:
         return self._nowhere(taken) if node is None else self._go(node, self._free[node].pop(), taken)
 
     def _run(self, work: Coroutine[Any, Any, None]) -> None:
-        task = self._loop.create_task(work)
+        task = self._loop.create_task(work, context=Context())  # it works for whoever comes
         self._tasks.add(task)
         task.add_done_callback(self._tasks.discard)
 

@@ -17,6 +17,7 @@ from api_gateway.limiter import Standing
 from api_gateway.principal import Level, Principal
 from kernel.domain.ids import OrganizationId
 from kernel.errors import Rejected
+from kernel.line_context import add_to_lines
 
 PUBLIC = {"public": True}
 """For `opt` of a route that needs no key; beside `public` nothing but a signature, if any, protects it."""
@@ -74,6 +75,7 @@ async def _admit(connection: Connection, needed: Level) -> None:
         raise Rejected("forbidden", f"this needs a key of level {needed}")
     connection.scope["state"]["leave"] = gateway.limits.requests.enter(principal.organization_id)
     connection.scope["auth"] = principal
+    add_to_lines(organization_id=principal.organization_id)
 
 
 async def _take_for_address(connection: Connection) -> None:
