@@ -1,4 +1,5 @@
-"""What one scheduler process does on a broker: hops, transitions, restores, memory. No other service runs.
+"""What one scheduler process does on a broker: hops, transitions, restores, memory; and how soon another one
+takes over beside many runs that wait. No other service runs.
 
 A transition is one input that is decided and whose decision is effective. Each run that is asked for is two of them:
 its request is decided by `advance`, its task queued by `dispatch`; there is no runner, so all of them wait.
@@ -7,6 +8,7 @@ its request is decided by `advance`, its task queued by `dispatch`; there is no 
 from __future__ import annotations
 
 import asyncio
+import signal
 import subprocess
 import sys
 from collections.abc import AsyncIterator
@@ -24,6 +26,7 @@ from kernel.log.topics import TYPES, Topic
 from tests.bench.figures import Figure, figure, quantile, tell
 from tests.bench.kafka.broker import QUEUE, Broker, Grounds, Scheduler, running_broker, until
 from tests.bench.kafka.raw import RawKafka, raw_kafka
+from tests.bench.kafka.takeover import SESSION, Takeover, takeover_figure, takeovers
 from tests.bench.processes import cpu_ms, pss_mb
 from tests.bench.runs import Effort
 
@@ -31,6 +34,7 @@ PRELOADED = 20_000
 SOME, MANY = 10_000, 100_000
 _TRANSITIONS_A_RUN = 2
 _ROUNDS = 5
+_KILLS = 3
 _SETTLED_RECORDS = 40
 """What checkpoints may add to the ledgers in two seconds."""
 _SNAPSHOT_SECONDS = 35
@@ -139,32 +143,45 @@ async def kafka_restore(folder: Path, effort: Effort) -> AsyncIterator[Figure]:
         bare = _process_seconds()
         empty = await _restored_s(grounds)
         yield figure("kafka_restore_s_at_0", empty, "s", ("Python that imports the same and ends", bare), 1)
-        async for one in _with_live(grounds, effort.of(SOME), "10k", empty):
-            yield one
+        some = effort.of(SOME)
+        await _let_wait(grounds, some)
+        yield await _restore(grounds, "10k", empty, live=some)
 
 
 async def kafka_backlog(folder: Path, effort: Effort) -> AsyncIterator[Figure]:
-    """The same beside a hundred thousand runs that wait, and the memory that they take."""
+    """The same beside a hundred thousand runs that wait, the memory that they take, and takeovers on the way there."""
     async with running_broker(folder) as broker, broker.grounds("backlog") as grounds:
         empty = await _restored_s(grounds)
-        with grounds.scheduler() as scheduler:
-            await scheduler.ready()
-            await asyncio.sleep(_IDLE_SECONDS)
-            idle = pss_mb(scheduler.pid)
-        count = effort.many(MANY)
-        async for one in _with_live(grounds, count, "100k", empty):
-            yield one
-        with grounds.scheduler() as scheduler:
-            await scheduler.ready()
-            await asyncio.sleep(_IDLE_SECONDS)
-            baseline = ("the same process without a run", idle)
-            memory = pss_mb(scheduler.pid)
-            each = {"live": count, "kb_a_run": (memory - idle) * 1024 / count}
-            yield figure("kafka_memory_mb_at_100k_waiting", memory, "MB", baseline, 1, **each)
+        idle = await _memory_mb(grounds)
+        none = await _kills(grounds, effort)
+        yield takeover_figure("kafka_takeover_kill_s_at_0", none, SESSION)
+        baseline = ("kafka_takeover_kill_s_at_0", quantile([one.decided_s for one in none], 0.5))
+        many = effort.many(MANY)
+        some = many * SOME // MANY
+        await _let_wait(grounds, some)
+        yield takeover_figure("kafka_takeover_kill_s_at_10k", await _kills(grounds, effort), baseline, live=some)
+        await _let_wait(grounds, many - some)
+        yield await _restore(grounds, "100k", empty, live=many)
+        memory = await _memory_mb(grounds)
+        each = {"live": many, "kb_a_run": (memory - idle) * 1024 / many}
+        beside = ("the same process without a run", idle)
+        yield figure("kafka_memory_mb_at_100k_waiting", memory, "MB", beside, 1, **each)
+        yield takeover_figure("kafka_takeover_kill_s_at_100k", await _kills(grounds, effort), baseline, live=many)
 
 
-async def _with_live(grounds: Grounds, count: int, title: str, empty: float) -> AsyncIterator[Figure]:
-    """Let a scheduler queue `count` runs and write its snapshots; then start another one."""
+async def _kills(grounds: Grounds, effort: Effort) -> list[Takeover]:
+    return (await takeovers(grounds, 1 if effort.quick else _KILLS, signal.SIGKILL))[signal.SIGKILL]
+
+
+async def _memory_mb(grounds: Grounds) -> float:
+    with grounds.scheduler() as scheduler:
+        await scheduler.ready()
+        await asyncio.sleep(_IDLE_SECONDS)
+        return pss_mb(scheduler.pid)
+
+
+async def _let_wait(grounds: Grounds, count: int) -> None:
+    """Let a scheduler queue `count` runs and write its snapshots, and end it."""
     offset = await grounds.log.end_offset(Topic.DISPATCH_LEDGER, QUEUE)
     tell(f"{count} runs are asked for")
     await grounds.ask(count)
@@ -176,12 +193,15 @@ async def _with_live(grounds: Grounds, count: int, title: str, empty: float) -> 
             await asyncio.sleep(1.0)
         await _settled(grounds)
         await asyncio.to_thread(scheduler.service.stop)
+
+
+async def _restore(grounds: Grounds, title: str, empty: float, *, live: int) -> Figure:
+    """Start another one beside `live` runs; `empty` is what that took beside none (seconds)."""
     ledgers = sum(await grounds.ends(Topic.RUN_LEDGER)) + await grounds.log.end_offset(Topic.DISPATCH_LEDGER, QUEUE)
     kept = ledgers - await _cut(grounds)
     took = await _restored_s(grounds)
-    yield figure(
-        f"kafka_restore_s_at_{title}", took, "s", ("kafka_restore_s_at_0", empty), 1, live=count, ledger_records=kept
-    )
+    baseline = ("kafka_restore_s_at_0", empty)
+    return figure(f"kafka_restore_s_at_{title}", took, "s", baseline, 1, live=live, ledger_records=kept)
 
 
 async def _cut(grounds: Grounds) -> int:
