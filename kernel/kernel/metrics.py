@@ -145,6 +145,11 @@ HTTP_SECONDS = Series(
     ("method", "route"), _QUICK,
 )  # fmt: skip
 HTTP_OPEN = Series("http_requests_open", Kind.GAUGE, "Requests under way, live streams among them.", _GATEWAY)
+APPENDS_REFUSED = Series(
+    "appends_refused_total", Kind.COUNTER,
+    "Requests that were answered 429, before anything was appended, because the log is slow to acknowledge.",
+    _GATEWAY, ("topic",),
+)  # fmt: skip
 LOOP_LAG = Series("loop_lag_seconds", Kind.GAUGE, "How late the event loop woke a sleeper of one second.", _ALL)
 
 SERIES: tuple[Series, ...] = tuple(value for value in list(globals().values()) if isinstance(value, Series))

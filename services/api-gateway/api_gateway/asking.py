@@ -1,5 +1,8 @@
 """How a request gets its outcome: append it, wait for the fact that decides it, turn a refusal into an error.
 
+Where the log is slow, only so many requests wait for it (`commit_limits`); whoever comes beyond that is told to come
+again, before anything of it is in the log.
+
 A request id is derived from the idempotency key where there is one, so a repetition finds its first outcome: in
 `request_outcomes` when it is long past, at the decider otherwise. A request whose outcome does not come in time raises
 `Temporary("unavailable")`; it stays in the log and is decided.
@@ -9,9 +12,10 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import Awaitable, Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Any
 
+from api_gateway.committing import Commits
 from api_gateway.principal import Principal
 from api_gateway.projections.change import Fact
 from api_gateway.projections.request_outcomes import is_derived
@@ -42,9 +46,13 @@ class Asker:
     waiters: Waiters
     settings: Settings
     tracer: Tracer = NO_TRACER
+    commits: Commits = field(default_factory=Commits)
 
     async def ask(self, topic: Topic, key: str, request: Any, by: Principal) -> Fact:
-        """The fact that decides `request`. `Rejected` when it was refused, `Temporary` when nobody decided in time."""
+        """The fact that decides `request`. `Rejected` when it was refused, `Temporary` when nobody decided in time.
+
+        `rate_limited` when so many wait for a log that is slow: of this request nothing is known to anybody then.
+        """
         request_id: RequestId = request.request_id
         with self.waiters.outcome(request_id, key if topic is Topic.RUN_REQUESTS else "") as outcome:
             kept = await self._kept_outcome(request_id)
@@ -100,7 +108,8 @@ class Asker:
             traceparent=current_traceparent(),
         )
         partition = partition_of(key, self.log.partitions(topic))
-        await self.log.append([encode(request, topic=topic, key=key, envelope=envelope, partition=partition)])
+        with self.commits.append(self.clock, topic, partition):
+            await self.log.append([encode(request, topic=topic, key=key, envelope=envelope, partition=partition)])
 
     async def _kept_outcome(self, request_id: RequestId) -> Fact | None:
         """Only derived ids can have one."""

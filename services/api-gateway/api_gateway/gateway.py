@@ -8,6 +8,7 @@ from dataclasses import dataclass, field
 from api_gateway.asking import Asker
 from api_gateway.auth import Authenticator
 from api_gateway.commands import Commands
+from api_gateway.committing import Commits
 from api_gateway.definition_commands import DefinitionCommands
 from api_gateway.definition_queries import DefinitionQueries
 from api_gateway.doctor import Check
@@ -95,6 +96,7 @@ def assemble(services: Services) -> Gateway:
         services.waiters,
         services.settings,
         services.tracer,
+        Commits(services.metrics),
     )
     subjects, readings = Subjects(services.vault, services.clock), Readings(services.store)
     queries = Queries(services.db, services.keys, services.store, services.entropy)

@@ -169,7 +169,7 @@ class GatewaySimulation(Simulation):
                 await commands.answer_input_request(ACME, whom, {"code": "123456"}, request_id)
         except Rejected as rejected:
             self.refused.append(rejected.code)
-            if rejected.code == "not_found":
+            if rejected.code in {"not_found", "rate_limited"}:
                 self.intents.append(intent)
         except TowpathError:
             self.intents.append(intent)

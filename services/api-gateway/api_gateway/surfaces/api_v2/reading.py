@@ -273,7 +273,7 @@ def page_answer(listing: Listing[T], window: Window, view: Callable[[T], V]) -> 
 async def answer_once(request: AnyRequest, act: Callable[[RequestId | None], Awaitable[Answer]]) -> Response[bytes]:
     """Do a POST once per `Idempotency-Key`; without a key, just do it.
 
-    What was answered is kept unless it was the platform's fault, so that a repetition may succeed then.
+    What was answered is kept unless it was the platform's fault, or came too early, so that a repetition may succeed.
     """
     key = request.headers.get("idempotency-key")
     if key is None:
@@ -316,7 +316,7 @@ async def _outcome(
     except Rejected as rejected:
         code = errors.phrased(rejected.code, rejected.details)
         status = errors.STATUS[code]
-        if status >= 500:
+        if status >= 500 or code == "rate_limited":
             raise
         request_id: str = request.scope["state"]["request_id"]
         body = errors.error_body(code, rejected.message, rejected.details, request_id)
