@@ -1,7 +1,8 @@
 """The gRPC service: the ports of bytes and secrets for gateway and runners, each known by its own service key.
 
 A runner speaks for attempts only: it cannot pass for the gateway, and the fence checks every token it names. Streams
-move in chunks of 256 KiB; a stream that ends without its last chunk is a broken one and stays resumable.
+move in chunks of 256 KiB; a stream that ends without its last chunk is a broken one and stays resumable. Anybody may
+check the port's health; which contracts it serves is told to callers with a service key only (reflection).
 """
 
 # ruff: noqa: N802, ARG002 (the names and the arguments of the handlers are gRPC's)
@@ -18,6 +19,7 @@ import grpc
 import grpc.aio
 from grpc_health.v1 import health_pb2, health_pb2_grpc
 from grpc_health.v1.health import aio as health
+from grpc_reflection.v1alpha import reflection
 
 from contracts.internal import artifact_store_pb2 as pb
 from contracts.internal.artifact_store_pb2_grpc import (
@@ -99,6 +101,8 @@ class Border(grpc.aio.ServerInterceptor):
             "request_deserializer": handler.request_deserializer,
             "response_serializer": handler.response_serializer,
         }
+        if handler.stream_stream:  # reflection; ours have none
+            return grpc.stream_stream_rpc_method_handler(self._answers(method, handler.stream_stream), **codec)
         if handler.unary_stream:
             return grpc.unary_stream_rpc_method_handler(self._answers(method, handler.unary_stream), **codec)
         if handler.stream_unary:
@@ -303,6 +307,8 @@ class StoreServer:
         add_ArtifactBytesServicer_to_server(BytesService(store, keys), self._server)
         add_ArtifactVaultServicer_to_server(VaultService(vault, keys), self._server)
         health_pb2_grpc.add_HealthServicer_to_server(self._health, self._server)
+        told = (*_SERVICES[1:], _HEALTH.strip("/"), reflection.SERVICE_NAME)
+        reflection.enable_server_reflection(told, self._server)
         if credentials is None:
             self.port = self._server.add_insecure_port(address)
         else:

@@ -21,7 +21,9 @@ from cryptography import x509
 from cryptography.hazmat.primitives import hashes, serialization
 from cryptography.hazmat.primitives.asymmetric import ec
 from cryptography.x509.oid import NameOID
+from google.protobuf.descriptor_pool import DescriptorPool
 from grpc_health.v1 import health_pb2, health_pb2_grpc
+from grpc_reflection.v1alpha.proto_reflection_descriptor_database import ProtoReflectionDescriptorDatabase
 
 from artifact_store.inprocess import open_local
 from artifact_store.main import serve
@@ -333,3 +335,43 @@ async def test_what_is_logged_in_a_call_names_the_run_that_calls(
     ofs = [{name: line[name] for name in names if name in line} for line in told.lines("inside")]
     run = {"root_run_id": opener.root_run_id, "workflow_run_id": opener.workflow_run_id, "attempt": 1}
     assert ofs == [{"organization_id": ACME, **run}, {"organization_id": ACME}]
+
+
+class _WithKey(grpc.StreamStreamClientInterceptor):
+    """Proves who calls, for a client that knows of no keys."""
+
+    def __init__(self, key: str) -> None:
+        self._key = key
+
+    def intercept_stream_stream(self, continuation: Any, client_call_details: Any, request_iterator: Any) -> Any:
+        metadata = [("authorization", f"Bearer {self._key}")]
+        return continuation(client_call_details._replace(metadata=metadata), request_iterator)
+
+
+def _contracts(port: int, key: str) -> tuple[list[str], list[str]]:
+    """The services that a store tells of, and the methods of one, as the package's own client sees them."""
+    with grpc.insecure_channel(f"127.0.0.1:{port}") as plain:
+        known = ProtoReflectionDescriptorDatabase(grpc.intercept_channel(plain, _WithKey(key)))
+        vault = DescriptorPool(known).FindServiceByName("contracts.internal.ArtifactVault")
+        return sorted(known.get_services()), [method.name for method in vault.methods]
+
+
+@pytest.mark.parametrize("key", [KEYS.gateway, KEYS.runner])
+async def test_a_service_is_told_which_contracts_are_served_and_how_they_look(store: OpenedStore, key: str) -> None:
+    async with served(store) as server:
+        services, methods = await asyncio.to_thread(_contracts, server.port, key)
+    assert services == [
+        "contracts.internal.ArtifactBytes",
+        "contracts.internal.ArtifactVault",
+        "grpc.health.v1.Health",
+        "grpc.reflection.v1alpha.ServerReflection",
+    ]
+    assert {"OpenSecret", "OpenSubjectKey", "EraseSubject"} <= set(methods)
+
+
+@pytest.mark.parametrize("key", ["", "wrong"])
+async def test_a_stranger_is_told_of_no_contract(store: OpenedStore, key: str) -> None:
+    async with served(store) as server:
+        with pytest.raises(grpc.RpcError) as refused:
+            await asyncio.to_thread(_contracts, server.port, key)
+    assert refused.value.code() is grpc.StatusCode.PERMISSION_DENIED
