@@ -11,6 +11,7 @@ from collections.abc import AsyncIterator
 import pytest
 
 from tests.support import pid_proxy
+from tests.support.eventually import until
 from tests.support.pid_proxy import PidProxy
 from tests.support.tcp_proxy import free_port
 
@@ -106,9 +107,7 @@ async def test_a_process_that_is_cut_off_is_not_heard_though_another_has_the_sam
             await _passed_on(proxy, server, b"heard")
             assert server.said == b"heard", "another process is heard, this one is not"
             proxy.heal(reset=False)
-            async with asyncio.timeout(10):
-                while b"from the other process" not in server.said:
-                    await asyncio.sleep(0.01)
+            await until(lambda: b"from the other process" in server.said)
         finally:
             talker.end()
             mine.close()
@@ -132,9 +131,7 @@ async def test_a_process_that_dies_while_its_sockets_are_looked_for_is_not_heard
             talker.tell("speak")
             talker.tell("stay")
             await talker.hears("said")
-            async with asyncio.timeout(10):
-                while not proxy._known:
-                    await asyncio.sleep(0.01)
+            await until(lambda: bool(proxy._known))
         await _passed_on(proxy, server, b"heard")
         assert server.said == b"heard"
     finally:
@@ -146,7 +143,5 @@ async def _passed_on(proxy: PidProxy, server: Heard, said: bytes) -> None:
     _, writer = await asyncio.open_connection("127.0.0.1", proxy.port)
     writer.write(said)
     await writer.drain()
-    async with asyncio.timeout(10):
-        while said not in server.said:
-            await asyncio.sleep(0.01)
+    await until(lambda: said in server.said)
     writer.close()
