@@ -28,6 +28,7 @@ async def an_artifact(gateway: RunningGateway, mime_type: str = "text/csv", name
         "download", await sealer.seal_text(start.subject_id, name), mime_type, staged.size, staged.sha256,
     )  # fmt: skip
     with services.waiters.stream(run) as projected:
+        projected.clear()  # of what was kept since the run was asked for
         await gateway.scheduler.say(run, fact)
         await projected.wait()
     found: Json = (await gateway.api.get(f"/api/v2/artifacts/{ARTIFACT}")).json()

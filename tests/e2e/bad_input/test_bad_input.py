@@ -114,7 +114,9 @@ def _with_one_of_each(platform: PlatformProcess, api: httpx.Client, rival: httpx
         "apiKeyId": made(api, "/api-keys", {"level": "read"})["id"],
     }
     until(lambda: api.get(f"/workflow-runs/{own['workflowRunId']}").json()["status"] == "AWAITING_USER_INPUT")
-    return Product(platform, api, rival, own, api.get(f"/artifacts/{artifact['id']}").json()["signedUrl"])
+    product = Product(platform, api, rival, own, api.get(f"/artifacts/{artifact['id']}").json()["signedUrl"])
+    until(lambda: product.state()["provider_outcomes"])  # the figures of its step come a moment later
+    return product
 
 
 def made(api: httpx.Client, path: str, body: Json) -> Json:
