@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import time
-from collections.abc import AsyncIterator, Iterator
+from collections.abc import AsyncIterator
 from contextlib import AsyncExitStack
 from dataclasses import replace
 from pathlib import Path
@@ -20,28 +20,11 @@ from tests.support.eventually import idle, until
 from tests.support.kafka_load import append_batches, check_batches, follow
 from tests.support.kafka_topics import KafkaTopics, topics_of_a_test
 from tests.support.logs import TOPICS, keys, record
-from tests.support.tcp_proxy import TcpProxy, free_port, tcp_proxy
+from tests.support.proxied_kafka import proxied_kafka, proxy
+from tests.support.tcp_proxy import TcpProxy
 
 pytestmark = needs_kafka
-
-
-@pytest.fixture(scope="module")
-def cluster(tmp_path_factory: pytest.TempPathFactory) -> Iterator[tuple[LocalKafka, int]]:
-    """A broker that tells clients the port of a proxy, and that port; `kafka.ports` are its own."""
-    port = free_port()
-    kafka = LocalKafka(tmp_path_factory.mktemp("kafka"), advertised={1: port})
-    try:
-        kafka.start()
-        yield kafka, port
-    finally:
-        kafka.kill()
-
-
-@pytest.fixture
-async def proxy(cluster: tuple[LocalKafka, int]) -> AsyncIterator[TcpProxy]:
-    kafka, port = cluster
-    async with tcp_proxy(kafka.ports[1], port) as passing:
-        yield passing
+__all__ = ["proxied_kafka", "proxy"]
 
 
 @pytest.fixture
@@ -165,9 +148,9 @@ async def test_cut_again_and_again_every_acknowledged_batch_stands_once_and_in_o
 
 
 async def test_a_broker_that_is_killed_under_load_loses_and_doubles_nothing(
-    cluster: tuple[LocalKafka, int], topics: KafkaTopics
+    proxied_kafka: tuple[LocalKafka, int], topics: KafkaTopics
 ) -> None:
-    kafka, _ = cluster
+    kafka, _ = proxied_kafka
     log = await KafkaLog.open(replace(topics.settings, append_seconds=30), SystemClock(), topics=TOPICS)
     load = asyncio.create_task(append_batches(log, 300, pause_seconds=0.01))
     reader = asyncio.create_task(follow(log, 300 * 3))

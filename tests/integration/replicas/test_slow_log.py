@@ -3,14 +3,13 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import AsyncIterator, Iterator
+from collections.abc import AsyncIterator
 from pathlib import Path
 
 import httpx
 import pytest
 
 from api_gateway.commit_limits import CommitLimit
-from cluster.components.kafka import LocalKafka
 from kernel.clock import SystemClock
 from kernel.log.kafka.log import KafkaLog
 from kernel.log.topics import TOPICS, Topic
@@ -18,33 +17,16 @@ from tests.support.components import needs_kafka, needs_postgres
 from tests.support.eventually import until
 from tests.support.gateways import a_workflow
 from tests.support.kafka_topics import topics_of_a_test
+from tests.support.proxied_kafka import proxied_kafka, proxy
 from tests.support.replicas import Cluster, Replica, cluster_over
-from tests.support.tcp_proxy import TcpProxy, free_port, tcp_proxy
+from tests.support.tcp_proxy import TcpProxy
 
 pytestmark = [needs_kafka, needs_postgres]
+__all__ = ["proxied_kafka", "proxy"]
 ONE_EACH = {topic.value: 1 for topic in TOPICS}
 CALLERS, ROOM = 60, 20
 PAUSE_SECONDS = 2.5
 """Longer than an acknowledgement should take, shorter than what a client of the broker waits for an answer."""
-
-
-@pytest.fixture(scope="module")
-def broker(tmp_path_factory: pytest.TempPathFactory) -> Iterator[tuple[LocalKafka, int]]:
-    """A broker that tells clients the port of a proxy, and that port."""
-    port = free_port()
-    kafka = LocalKafka(tmp_path_factory.mktemp("kafka"), advertised={1: port})
-    try:
-        kafka.start()
-        yield kafka, port
-    finally:
-        kafka.kill()
-
-
-@pytest.fixture
-async def proxy(broker: tuple[LocalKafka, int]) -> AsyncIterator[TcpProxy]:
-    kafka, port = broker
-    async with tcp_proxy(kafka.ports[1], port) as passing:
-        yield passing
 
 
 @pytest.fixture
