@@ -12,6 +12,7 @@ from towpath.errors import (
     TowpathError,
     Unreachable,
     Unreadable,
+    WrongSetting,
 )
 from towpath.settings import Settings, from_environment
 from towpath.transport import Surroundings
@@ -33,6 +34,7 @@ __all__ = [
     "Unreachable",
     "Unreadable",
     "WorkflowProgress",
+    "WrongSetting",
     "each",
     "find_run",
     "from_environment",

@@ -7,6 +7,7 @@ TowpathError
 ├── DamagedDownload   the bytes are not those that the artifact names; nothing was kept
 ├── LogUnreachable    no broker of the event log answers, or it refuses
 ├── Unreadable        a sealed value that does not open
+├── WrongSetting      a setting in the environment, or an option, that is of no use or cannot be used
 ├── MissingExtra      the command needs a part of this package that is not installed
 └── MissingApiKey     no key in the environment nor in the data folder
 """
@@ -72,6 +73,10 @@ class LogUnreachable(TowpathError):
 
 class Unreadable(TowpathError):
     """A sealed value does not open: damaged, of another subject, or made for another purpose."""
+
+
+class WrongSetting(TowpathError):
+    """A setting or an option cannot be used, or is of no use beside the others; the message names it."""
 
 
 class MissingExtra(TowpathError):

@@ -7,13 +7,13 @@ import os
 import threading
 from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass, field
-from pathlib import Path
 from typing import cast
 
 from confluent_kafka import OFFSET_BEGINNING, OFFSET_END, Consumer, KafkaError, KafkaException, Message, TopicPartition
 
-from towpath.errors import LogUnreachable
+from towpath.errors import LogUnreachable, WrongSetting
 from towpath.event_log.decoding import LogRecord
+from towpath.event_log.security import configuration
 
 GENERATION = "g1"
 _ANSWER_SECONDS = 10.0
@@ -21,20 +21,11 @@ _POLL_SECONDS = 0.5
 _CLOSE_SECONDS = 5.0
 """What the library gets to end its threads; nothing of ours depends on that."""
 _BATCH = 500
-_SECURITY = {
-    "TOWPATH_KAFKA_SECURITY_PROTOCOL": "security.protocol",
-    "TOWPATH_KAFKA_SASL_MECHANISM": "sasl.mechanism",
-    "TOWPATH_KAFKA_SASL_USERNAME": "sasl.username",
-    "TOWPATH_KAFKA_SSL_CA_FILE": "ssl.ca.location",
-    "TOWPATH_KAFKA_SSL_CERT_FILE": "ssl.certificate.location",
-    "TOWPATH_KAFKA_SSL_KEY_FILE": "ssl.key.location",
-}
 _NOT_ASKED = frozenset({KafkaError.GROUP_AUTHORIZATION_FAILED})
 """What the library meets on its own account: it looks for the place of a group that nobody is in."""
 _silent = logging.getLogger("towpath.event_log.brokers")
 _silent.propagate = False
 _silent.addHandler(logging.NullHandler())
-_PASSWORD_FILE = "TOWPATH_KAFKA_SASL_PASSWORD_FILE"  # noqa: S105 (the name of a variable)
 
 
 @dataclass(frozen=True, slots=True)
@@ -47,11 +38,8 @@ class Brokers:
 
 
 def brokers(bootstrap: str, prefix: str, environment: Mapping[str, str], more: Mapping[str, str]) -> Brokers:
-    """Security settings from the variables that the services use, `more` above them. OSError for a missing file."""
-    found = {option: environment[name] for name, option in _SECURITY.items() if environment.get(name)}
-    if environment.get(_PASSWORD_FILE):
-        found["sasl.password"] = Path(environment[_PASSWORD_FILE]).read_text(encoding="utf-8").strip()
-    return Brokers(bootstrap, prefix, {**found, **more})
+    """Security settings from the variables that the services use, `more` above them. Errors as `configuration`."""
+    return Brokers(bootstrap, prefix, configuration(environment, more))
 
 
 def records(
@@ -66,17 +54,10 @@ def records(
 
     From the beginning with `since_ms` 0, from that time on, or with None what comes from now on. Blocks; without
     `follow` it ends where the topics ended when it began. `check` is called between polls of half a second at most, and
-    ends it by raising. LogUnreachable when no broker answers or a topic is missing.
+    ends it by raising. LogUnreachable when no broker answers or a topic is missing, WrongSetting for what the library
+    refuses of its configuration.
     """
-    consumer = Consumer({
-        "bootstrap.servers": at.bootstrap,
-        "group.id": f"towpath-tail-{os.getpid()}",  # asked for by the library; nothing joins or commits
-        "enable.auto.commit": False,
-        "enable.partition.eof": True,
-        "isolation.level": "read_committed",
-        "logger": _silent,
-        **at.configuration,
-    })  # fmt: skip
+    consumer = _consumer(at)
     try:
         yield from _read(consumer, at, topics, since_ms, check, follow=follow)
     except KafkaException as error:
@@ -85,6 +66,21 @@ def records(
         closing = threading.Thread(target=consumer.close, daemon=True)
         closing.start()
         closing.join(_CLOSE_SECONDS)
+
+
+def _consumer(at: Brokers) -> Consumer:
+    try:
+        return Consumer({
+            "bootstrap.servers": at.bootstrap,
+            "group.id": f"towpath-tail-{os.getpid()}",  # asked for by the library; nothing joins or commits
+            "enable.auto.commit": False,
+            "enable.partition.eof": True,
+            "isolation.level": "read_committed",
+            "logger": _silent,
+            **at.configuration,
+        })  # fmt: skip
+    except KafkaException as error:
+        raise WrongSetting(f"the brokers cannot be asked like this: {error.args[0].str()}") from error
 
 
 def _read(
