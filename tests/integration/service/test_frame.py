@@ -53,16 +53,18 @@ async def serve(service):
             service.beside(recreated(), name="lag")
     service.started()
     await service.stop.wait()
-    await asyncio.sleep(0.3)
+    await asyncio.to_thread(sys.stdin.read)
 
 sys.exit(run_service("toys", serve))
 """
 
 
 def start(*arguments: str, **environ: str) -> subprocess.Popen[str]:
+    """A child; one that was told to end does so once its standard input is closed, as `communicate` closes it."""
     return subprocess.Popen(
         [sys.executable, "-c", _CHILD, *arguments],
         env=environ,
+        stdin=subprocess.PIPE,
         stdout=subprocess.PIPE,
         stderr=subprocess.PIPE,
         text=True,
@@ -75,7 +77,7 @@ async def running(*arguments: str) -> AsyncIterator[tuple[subprocess.Popen[str],
     port = free_ports(1)
     with start(*arguments, TOWPATH_PROBES=f"127.0.0.1:{port}") as child:
         try:
-            await until(lambda: ask(port, "/health/startup")[0] == 200)
+            await until(lambda: ask(port, "/health/startup")[0] == 200, 30)
             yield child, port
         finally:
             child.kill()
@@ -112,7 +114,7 @@ async def test_a_watched_part_that_refuses_is_told_by_the_probes_and_said_once_w
     async with running("watched") as (child, port):
         await until(lambda: json.loads(ask(port, "/health/ready")[1]).get("waits_for") == ["jobs"])
         child.send_signal(signal.SIGTERM)
-        out, _ = child.communicate(timeout=10)
+        out, _ = child.communicate(timeout=20)
     said = [line for line in map(json.loads, out.splitlines()) if line["event"] == "service.part_is_away"]
     assert [(line["part"], line["error"]) for line in said] == [("jobs", "topic jobs was recreated")]
 
@@ -122,13 +124,14 @@ async def test_sigterm_makes_it_unready_and_then_end() -> None:
         child.send_signal(signal.SIGTERM)
         await until(lambda: ask(port, "/health/ready")[0] == 503)
         assert ask(port, "/health/live")[0] == 200
-        assert child.wait(10) == 0
+        child.communicate(timeout=20)
+        assert child.returncode == 0
 
 
 async def test_what_it_says_is_json_and_holds_no_secret_whoever_says_it() -> None:
     async with running("serve") as (child, _):
         child.send_signal(signal.SIGTERM)
-        out, _ = child.communicate(timeout=10)
+        out, _ = child.communicate(timeout=20)
     assert "correct horse" not in out
     assert "battery" not in out
     said = {line["event"]: line for line in map(json.loads, out.splitlines())}
