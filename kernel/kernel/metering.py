@@ -15,6 +15,7 @@ from kernel.log.port import EventLog
 from kernel.metrics import Metrics
 from kernel.processor.ports import Parked, ProcessorObserver
 from kernel.tracing import NO_TRACER, SpanKind, Tracer
+from kernel.tracing.context import TraceHeaders
 
 LAG_SECONDS = 15.0
 BEAT_SECONDS = 1.0
@@ -72,21 +73,21 @@ class MeteringObserver:
         self._commit.labels(decider).observe(commit_ms / 1000)
         self._told.committed(decider, partition, inputs, decisions, commit_ms)
 
-    def traced(self, decider: str, partition: int, traceparents: Sequence[str], commit_ms: float) -> None:
+    def traced(self, decider: str, partition: int, asked: Sequence[TraceHeaders], commit_ms: float) -> None:
         now_ms = self._clock.now_ms()
         self._tracer.record(
             f"decide {decider}",
             SpanKind.CONSUMER,
             now_ms - commit_ms,
             now_ms,
-            links=traceparents,
+            links=asked,
             attributes={
                 "towpath.decider": decider,
                 "towpath.partition": partition,
                 "messaging.operation.type": "process",
             },
         )
-        self._told.traced(decider, partition, traceparents, commit_ms)
+        self._told.traced(decider, partition, asked, commit_ms)
 
     def checkpointed(self, decider: str, partition: int, positions: Mapping[str, int]) -> None:
         self._positions[decider, partition] = positions

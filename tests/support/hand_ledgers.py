@@ -13,6 +13,7 @@ from kernel.domain.owner import (
 from kernel.log.envelope import Cause, Envelope, Message
 from kernel.processor.ledger import LedgerFold, Restored
 from kernel.processor.values import StateValues
+from kernel.tracing.context import NOBODY, TraceHeaders
 from tests.support.toy_decider import ASKED, LEDGER, Did, Thing, ToyDecider
 
 _VALUES = StateValues((Thing,))
@@ -32,8 +33,18 @@ class HandLedger:
     def claim(self, claim: str) -> int:
         return self._append("", OwnerClaimed(claim, ""), claim)
 
-    def did(self, claim: str, what: str, number: int, *, key: str = "A", cause: int = 0, time_ms: int = 0) -> int:
-        return self._append(key, Did(what, number), claim, Cause(ASKED, 0, cause), time_ms)
+    def did(
+        self,
+        claim: str,
+        what: str,
+        number: int,
+        *,
+        key: str = "A",
+        cause: int = 0,
+        time_ms: int = 0,
+        trace: TraceHeaders = NOBODY,
+    ) -> int:
+        return self._append(key, Did(what, number), claim, Cause(ASKED, 0, cause), time_ms, trace=trace)
 
     def checkpoint(self, claim: str, *, position: int, derived_below: int = 0, topic_id: str = "asked") -> int:
         positions = (InputPosition(ASKED, topic_id, position),)
@@ -60,8 +71,17 @@ class HandLedger:
         assert found is not None, "nothing to restore from"
         return found
 
-    def _append(self, key: str, event: Event, claim: str, cause: Cause | None = None, time_ms: int = 0) -> int:
-        envelope = Envelope(f"record {self.end}", time_ms, claim=claim, cause=cause)
+    def _append(
+        self,
+        key: str,
+        event: Event,
+        claim: str,
+        cause: Cause | None = None,
+        time_ms: int = 0,
+        *,
+        trace: TraceHeaders = NOBODY,
+    ) -> int:
+        envelope = Envelope(f"record {self.end}", time_ms, claim=claim, cause=cause, **trace._asdict())
         self.messages.append(Message(LEDGER, 0, self.end, key, event, envelope, 0))
         return self.end - 1
 

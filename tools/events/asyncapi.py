@@ -154,6 +154,10 @@ def headers_schema() -> Document:
             "W3C trace context of what led here, if there is one.",
             pattern="^[0-9a-f]{2}-[0-9a-f]{32}-[0-9a-f]{16}-[0-9a-f]{2}$",
         ),
+        "ce_tracestate": text(
+            "What goes along with ce_traceparent, by the same standard: opaque, as the request had it.",
+            pattern="^[ -~]{3,512}$",
+        ),
         "towpath_source": text("For our own services: the decision's place in its ledger."),
     }
     always = ("content-type", "ce_specversion", "ce_id", "ce_source", "ce_type", "ce_time", "ce_dataschema")
@@ -176,4 +180,5 @@ def _example_headers(event: PublicEvent) -> Document:
         "ce_correlationid": example_id("request_id"),
         "ce_causationid": example_id("decision"),
         "ce_traceparent": "00-0af7651916cd43dd8448eb211c80319c-b7ad6b7169203331-01",
+        "ce_tracestate": "congo=t61rcWkgMzE",
     }

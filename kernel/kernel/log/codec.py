@@ -11,6 +11,7 @@
 | `ce_partitionkey` | the key of the record | with a key |
 | `ce_subject`, `ce_organizationid`, `ce_traceparent` | as in `Envelope` | if set |
 | `ce_correlationid`, `ce_causationid` | as in `Envelope` | if set |
+| `ce_tracestate` | as in `Envelope` | if set, beside `ce_traceparent` |
 | `ce_sequence` | gapless per key and public topic, from 1 | on public topics |
 | `towpath_claim`, `towpath_cause` | the claim; `topic/partition/offset` of the input | in ledgers |
 | `towpath_source` | `topic id/partition/offset/index` of the decision | in derived records |
@@ -80,6 +81,8 @@ def encode(event: Event, *, topic: str, key: str, envelope: Envelope, partition:
         put(("ce_causationid", envelope.causation_id))
     if envelope.traceparent:
         put(("ce_traceparent", envelope.traceparent))
+        if envelope.tracestate:
+            put(("ce_tracestate", envelope.tracestate))
     if envelope.claim:
         put(("towpath_claim", envelope.claim))
     if key:
@@ -150,6 +153,7 @@ def data_schema(cls: type) -> str:
 def _envelope(headers: dict[str, str]) -> Envelope:
     get = headers.get
     cause, source = get("towpath_cause"), get("towpath_source")
+    traceparent = get("ce_traceparent", "")
     return Envelope(
         headers["ce_id"],
         _time_ms(headers["ce_time"]),
@@ -158,10 +162,11 @@ def _envelope(headers: dict[str, str]) -> Envelope:
         get("ce_organizationid", ""),
         get("ce_correlationid", ""),
         get("ce_causationid", ""),
-        get("ce_traceparent", ""),
+        traceparent,
         get("towpath_claim", ""),
         _cause(cause) if cause else None,
         _source(source) if source else None,
+        get("ce_tracestate", "") if traceparent else "",
     )
 
 

@@ -29,7 +29,7 @@ class Envelope(Struct, frozen=True, gc=False):
 
     `id` is `ce_id`; `time_ms` is `ce_time`; `claim` and `cause` stand in ledger records only; `source` in derived
     records only; `sequence` is gapless per key and public topic and 0 elsewhere; `causation_id` is the id of the record
-    that caused this one.
+    that caused this one. `traceparent` and `tracestate` are W3C trace context; the second never stands alone.
     """
 
     id: str
@@ -43,6 +43,7 @@ class Envelope(Struct, frozen=True, gc=False):
     claim: str = ""
     cause: Cause | None = None
     source: Source | None = None
+    tracestate: str = ""
 
 
 class Message(Struct, frozen=True):

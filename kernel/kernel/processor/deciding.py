@@ -34,6 +34,7 @@ class Decided(Struct, frozen=True):
     id: str
     time_ms: int
     traceparent: str
+    tracestate: str = ""
 
 
 class Transition(Struct, frozen=True):
@@ -64,6 +65,7 @@ class Trigger(Struct, frozen=True):
     traceparent: str = ""
     organization_id: str = ""
     correlation_id: str = ""
+    tracestate: str = ""
 
 
 class Deciding:
@@ -132,13 +134,14 @@ class Deciding:
             traceparent=trigger.traceparent,
             claim=self._claim,
             cause=trigger.cause,
+            tracestate=trigger.tracestate,
         )
         record = self._codec.encode(
             decision.event, topic=self._decider.ledger, key=decision.key, envelope=envelope, partition=self._partition
         )
         derived = tuple(self._decider.derive(decision))
         self._check(derived)
-        return Decided(decision, record, derived, id_, now_ms, trigger.traceparent)
+        return Decided(decision, record, derived, id_, now_ms, trigger.traceparent, trigger.tracestate)
 
     def _check(self, derived: Sequence[Derived]) -> None:
         """What the log refuses to take once it is decided would stop the partition for ever."""
@@ -174,6 +177,7 @@ def input_trigger(message: Message, topic_id: str) -> Trigger:
         envelope.traceparent,
         envelope.organization_id,
         envelope.correlation_id,
+        envelope.tracestate,
     )
 
 

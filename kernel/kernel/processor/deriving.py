@@ -56,6 +56,7 @@ class Deriver:
             causation_id=effective.id,
             traceparent=effective.traceparent,
             source=Source(ledger.topic_id, ledger.partition, effective.offset, index),
+            tracestate=effective.tracestate,
         )
         partition = item.partition
         if partition is None:

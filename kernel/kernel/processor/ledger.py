@@ -29,7 +29,7 @@ from kernel.domain.owner import (
     Watermark,
 )
 from kernel.errors import LogRefused
-from kernel.log.envelope import Message, Source
+from kernel.log.envelope import Envelope, Message, Source
 from kernel.processor.values import StateValues
 
 Mark = tuple[int, int]
@@ -90,6 +90,7 @@ class Effective(Struct, frozen=True):
     id: str
     time_ms: int
     traceparent: str
+    tracestate: str = ""
     value: bytes = b""
 
 
@@ -186,7 +187,7 @@ class LedgerFold:
             topic_ids=dict(self._topic_ids),
             derived_below=self._derived_below,
             underived=tuple(
-                Effective(offset, decision, message.envelope.id, message.envelope.time_ms, message.envelope.traceparent)
+                _effective(offset, decision, message.envelope)
                 for offset, decision, message in decisions
                 if offset >= self._derived_below
             ),
@@ -249,6 +250,10 @@ def decision_of(message: Message) -> Decision:
         envelope.organization_id,
         envelope.correlation_id,
     )
+
+
+def _effective(offset: int, decision: Decision, envelope: Envelope) -> Effective:
+    return Effective(offset, decision, envelope.id, envelope.time_ms, envelope.traceparent, envelope.tracestate)
 
 
 def mark_key(mark: Watermark) -> MarkKey:

@@ -42,10 +42,11 @@ from kernel.processor.restoring import (
     restore_partition,
 )
 from kernel.processor.values import StateValues
+from kernel.tracing.context import TraceHeaders
 
 _STUCK_WAKE_MS = 1000
 _HEADERS_BYTES = 1024
-"""What key and headers of a record weigh at most, roughly: exact enough to stay below the bound of an append."""
+"""What key and headers of a record weigh at most, roughly, beside its `tracestate`: enough to stay below the bound."""
 
 
 class Action(StrEnum):
@@ -302,9 +303,12 @@ class Owner:
         began_ms = self.ports.clock.boot_ms()
         offsets = range(self._tail, self._tail + len(batch.decided))
         derived: list[Record] = []
+        size = 0
         for offset, item in zip(offsets, batch.decided, strict=True):
-            derived += self._deriver.records(_effective(offset, item), item.derived)
-        if sum(len(record.value) + _HEADERS_BYTES for record in derived) > self.ports.bounds.batch_bytes:
+            made = self._deriver.records(_effective(offset, item), item.derived)
+            size += sum(len(record.value) for record in made) + len(made) * (_HEADERS_BYTES + len(item.tracestate))
+            derived += made
+        if size > self.ports.bounds.batch_bytes:
             return False
         records = [*(item.record for item in batch.decided), *derived]
         try:
@@ -426,8 +430,8 @@ class Owner:
         self._since_checkpoint += records
         commit_ms = self.ports.clock.boot_ms() - began_ms
         self.ports.observer.committed(self.decider.name, self.number, batch.transitions, len(batch.decided), commit_ms)
-        if traceparents := [item.traceparent for item in batch.decided if item.traceparent]:
-            self.ports.observer.traced(self.decider.name, self.number, traceparents, commit_ms)
+        if asked := [TraceHeaders(item.traceparent, item.tracestate) for item in batch.decided if item.traceparent]:
+            self.ports.observer.traced(self.decider.name, self.number, asked, commit_ms)
 
     # deriving
 
@@ -588,4 +592,4 @@ class Owner:
 
 def _effective(offset: int, item: Decided) -> Effective:
     """The decision `item` as it stands in the ledger at `offset`."""
-    return Effective(offset, item.decision, item.id, item.time_ms, item.traceparent, item.record.value)
+    return Effective(offset, item.decision, item.id, item.time_ms, item.traceparent, item.tracestate, item.record.value)

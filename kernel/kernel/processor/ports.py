@@ -11,6 +11,7 @@ from kernel.domain.decider import Event
 from kernel.ids import Entropy
 from kernel.log.envelope import Envelope, Message
 from kernel.log.port import AppendsAtEnd, EventLog, Record, Stored
+from kernel.tracing.context import TraceHeaders
 
 
 class Codec(Protocol):
@@ -96,8 +97,8 @@ class ProcessorObserver(Protocol):
         """A batch of `inputs` transitions was read back as effective, `commit_ms` after its append began."""
         ...
 
-    def traced(self, decider: str, partition: int, traceparents: Sequence[str], commit_ms: float) -> None:
-        """As `committed`, for batches that answer inputs of callers who trace; their spans, some more than once."""
+    def traced(self, decider: str, partition: int, asked: Sequence[TraceHeaders], commit_ms: float) -> None:
+        """As `committed`, for batches that answer inputs of callers who trace: `asked`, some of them more than once."""
         ...
 
     def checkpointed(self, decider: str, partition: int, positions: Mapping[str, int]) -> None:
@@ -139,7 +140,7 @@ class QuietObserver:
     def committed(self, decider: str, partition: int, inputs: int, decisions: int, commit_ms: float) -> None:
         pass
 
-    def traced(self, decider: str, partition: int, traceparents: Sequence[str], commit_ms: float) -> None:
+    def traced(self, decider: str, partition: int, asked: Sequence[TraceHeaders], commit_ms: float) -> None:
         pass
 
     def checkpointed(self, decider: str, partition: int, positions: Mapping[str, int]) -> None:

@@ -3,7 +3,8 @@
 What travels with records is `kernel.tracing.context`, ours. Spans are made by OpenTelemetry's SDK, whose only door is
 `kernel.tracing.otel`; it is installed with the cluster form and loaded only when `OTEL_TRACES_EXPORTER` asks for it.
 
-    POST        a span; the record of the request carries it as `traceparent`, and so does all that is decided on it
+    POST        a span; the record of the request carries it as `traceparent`, and so does all that is decided on it;
+                a caller's `tracestate` goes along
     batches     a span per committed batch of a decider or projector, linked to what it answers
     a run       a trace of its own, linked to the POST; a span per step
 
@@ -20,12 +21,13 @@ from enum import StrEnum
 from typing import Protocol
 
 from kernel.errors import Permanent
+from kernel.tracing.context import NOBODY, TraceHeaders
 
 EXPORTER_VARIABLE = "OTEL_TRACES_EXPORTER"
 """`otlp` or `console`; empty or `none`: no traces. `OTEL_EXPORTER_OTLP_*` and `OTEL_TRACES_SAMPLER` are the SDK's."""
 
 Attributes = Mapping[str, str | int | float | bool]
-_current: ContextVar[str] = ContextVar("traceparent", default="")
+_current: ContextVar[TraceHeaders] = ContextVar("trace_headers", default=NOBODY)
 
 
 class SpanKind(StrEnum):
@@ -56,9 +58,9 @@ class Tracer(Protocol):
         ...
 
     def span(
-        self, name: str, kind: SpanKind, *, parent: str | None = None, attributes: Attributes | None = None
+        self, name: str, kind: SpanKind, *, parent: TraceHeaders | None = None, attributes: Attributes | None = None
     ) -> AbstractContextManager[Span]:
-        """Around what is done inside; `current_traceparent` names it meanwhile. `parent` None: the current one."""
+        """Around what is done inside; `current_trace` names it meanwhile. `parent` None: the current one."""
         ...
 
     def record(
@@ -68,7 +70,7 @@ class Tracer(Protocol):
         begin_ms: float,
         end_ms: float,
         *,
-        links: Iterable[str] = (),
+        links: Iterable[TraceHeaders] = (),
         run: str = "",
         is_first: bool = False,
         attributes: Attributes | None = None,
@@ -84,15 +86,15 @@ class Tracer(Protocol):
         ...
 
 
-def current_traceparent() -> str:
-    """The span that the current task works in, or what its caller has named; empty when there is none."""
+def current_trace() -> TraceHeaders:
+    """The span that the current task works in, or what its caller has named; both empty when there is none."""
     return _current.get()
 
 
 @contextmanager
-def within(traceparent: str) -> Iterator[None]:
-    """Let `traceparent` be the current one inside."""
-    token = _current.set(traceparent)
+def within(span: TraceHeaders) -> Iterator[None]:
+    """Let `span` be the current one inside."""
+    token = _current.set(span)
     try:
         yield
     finally:
@@ -108,7 +110,7 @@ class _NoSpan:
 
 
 class NoTracer:
-    """Makes no spans; a caller's `traceparent` still travels on."""
+    """Makes no spans; the one that a caller names still travels on."""
 
     is_on = False
     _span = _NoSpan()
@@ -119,7 +121,7 @@ class NoTracer:
         name: str,  # noqa: ARG002 (shaped by the port)
         kind: SpanKind,  # noqa: ARG002 (shaped by the port)
         *,
-        parent: str | None = None,
+        parent: TraceHeaders | None = None,
         attributes: Attributes | None = None,  # noqa: ARG002 (shaped by the port)
     ) -> Iterator[Span]:
         if parent is None:

@@ -15,8 +15,8 @@ from opentelemetry.sdk.trace.id_generator import RandomIdGenerator
 from opentelemetry.sdk.trace.sampling import Decision
 
 from kernel.errors import Permanent
-from kernel.tracing import EXPORTER_VARIABLE, Attributes, Span, SpanKind, current_traceparent, within
-from kernel.tracing.context import TraceContext, of_run, parse
+from kernel.tracing import EXPORTER_VARIABLE, Attributes, Span, SpanKind, current_trace, within
+from kernel.tracing.context import TraceContext, TraceHeaders, of_run, parse, well_formed
 
 LINKS_MAX = 128
 _EXPORTERS = {"otlp": "otlp_proto_http"}
@@ -51,14 +51,15 @@ class OtelTracer:
 
     @contextmanager
     def span(
-        self, name: str, kind: SpanKind, *, parent: str | None = None, attributes: Attributes | None = None
+        self, name: str, kind: SpanKind, *, parent: TraceHeaders | None = None, attributes: Attributes | None = None
     ) -> Iterator[Span]:
-        above = parse(current_traceparent() if parent is None else parent)
+        above = parse(*(current_trace() if parent is None else parent))
         span = self._tracer.start_span(
             name, context=_below(above), kind=_KINDS[kind], attributes=self._said(kind, attributes)
         )
         own = span.get_span_context()
-        with within(TraceContext(own.trace_id, own.span_id, own.trace_flags.sampled).traceparent):
+        state = well_formed(own.trace_state.to_header()) if own.trace_state else ""  # a sampler may have added to it
+        with within(TraceContext(own.trace_id, own.span_id, own.trace_flags.sampled, state).headers):
             try:
                 yield _OtelSpan(span)
             except BaseException as error:
@@ -75,12 +76,12 @@ class OtelTracer:
         begin_ms: float,
         end_ms: float,
         *,
-        links: Iterable[str] = (),
+        links: Iterable[TraceHeaders] = (),
         run: str = "",
         is_first: bool = False,
         attributes: Attributes | None = None,
     ) -> None:
-        named = [context for text in list(dict.fromkeys(links))[:LINKS_MAX] if (context := parse(text)) is not None]
+        named = [context for link in list(dict.fromkeys(links))[:LINKS_MAX] if (context := parse(*link)) is not None]
         first = of_run(run) if run else None
         if first is not None and not self._is_sampled(first, name):
             return
@@ -134,7 +135,8 @@ class _Ids(RandomIdGenerator):
 
 def _of_sdk(context: TraceContext) -> trace.SpanContext:
     flags = trace.TraceFlags(trace.TraceFlags.SAMPLED if context.is_sampled else trace.TraceFlags.DEFAULT)
-    return trace.SpanContext(context.trace_id, context.span_id, is_remote=True, trace_flags=flags)
+    state = trace.TraceState.from_header([context.tracestate]) if context.tracestate else None
+    return trace.SpanContext(context.trace_id, context.span_id, is_remote=True, trace_flags=flags, trace_state=state)
 
 
 def _below(parent: TraceContext | None) -> Context:

@@ -32,7 +32,7 @@ from kernel.log.envelope import Envelope
 from kernel.log.port import EventLog
 from kernel.log.topics import Topic, partition_of
 from kernel.sql.port import Database
-from kernel.tracing import NO_TRACER, SpanKind, Tracer, current_traceparent
+from kernel.tracing import NO_TRACER, SpanKind, Tracer, current_trace
 
 
 @dataclass(frozen=True, slots=True)
@@ -100,12 +100,14 @@ class Asker:
             await self._append_now(topic, key, request, by)
 
     async def _append_now(self, topic: Topic, key: str, request: Any, by: Principal) -> None:
+        traced = current_trace()
         envelope = Envelope(
             id=request.request_id,
             time_ms=self.clock.now_ms(),
             organization_id=by.organization_id,
             correlation_id=request.request_id,
-            traceparent=current_traceparent(),
+            traceparent=traced.traceparent,
+            tracestate=traced.tracestate,
         )
         partition = partition_of(key, self.log.partitions(topic))
         with self.commits.append(self.clock, topic, partition):

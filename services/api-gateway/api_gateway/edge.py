@@ -26,8 +26,8 @@ from kernel.errors import Rejected
 from kernel.ids import Entropy
 from kernel.line_context import LineContext
 from kernel.metrics import OTHER
-from kernel.tracing import NO_TRACER, SpanKind, Tracer, current_traceparent
-from kernel.tracing.context import parse, trace_id_of
+from kernel.tracing import NO_TRACER, SpanKind, Tracer, current_trace
+from kernel.tracing.context import NOBODY, TraceHeaders, parse, trace_id_of, well_formed
 
 _SAFE_ID = re.compile(rb"[A-Za-z0-9._-]{8,128}")
 _UNCACHED = (b"cache-control", b"no-store")
@@ -61,13 +61,19 @@ def _marked(headers: Iterable[tuple[bytes, bytes]], state: dict[str, Any], statu
     return kept
 
 
-def _caller_of(scope: Scope) -> str:
-    """The caller's span, when it names one that is well formed."""
+def _caller_of(scope: Scope) -> TraceHeaders:
+    """The caller's span, when it names one that is well formed; a malformed `tracestate` beside it is left out."""
     for name, value in scope["headers"]:
         if name == b"traceparent":
             text: str = value.decode("latin-1")
-            return text if parse(text) is not None else ""
-    return ""
+            return TraceHeaders(text, _state_of(scope)) if parse(text) is not None else NOBODY
+    return NOBODY
+
+
+def _state_of(scope: Scope) -> str:
+    """It may come in several headers, which are one list."""
+    given = [value for name, value in scope["headers"] if name == b"tracestate"]
+    return well_formed(b",".join(given).decode("latin-1")) if given else ""
 
 
 def _route_of(scope: Scope) -> str:
@@ -143,7 +149,7 @@ class Edge:
             await self._app(scope, receive, send)
             return
         parent = _caller_of(scope)
-        if not parent and (not self._tracer.is_on or scope["path"].startswith(_OF_MONITORS)):
+        if parent is NOBODY and (not self._tracer.is_on or scope["path"].startswith(_OF_MONITORS)):
             await self._answer(scope, receive, send)
             return
         method = scope["method"] if scope["method"] in METHODS else OTHER
@@ -185,7 +191,7 @@ class Edge:
             body = _Body(scope, receive, self._body_seconds_max)
             receive = body.receive
         self._telemetry.open_requests.inc()
-        with LineContext(request_id=state["request_id"], trace_id=trace_id_of(current_traceparent())):
+        with LineContext(request_id=state["request_id"], trace_id=trace_id_of(current_trace().traceparent)):
             try:
                 await self._app(scope, receive, send_marked)
             finally:

@@ -29,4 +29,5 @@ def _fact_of(stored: Stored) -> Fact:
         envelope, wire, event = read_envelope(stored), str(error), None
     else:
         envelope, wire, event = message.envelope, TYPES[type(message.event)].wire, message.event
-    return Fact(record.key, envelope.sequence, wire, envelope.time_ms, event, record.value, envelope.traceparent)
+    traced = envelope.traceparent, envelope.tracestate
+    return Fact(record.key, envelope.sequence, wire, envelope.time_ms, event, record.value, *traced)

@@ -14,6 +14,7 @@ from kernel.clock import Clock
 from kernel.domain.job_run import JobRunCancelled, JobRunCompleted, JobRunCreated, JobRunFailed
 from kernel.domain.workflow_run import WorkflowRunCompleted, WorkflowRunCreated, WorkflowRunFailed
 from kernel.tracing import SpanKind, Tracer
+from kernel.tracing.context import NOBODY, TraceHeaders
 
 REMEMBERED_MAX = 20_000
 _BEGINS = (JobRunCreated, WorkflowRunCreated)
@@ -22,7 +23,7 @@ _ENDS = (JobRunCompleted, JobRunFailed, JobRunCancelled, WorkflowRunCompleted, W
 
 class _Begun(NamedTuple):
     ms: int
-    traceparent: str
+    asked: TraceHeaders
 
 
 class FactTracer:
@@ -37,7 +38,7 @@ class FactTracer:
         """The batch was committed now."""
         if not self._tracer.is_on or not batch.facts:
             return
-        links = [fact.traceparent for fact in batch.facts if fact.traceparent]
+        links = [_asked(fact) for fact in batch.facts if fact.traceparent]
         if links:
             self._tracer.record(
                 f"project {batch.topic}",
@@ -58,11 +59,11 @@ class FactTracer:
     def _follow(self, fact: Fact) -> None:
         """The first fact of a root run, and the one that ends it; one that began elsewhere is told by its end alone."""
         if fact.sequence == 1 and isinstance(fact.event, _BEGINS):
-            self._begun[fact.key] = _Begun(fact.time_ms, fact.traceparent)
+            self._begun[fact.key] = _Begun(fact.time_ms, _asked(fact))
             if len(self._begun) > REMEMBERED_MAX:
                 self._begun.popitem(last=False)
         elif isinstance(fact.event, _ENDS) and _of_root(fact):
-            self._ended(fact, self._begun.pop(fact.key, _Begun(fact.time_ms, "")))
+            self._ended(fact, self._begun.pop(fact.key, _Begun(fact.time_ms, NOBODY)))
 
     def _ended(self, fact: Fact, begun: _Begun) -> None:
         self._tracer.record(
@@ -70,11 +71,15 @@ class FactTracer:
             SpanKind.INTERNAL,
             begun.ms,
             fact.time_ms,
-            links=[begun.traceparent],
+            links=[begun.asked],
             run=fact.key,
             is_first=True,
             attributes={"towpath.run_id": fact.key, "towpath.outcome": fact.wire.rpartition(".")[2]},
         )
+
+
+def _asked(fact: Fact) -> TraceHeaders:
+    return TraceHeaders(fact.traceparent, fact.tracestate)
 
 
 def _of_root(fact: Fact) -> bool:

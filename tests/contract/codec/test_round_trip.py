@@ -27,7 +27,7 @@ EVERY_TYPE = pytest.mark.parametrize("cls", TYPES, ids=lambda cls: TYPES[cls].wi
 BARE = Envelope("id-1", 1_750_000_000_123)
 FULL = Envelope(
     "id-1", 1_750_000_000_007, "subject-1", 5, "org-1", "correlation-1", "causation-1", "00-a-b-01", "claim-1",
-    Cause("run_requests", 3, 17), Source("a/strange:topic id", 3, 17, 2),
+    Cause("run_requests", 3, 17), Source("a/strange:topic id", 3, 17, 2), "vendor=state",
 )  # fmt: skip
 
 
@@ -74,6 +74,7 @@ def test_headers_are_cloudevents_in_binary_mode() -> None:
         "ce_correlationid": "correlation-1",
         "ce_causationid": "causation-1",
         "ce_traceparent": "00-a-b-01",
+        "ce_tracestate": "vendor=state",
         "towpath_claim": "claim-1",
         "towpath_cause": "run_requests/3/17",
         "towpath_source": "a/strange:topic id/3/17/2",
@@ -86,6 +87,20 @@ def test_absent_attributes_make_no_headers() -> None:
         "content-type", "ce_specversion", "ce_type", "ce_source", "ce_id", "ce_time",
     }  # fmt: skip
     assert decode(Stored(record, 0, 0)).envelope == BARE
+
+
+def test_a_tracestate_never_stands_alone() -> None:
+    alone = structs.replace(BARE, tracestate="vendor=state")
+    record = record_of(JobRunStarted(JOB_RUN), alone)
+    assert "ce_tracestate" not in dict(record.headers)
+    foreign = structs.replace(record, headers=(*record.headers, ("ce_tracestate", "vendor=state")))
+    assert decode(Stored(foreign, 0, 0)).envelope == BARE
+
+
+def test_headers_of_a_later_version_are_stepped_over() -> None:
+    record = record_of(JobRunStarted(JOB_RUN))
+    later = structs.replace(record, headers=(*record.headers, ("ce_later", "x")))
+    assert decode(Stored(later, 0, 0)) == decode(Stored(record, 0, 0))
 
 
 def test_the_cause_of_a_due_time_names_no_topic() -> None:

@@ -16,13 +16,14 @@ from embedded import platform
 from embedded.platform import run_platform
 from embedded.settings import read_settings
 from kernel.redaction import LiveSecrets
-from kernel.tracing import SpanKind, Tracer, current_traceparent
-from kernel.tracing.context import TraceContext, of_run, parse
+from kernel.tracing import SpanKind, Tracer, current_trace
+from kernel.tracing.context import NOBODY, TraceContext, of_run, parse
 from kernel.tracing.otel import OtelTracer
 from tests.integration.embedded.test_ending import ready
 from tests.support.platform_process import free_ports
 
 CALLER = "00-4bf92f3577b34da6a3ce929d0e0e4736-00f067aa0ba902b7-01"
+STATE = "congo=t61rcWkgMzE,rojo=00f067aa0ba902b7"
 _STEPS = [
     {"id": "first", "type": "assert", "params": {"that": ["true"]}},
     {"id": "second", "type": "assert", "params": {"that": ["true"]}},
@@ -75,6 +76,11 @@ def context_of(span: ReadableSpan) -> TraceContext:
     return TraceContext(context.trace_id, context.span_id, is_sampled=True)
 
 
+def states_of(span: ReadableSpan) -> set[str]:
+    """What goes along with the spans that it is linked to."""
+    return {link.context.trace_state.to_header() for link in span.links}
+
+
 def linked(span: ReadableSpan) -> set[tuple[int, int]]:
     return {(link.context.trace_id, link.context.span_id) for link in span.links}
 
@@ -87,7 +93,9 @@ async def test_a_run_is_followed_from_its_post_to_its_rows_and_steps(
         order = {"workflowExecutionOrder": [workflow]}
         body = {"name": "j", "sourceProvider": "demo", "jobConfigJson": order}
         job = (await api.post("/api/v2/jobs", json=body)).json()["id"]
-        run = (await api.post(f"/api/v2/jobs/{job}/run", headers={"traceparent": CALLER})).json()["id"]
+        run = (await api.post(f"/api/v2/jobs/{job}/run", headers={"traceparent": CALLER, "tracestate": STATE})).json()[
+            "id"
+        ]
         await ended(api, f"/api/v2/job-runs/{run}/events", "job_run.completed")
     spans = list(kept.get_finished_spans())
     caller, first = parse(CALLER), of_run(run)
@@ -101,16 +109,22 @@ async def test_a_run_is_followed_from_its_post_to_its_rows_and_steps(
     assert send.parent is not None
     assert send.parent.span_id == context_of(post).span_id
     asked = (caller.trace_id, context_of(send).span_id)
+    for span in (post, send):
+        assert span.context is not None
+        assert span.context.trace_state.to_header() == STATE
 
     decided = [span for span in named(spans, "decide advance") if asked in linked(span)]
     projected = [span for span in named(spans, "project job_runs") if asked in linked(span)]
     assert decided
     assert projected
+    for span in (*decided, *projected):
+        assert STATE in states_of(span)
 
     (root,) = named(spans, "job run")
     assert context_of(root) == first
     assert root.parent is None
     assert linked(root) == {asked}
+    assert states_of(root) == {STATE}
     assert dict(root.attributes or {})["towpath.outcome"] == "completed"
     steps = named(spans, "step assert")
     assert sorted(str(dict(step.attributes or {})["towpath.step"]) for step in steps) == ["first", "second"]
@@ -144,14 +158,14 @@ def test_spans_follow_each_other_inside_and_say_the_kind_of_an_error_only() -> N
     def fail() -> None:
         nonlocal outer
         with tracer.span("outer", SpanKind.SERVER):
-            outer = parse(current_traceparent())
+            outer = parse(*current_trace())
             with tracer.span("inner", SpanKind.PRODUCER):
                 pass
             raise ValueError("a secret")
 
     with pytest.raises(ValueError, match="secret"):
         fail()
-    assert current_traceparent() == ""
+    assert current_trace() == NOBODY
     tracer.close()
     inner, above = kept.get_finished_spans()
     assert outer is not None

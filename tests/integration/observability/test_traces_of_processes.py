@@ -23,6 +23,7 @@ from tests.support.service_processes import Running, ServiceProcesses, service_p
 pytestmark = [needs_kafka, needs_postgres, pytest.mark.timeout(240)]
 
 CALLER = "00-4bf92f3577b34da6a3ce929d0e0e4736-00f067aa0ba902b7-01"
+STATE = "congo=t61rcWkgMzE,rojo=00f067aa0ba902b7"
 _WORKFLOW = {
     "name": "w",
     "sourceProvider": "proofs",
@@ -60,6 +61,7 @@ async def test_a_run_is_followed_from_its_post_to_its_rows_and_steps_through_eve
     assert [span for span in _spans(gateway, "project job_runs") if asked in _links(span)]
     (root,) = _spans(gateway, "workflow run")
     assert (_place(root), _links(root)) == (_named(first), {asked})
+    assert "t61rcWkgMzE" in root["links"][0]["context"]["trace_state"]
     steps = _spans(runner, "step assert")
     assert sorted(step["attributes"]["towpath.step"] for step in steps) == ["first", "second"]
     assert {(step["context"]["trace_id"], step["parent_id"]) for step in steps} == {_named(first)}
@@ -71,7 +73,7 @@ async def _run(processes: ServiceProcesses) -> str:
     headers = {"Authorization": f"Bearer {processes.api_key}"}
     async with httpx.AsyncClient(base_url=processes.gateway_url, headers=headers, timeout=30) as api:
         workflow = await _made(api, "/api/v2/workflows", _WORKFLOW)
-        run = await _made(api, "/api/v2/workflow-runs", {"workflowId": workflow}, traceparent=CALLER)
+        run = await _made(api, "/api/v2/workflow-runs", {"workflowId": workflow}, traceparent=CALLER, tracestate=STATE)
         after, types = 0, set[str]()
         async with asyncio.timeout(60):
             while "workflow_run.completed" not in types:

@@ -33,6 +33,8 @@ class Fact:
     value: bytes
     traceparent: str = ""
     """The span that asked for it, when it was asked for and somebody traces."""
+    tracestate: str = ""
+    """What goes along with it."""
 
 
 class Kind(StrEnum):

@@ -39,7 +39,7 @@ def _deciding() -> Deciding:
 
 def _trigger(event: Asked) -> Trigger:
     cause = Input(ASKED, "A", event, "organization", "correlation", 0)
-    return Trigger(cause, Cause(ASKED, 0, 3), "topic/0/3", "caused by", "trace", "organization", "correlation")
+    return Trigger(cause, Cause(ASKED, 0, 3), "topic/0/3", "caused by", "trace", "organization", "correlation", "state")
 
 
 def test_a_decision_inherits_organization_correlation_and_trace_of_its_cause() -> None:
@@ -47,7 +47,7 @@ def test_a_decision_inherits_organization_correlation_and_trace_of_its_cause() -
     [decided] = _deciding().decide(things, _trigger(Asked("start")), 42).decided
     assert decided.decision.organization_id == "organization"
     assert decided.decision.correlation_id == "correlation"
-    assert (decided.traceparent, decided.time_ms) == ("trace", 42)
+    assert (decided.traceparent, decided.tracestate, decided.time_ms) == ("trace", "state", 42)
     assert things.get("A") == Thing(1, "live")
 
 

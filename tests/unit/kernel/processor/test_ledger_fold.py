@@ -8,6 +8,7 @@ from kernel.errors import LogRefused
 from kernel.log.envelope import Source
 from kernel.processor.ledger import is_effective, is_new
 from kernel.processor.values import GONE, StateValues
+from kernel.tracing.context import TraceHeaders
 from tests.support.hand_ledgers import (
     HandLedger,
     check_that_a_late_checkpoint_is_not_trusted,
@@ -84,6 +85,14 @@ def test_deriving_goes_on_where_the_checkpoint_says() -> None:
     assert [effective.offset for effective in restored.underived] == [second, third]
     assert restored.positions == {ASKED: 5}
     assert restored.carried.positions == {ASKED: 2}
+
+
+def test_what_is_derived_after_a_restore_names_the_span_that_asked_for_it() -> None:
+    ledger = HandLedger()
+    ledger.claim("one")
+    ledger.did("one", "started", 1, trace=TraceHeaders("parent", "state"))
+    (effective,) = ledger.restored().underived
+    assert (effective.traceparent, effective.tracestate) == ("parent", "state")
 
 
 def test_now_is_the_latest_time_of_an_effective_decision() -> None:
