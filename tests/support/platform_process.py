@@ -42,6 +42,9 @@ from towpath.settings import Settings
 START_SECONDS = 60.0
 POLL_SECONDS = 0.005
 _PROC = Path("/proc")
+_PORTS = range(12_000, 20_000)
+_given: set[int] = set()
+"""Of these ports, by this process."""
 _BATCHES = (
     "SELECT b.id, b.first_offset, b.appended_ms, b.body FROM log_batches b JOIN log_streams s ON s.stream = b.stream"
     " WHERE s.topic = ? AND b.id > ? ORDER BY b.id"
@@ -81,16 +84,27 @@ def until(condition: Callable[[], Any], seconds: float, what: str, *, pause_seco
 
 
 def free_ports(count: int) -> int:
-    """The first of `count` free ports in a row, below those that the kernel gives away by itself."""
+    """The first of `count` free ports in a row, which nobody else is given though nobody listens there yet.
+
+    They are below those that the kernel and the servers of a local cluster take. Each worker of a run has its own.
+    """
     entropy = SystemEntropy()
+    workers = int(os.environ.get("PYTEST_XDIST_WORKER_COUNT", "1"))
+    worker = int(os.environ.get("PYTEST_XDIST_WORKER", "gw0").removeprefix("gw"))
+    share = len(_PORTS) // workers
+    begin = _PORTS.start + share * (worker % workers)
     while True:
-        first = 15_000 + int.from_bytes(entropy.bytes(2)) % 15_000
+        first = begin + int.from_bytes(entropy.bytes(4)) % (share - count)
+        ports = range(first, first + count)
+        if _given.intersection(ports):
+            continue
         try:
-            for port in range(first, first + count):
+            for port in ports:
                 with closing(socket.socket()) as probe:
                     probe.bind(("127.0.0.1", port))
         except OSError:
             continue
+        _given.update(ports)
         return first
 
 

@@ -17,9 +17,10 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
-import socket
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
+
+from tests.support.platform_process import free_ports
 
 _PIECE_BYTES = 256 * 1024
 
@@ -155,8 +156,5 @@ async def tcp_proxy(to: int, port: int = 0) -> AsyncIterator[TcpProxy]:
 
 
 def free_port() -> int:
-    """A port of loopback that nobody listens on now."""
-    with socket.socket() as probe:
-        probe.bind(("127.0.0.1", 0))
-        port: int = probe.getsockname()[1]
-        return port
+    """A port of loopback on which somebody may listen now and then: nobody else takes it meanwhile."""
+    return free_ports(1)

@@ -23,6 +23,8 @@ _PR_SET_PDEATHSIG = 1
 _LIBC = ctypes.CDLL(None)
 _POLL_SECONDS = 0.02
 _TAIL_BYTES = 1500
+_given: set[int] = set()
+"""Ports that this process has found free for servers that it may not have started yet."""
 
 
 class Process:
@@ -118,11 +120,15 @@ def free_port() -> int:
     """A port of 127.0.0.1 that nobody listens on, below those that the kernel gives to outgoing connections.
 
     A client that knocks at such a port, while the server is away, would otherwise be connected with itself one day.
+    No port is given twice: all ports of a cluster are chosen before its servers and services take theirs.
     """
     while True:
         port = 20_000 + secrets.randbelow(12_000)
+        if port in _given:
+            continue
         with socket.socket() as probe, suppress(OSError):
             probe.bind(("127.0.0.1", port))
+            _given.add(port)
             return port
 
 
@@ -133,6 +139,7 @@ def kept_port(file: Path) -> int:
         with socket.socket() as probe:
             probe.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
             probe.bind(("127.0.0.1", port))
+            _given.add(port)
             return port
     port = free_port()
     file.write_text(f"{port}\n")
