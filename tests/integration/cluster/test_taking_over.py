@@ -1,6 +1,7 @@
 """Who takes over when a process is told to end, is killed, or stops, and how soon. Real processes, real broker.
 
-The bars are generous, for a machine that does much else at the time; the bench measures.
+The bars are generous, for a machine that does much else at the time; the bench measures. They lie well below what
+would make the same happen by itself: the end of a long session, the end of a lease.
 """
 
 from __future__ import annotations
@@ -9,6 +10,7 @@ import asyncio
 import os
 import signal
 import time
+from collections import Counter
 from collections.abc import AsyncIterator, Awaitable, Callable
 from pathlib import Path
 from typing import Any
@@ -30,8 +32,10 @@ from towpath.resources import WorkflowType
 
 pytestmark = [needs_kafka, needs_postgres, pytest.mark.timeout(240)]
 
-SIGTERM_SECONDS = 3.0
-KILL_SECONDS = 8.0
+LONG_SESSION = {"SCHEDULER_SESSION_MS": "60000"}
+TAKEN_SECONDS = 15.0
+DIED_SECONDS = 15.0
+"""A lease is 20 s."""
 
 
 @pytest.fixture
@@ -62,52 +66,52 @@ async def newest_owners(log: KafkaLog, topic: Topic = Topic.RUN_LEDGER) -> dict[
     return {partition: claim.owner for partition, _, claim in await records(log, topic, OwnerClaimed)}
 
 
-async def eventually(ask: Callable[[], Awaitable[Any]], seconds: float = 20.0) -> float:
-    """Ask again and again until the answer is true; how many seconds that took."""
+async def eventually(ask: Callable[[], Awaitable[Any]], seconds: float = 60.0) -> None:
+    """Ask again and again until the answer is true."""
     began = time.monotonic()
     while not await ask():
         assert time.monotonic() - began < seconds, f"not in {seconds:.0f} s"
         await asyncio.sleep(0.02)
-    return time.monotonic() - began
 
 
-async def owned_by_both(log: KafkaLog) -> bool:
-    return len(set((await newest_owners(log)).values())) == 2
+async def shared_by_both(log: KafkaLog) -> bool:
+    """Whether each has its half: until then partitions are on their way."""
+    owners = Counter((await newest_owners(log)).values())
+    return sorted(owners.values()) == [PARTITIONS // 2] * 2
 
 
 @pytest.mark.parametrize(
-    ("number", "seconds"), [(signal.SIGTERM, SIGTERM_SECONDS), (signal.SIGKILL, KILL_SECONDS)], ids=["told", "killed"]
+    ("number", "session"), [(signal.SIGTERM, LONG_SESSION), (signal.SIGKILL, {})], ids=["told", "killed"]
 )
 async def test_the_partitions_of_a_scheduler_go_to_the_other_one(
-    processes: ServiceProcesses, number: signal.Signals, seconds: float
+    processes: ServiceProcesses, number: signal.Signals, session: dict[str, str]
 ) -> None:
-    first = await processes.start("scheduler", 1).ready()
-    second = await processes.start("scheduler", 2).ready()
+    first = await processes.start("scheduler", 1, **session).ready()
+    second = await processes.start("scheduler", 2, **session).ready()
     log = await KafkaLog.open(processes.kafka, SystemClock())
     try:
-        await eventually(lambda: owned_by_both(log))
+        await eventually(lambda: shared_by_both(log))
         first.send(number)
 
         async def taken_over() -> bool:
             return set((await newest_owners(log)).values()) == {second.name}
 
-        assert await eventually(taken_over) < seconds
+        await eventually(taken_over, TAKEN_SECONDS)
     finally:
         await log.close()
 
 
 async def test_a_scheduler_that_comes_back_within_its_session_finds_what_it_had(processes: ServiceProcesses) -> None:
-    long = {"SCHEDULER_SESSION_MS": "20000"}
-    first = await processes.start("scheduler", 1, **long).ready()
-    await processes.start("scheduler", 2, **long).ready()
+    first = await processes.start("scheduler", 1, **LONG_SESSION).ready()
+    await processes.start("scheduler", 2, **LONG_SESSION).ready()
     log = await KafkaLog.open(processes.kafka, SystemClock())
     try:
-        await eventually(lambda: owned_by_both(log))
+        await eventually(lambda: shared_by_both(log))
         had = {place for place, owner in (await newest_owners(log)).items() if owner == first.name}
         claims = len(await records(log, Topic.RUN_LEDGER, OwnerClaimed))
         first.send(signal.SIGKILL)
         await first.ended()
-        await processes.start("scheduler", 1, **long).ready()
+        await processes.start("scheduler", 1, **LONG_SESSION).ready()
 
         async def claimed_again() -> bool:
             return len(await records(log, Topic.RUN_LEDGER, OwnerClaimed)) >= claims + len(had)
@@ -130,7 +134,7 @@ async def test_a_runner_that_is_killed_is_told_dead_by_its_watchdog_and_lives_ag
         os.kill(child, signal.SIGKILL)
         await eventually(lambda: records(log, Topic.DISPATCH, RunnerDied))
         died = await records(log, Topic.DISPATCH, RunnerDied)
-        assert min(at_ms for _, at_ms, _ in died) - killed_ms < 5000
+        assert min(at_ms for _, at_ms, _ in died) - killed_ms < DIED_SECONDS * 1000
         assert len({event.incarnation for _, _, event in died}) == 1
         await watchdog.ready()
         assert children_of(watchdog.pid)[0] != child
@@ -170,7 +174,7 @@ async def test_a_run_that_a_killed_runner_held_goes_on_with_another_one(processe
             name="Asks", source_provider="proofs", type_=WorkflowType.USER_DEFINED, steps_json=ASKING
         )
         run = client.workflow_runs.create(workflow_id=workflow.id, external_id="customer-1")
-        deadline = time.monotonic() + 30
+        deadline = time.monotonic() + 60
         while not (asked := client.input_requests.list(workflow_run_id=run.id).data):
             assert time.monotonic() < deadline
             time.sleep(0.05)
@@ -178,7 +182,7 @@ async def test_a_run_that_a_killed_runner_held_goes_on_with_another_one(processe
 
     def end(client: Client, run_id: str, request_id: str) -> None:
         client.input_requests.answer(request_id, {"code": "1234"})
-        deadline = time.monotonic() + 30
+        deadline = time.monotonic() + 60
         while not (run := client.workflow_runs.get(run_id)).ended:
             assert time.monotonic() < deadline, run.status
             time.sleep(0.05)
@@ -194,7 +198,7 @@ async def test_a_run_that_a_killed_runner_held_goes_on_with_another_one(processe
 
 async def test_a_runner_that_never_succeeds_ends_with_its_watchdog(processes: ServiceProcesses) -> None:
     runner: Running = processes.start("browser_runner", 1, TOWPATH_START_SECONDS="1")
-    assert await runner.ended(30) == 69
+    assert await runner.ended(60) == 69
     assert "the artifact store at" in runner.said
 
 
