@@ -11,6 +11,8 @@ from contextlib import asynccontextmanager
 from dataclasses import dataclass, field
 from typing import Any
 
+from tests.support.eventually import PATIENCE_SECONDS
+
 
 @dataclass
 class LiveCall:
@@ -24,7 +26,7 @@ class LiveCall:
 
     async def until(self, part: str, times: int = 1) -> str:
         """Wait until `part` has come so often; everything so far."""
-        async with asyncio.timeout(10):
+        async with asyncio.timeout(PATIENCE_SECONDS):
             while self.text.count(part) < times:
                 self.changed.clear()
                 await self.changed.wait()
@@ -32,7 +34,7 @@ class LiveCall:
 
     async def end(self) -> str:
         """Wait for the last byte."""
-        async with asyncio.timeout(10):
+        async with asyncio.timeout(PATIENCE_SECONDS):
             while not self.has_ended:
                 self.changed.clear()
                 await self.changed.wait()
@@ -74,5 +76,5 @@ async def live_get(app: Any, path: str, headers: dict[str, str]) -> AsyncIterato
         yield call
     finally:
         gone.set()
-        async with asyncio.timeout(10):
+        async with asyncio.timeout(PATIENCE_SECONDS):
             await task

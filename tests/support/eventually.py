@@ -5,8 +5,11 @@ from __future__ import annotations
 import asyncio
 from collections.abc import Callable
 
+PATIENCE_SECONDS = 30.0
+"""How long a test waits for what comes at once on a machine that is not busy. Nothing is proven by it."""
 
-async def until(condition: Callable[[], object], seconds: float = 10.0) -> None:
+
+async def until(condition: Callable[[], object], seconds: float = PATIENCE_SECONDS) -> None:
     """Let other tasks run until `condition()` holds; `TimeoutError` after `seconds`."""
     async with asyncio.timeout(seconds):
         while not condition():  # noqa: ASYNC110 (the condition belongs to code that knows no event of the test's)

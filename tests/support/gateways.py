@@ -36,6 +36,7 @@ from kernel.processor.ports import Ports
 from kernel.sealing import SubjectKeys
 from kernel.sql.port import migrate
 from scheduler.advance import Advance
+from tests.support.eventually import PATIENCE_SECONDS
 from tests.support.grounds import ground_in
 from tests.support.scripted_scheduler import ScriptedScheduler
 from tests.support.stores import Tokens
@@ -48,12 +49,17 @@ Json = dict[str, Any]
 
 
 class MovableClock(SystemClock):
-    """The machine's clock, moved forward by the test."""
+    """The machine's clock, moved forward by the test, and stopped where a test counts what comes back with time."""
 
     ahead_ms = 0
+    _stands_at_ms: int | None = None
 
     def now_ms(self) -> int:
-        return super().now_ms() + self.ahead_ms
+        return (super().now_ms() if self._stands_at_ms is None else self._stands_at_ms) + self.ahead_ms
+
+    def stand_still(self) -> None:
+        """From now on only `ahead_ms` moves it, however slow the machine is."""
+        self._stands_at_ms = super().now_ms()
 
 
 @dataclass
@@ -88,9 +94,14 @@ class RunningGateway:
 async def gateway_in(folder: Path, *, real_scheduler: bool = False, **settings: Any) -> AsyncIterator[RunningGateway]:
     """Start everything below `folder`, hand it over, stop it. `real_scheduler`: `advance` decides, nothing runs.
 
-    Without further `settings` nobody is held back by a rate limit.
+    Without further `settings` nobody is held back by a rate limit, and an outcome is waited for on a busy machine, too.
     """
-    settings = {"rate_per_minute": 0, "address_rate_per_minute": 0, **settings}
+    settings = {
+        "rate_per_minute": 0,
+        "address_rate_per_minute": 0,
+        "outcome_wait_seconds": PATIENCE_SECONDS,
+        **settings,
+    }
     clock, entropy = MovableClock(), SystemEntropy()
     stack = AsyncExitStack()
     db, log = await stack.enter_async_context(ground_in(folder, clock))
@@ -186,7 +197,7 @@ async def a_run(api: httpx.AsyncClient, **more: Any) -> str:
 
 async def seen(gateway: RunningGateway, path: str, **wanted: Any) -> Json:
     """Read until the answer has the wanted members: projections follow on their own."""
-    async with asyncio.timeout(10):
+    async with asyncio.timeout(PATIENCE_SECONDS):
         while True:
             found: Json = (await gateway.api.get(f"/api/v2{path}")).json()
             if all(found.get(name) == value for name, value in wanted.items()):

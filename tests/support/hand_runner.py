@@ -12,6 +12,7 @@ from kernel.log.codec import decode, encode
 from kernel.log.envelope import Envelope
 from kernel.log.port import EventLog
 from kernel.log.topics import Topic, partition_of
+from tests.support.eventually import PATIENCE_SECONDS
 from tests.support.runs import Attempt, assigned
 
 
@@ -33,7 +34,7 @@ class HandRunner:
 
     async def sees(self, workflow_run_id: str) -> TaskRequested:
         """The next task of this workflow run that was not taken yet; waits for it."""
-        async with asyncio.timeout(10):
+        async with asyncio.timeout(PATIENCE_SECONDS):
             while True:
                 for partition in range(self._log.partitions(Topic.DISPATCH)):
                     for stored in await self._log.read(Topic.DISPATCH, partition, 0):

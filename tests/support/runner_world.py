@@ -36,6 +36,7 @@ from kernel.redaction import LiveSecrets
 from kernel.sealing import Sealer, SubjectKeys
 from kernel.steps.document import needs_page, parse_document
 from kernel.store.port import ByteStore, GatewayOpener, Vault
+from tests.support.eventually import PATIENCE_SECONDS
 from tests.support.model_site import HOST
 
 ROOT = "root-1"
@@ -141,7 +142,7 @@ class World:
         return found
 
     async def until_report(
-        self, report_type: type[E], token: Token = FIRST, *, count: int = 1, seconds: float = 10
+        self, report_type: type[E], token: Token = FIRST, *, count: int = 1, seconds: float = PATIENCE_SECONDS
     ) -> E:
         """Wait until there are `count` reports of a type; the newest."""
         async with asyncio.timeout(seconds):

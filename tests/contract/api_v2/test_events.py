@@ -32,7 +32,7 @@ async def test_events_are_listed_oldest_first_behind_a_number(gateway: RunningGa
     run = await a_run(gateway.api)
     await gateway.scheduler.say(run, started(run), WorkflowRunRequeued(WorkflowRunId(run), "lapsed"), completed(run))
     path = f"/api/v2/workflow-runs/{run}/events"
-    found = (await gateway.api.get(path, params={"after": 3, "wait": 5})).json()["data"]
+    found = (await gateway.api.get(path, params={"after": 3, "wait": 30})).json()["data"]
     assert [event["type"] for event in found] == ["workflow_run.completed"]
     everything = (await gateway.api.get(path)).json()
     assert [event["data"]["sequence"] for event in everything["data"]] == [1, 2, 3, 4]
@@ -58,8 +58,8 @@ async def test_a_long_poll_on_an_ended_run_does_not_wait(gateway: RunningGateway
     run = await a_run(gateway.api)
     await gateway.scheduler.say(run, started(run), completed(run))
     path = f"/api/v2/workflow-runs/{run}/events"
-    await gateway.api.get(path, params={"after": 2, "wait": 5})
-    async with asyncio.timeout(5):
+    await gateway.api.get(path, params={"after": 2, "wait": 30})
+    async with asyncio.timeout(20):
         assert (await gateway.api.get(path, params={"after": 3, "wait": 30})).json()["data"] == []
 
 

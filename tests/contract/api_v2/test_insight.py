@@ -17,6 +17,7 @@ from kernel.domain.values import Failure, FailureKind, SealedBody
 from kernel.domain.workflow_run import StepStatus, WorkflowRunStatus
 from kernel.sealing import Sealer
 from kernel.store.port import GatewayOpener, PutHeader
+from tests.support.eventually import PATIENCE_SECONDS
 from tests.support.gateways import ACME, Json, RunningGateway, a_job, a_run, a_workflow, gateway_in, made, seen, steps
 from tests.support.hand_runner import HandRunner
 from tests.support.runs import Attempt
@@ -214,7 +215,7 @@ async def test_the_events_of_a_job_run_are_its_own_and_those_of_its_workflow_run
     assert {event["data"]["job_run_id"] for event in events} == {run}
     own = (await get(gateway, f"/workflow-runs/{first}/events"))["data"]
     assert own == events[2:5]
-    async with asyncio.timeout(10):
+    async with asyncio.timeout(PATIENCE_SECONDS):
         live = await gateway.api.get(f"/api/v2/job-runs/{run}/events", headers={"Accept": "text/event-stream"})
     assert "event: job_run.completed" in live.text
 

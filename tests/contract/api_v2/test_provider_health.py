@@ -12,6 +12,7 @@ from kernel.domain.ids import OrganizationId, ProviderSlug
 from kernel.domain.provider_health import ProviderHealthObserved, Verdict
 from scheduler.health import observe
 from scheduler.health_book import Observation
+from tests.support.eventually import PATIENCE_SECONDS
 from tests.support.gateways import ACME, RunningGateway, made
 
 GUSTO = ProviderSlug("gusto")
@@ -38,7 +39,7 @@ async def tell(gateway: RunningGateway, row: HealthRow, verdict: Verdict) -> Pro
 
 async def health(gateway: RunningGateway, status: str) -> Json:
     """The health of the provider as soon as it has this status."""
-    async with asyncio.timeout(10):
+    async with asyncio.timeout(PATIENCE_SECONDS):
         while True:
             found: Json = (await gateway.reader.get("/api/v2/providers/gusto")).json()["health"]
             if found["status"] == status:

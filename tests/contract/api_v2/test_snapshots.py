@@ -12,6 +12,7 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
 from kernel.domain.workflow_run import WorkflowRunStatus
+from tests.support.eventually import PATIENCE_SECONDS
 from tests.support.gateway_thread import Call, gateway_on_a_thread
 from tests.support.gateways import RunningGateway, a_job, a_workflow, gateway_in, made, seen, steps
 from tests.support.hand_runner import HandRunner
@@ -27,7 +28,7 @@ async def gateway(tmp_path: Path) -> AsyncIterator[RunningGateway]:
 
 
 async def nth_run(gateway: RunningGateway, job_run: str, place: int) -> str:
-    async with asyncio.timeout(10):
+    async with asyncio.timeout(PATIENCE_SECONDS):
         while True:
             found: list[str] = (await gateway.api.get(f"/api/v2/job-runs/{job_run}")).json()["workflowRunIds"]
             if len(found) > place:

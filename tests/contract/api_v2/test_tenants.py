@@ -29,6 +29,7 @@ from kernel.domain.workflow_run import WorkflowRunAwaitingUserInput, WorkflowRun
 from kernel.ids import derived_id
 from kernel.sealing import Sealer
 from kernel.store.port import GatewayOpener, PutHeader
+from tests.support.eventually import PATIENCE_SECONDS
 from tests.support.gateways import ACME, KEYS, RIVAL, Json, RunningGateway, a_job, a_run, a_workflow, made, steps
 
 DOCUMENT: Json = json.loads(openapi_bytes())
@@ -183,7 +184,7 @@ async def one_of_everything(
 
 
 async def _projected(api: httpx.AsyncClient, path: str) -> None:
-    async with asyncio.timeout(10):
+    async with asyncio.timeout(PATIENCE_SECONDS):
         while (await api.get(path)).status_code != 200:  # noqa: ASYNC110 (the projector follows on its own)
             await asyncio.sleep(0.002)
 

@@ -25,6 +25,7 @@ from kernel.log.topics import TOPICS, TYPES, partition_of
 from kernel.processor.loop import run_decider
 from kernel.processor.ports import Ports
 from scheduler.dispatch import Dispatch
+from tests.support.eventually import PATIENCE_SECONDS
 from tests.support.gateways import RunningGateway, a_job, a_workflow, gateway_in, made, seen
 from tests.support.hand_runner import HandRunner
 from tests.support.runs import artifact
@@ -122,7 +123,7 @@ async def runs(gateway: RunningGateway, workflow: str, job: str) -> None:
 
 
 async def second_part(gateway: RunningGateway, run: str) -> str:
-    async with asyncio.timeout(10):
+    async with asyncio.timeout(PATIENCE_SECONDS):
         while True:
             parts: list[str] = (await gateway.api.get(f"/api/v2/job-runs/{run}")).json()["workflowRunIds"]
             if len(parts) > 1:
