@@ -124,6 +124,7 @@ async def test_a_url_for_another_path_opens_nothing(gateway: RunningGateway) -> 
 async def test_a_url_lives_a_quarter_of_an_hour_and_a_little_for_clocks(
     gateway: RunningGateway, passed_ms: int, status: int
 ) -> None:
+    gateway.clock.stand_still()
     artifact = await an_artifact(gateway)
     gateway.clock.ahead_ms = passed_ms
     answer = await gateway.stranger.get(local(artifact["signedUrl"]))

@@ -94,6 +94,7 @@ async def test_while_the_first_is_under_way_the_second_is_told_to_come_back(gate
 
 
 async def test_after_a_crash_the_repetition_finds_the_first_outcome(gateway: RunningGateway) -> None:
+    gateway.clock.stand_still()
     workflow = await a_workflow(gateway.api)
     body = {"workflowId": workflow}
     first = await gateway.api.post("/api/v2/workflow-runs", json=body, headers=KEY)
@@ -129,7 +130,7 @@ async def test_an_unavailable_answer_is_not_kept(gateway: RunningGateway) -> Non
     object.__setattr__(gateway.services.settings, "outcome_wait_seconds", 0.02)
     assert (await gateway.api.post("/api/v2/workflow-runs", json=body, headers=KEY)).status_code == 503
     gateway.scheduler.is_silent = False
-    object.__setattr__(gateway.services.settings, "outcome_wait_seconds", 5.0)
+    object.__setattr__(gateway.services.settings, "outcome_wait_seconds", 30.0)
     answer = await gateway.api.post("/api/v2/workflow-runs", json=body, headers=KEY)
     assert answer.status_code == 201
     assert len(gateway.scheduler.started) == 1

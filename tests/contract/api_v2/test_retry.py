@@ -15,6 +15,7 @@ from kernel.domain.ids import ArtifactId
 from kernel.domain.workflow_run import WorkflowRunStatus
 from kernel.sealing import Sealer
 from kernel.store.port import GatewayOpener, PutHeader, SecretRef
+from tests.support.eventually import PATIENCE_SECONDS
 from tests.support.gateways import (
     ACME,
     Json,
@@ -52,7 +53,7 @@ async def started(gateway: RunningGateway, *kinds: str, **body: object) -> tuple
 
 
 async def nth_run(gateway: RunningGateway, job_run: str, place: int) -> str:
-    async with asyncio.timeout(10):
+    async with asyncio.timeout(PATIENCE_SECONDS):
         while True:
             found = (await gateway.api.get(f"/api/v2/job-runs/{job_run}")).json()["workflowRunIds"]
             if len(found) > place:
@@ -188,7 +189,7 @@ async def test_a_workflow_run_alone_is_repeated_with_its_inputs_and_all_that_was
     before = (await runner.sees(run)).workflow
     await runner.ends(run, FAILED, "step_failed")
     await seen(gateway, f"/workflow-runs/{run}", status="FAILED")
-    gateway.clock.ahead_ms = SECRET_INPUT_TTL_MS - 1000
+    gateway.clock.ahead_ms = SECRET_INPUT_TTL_MS - 60_000
     again = await made(gateway.api, f"/workflow-runs/{run}/retry", {})
     assert (again["retryOf"], again["testMode"], again["jobRunId"]) == (run, True, None)
     task = await runner.sees(again["id"])
@@ -196,7 +197,7 @@ async def test_a_workflow_run_alone_is_repeated_with_its_inputs_and_all_that_was
     services = gateway.services
     sealer = Sealer(services.keys, services.store, services.entropy, GatewayOpener(ACME))
     values = await sealer.open_json(task.workflow.inputs)
-    gateway.clock.ahead_ms += 10_000
+    gateway.clock.ahead_ms += 70_000
     assert await services.vault.keep_secret(SecretRef(values["password"]["$secret"]), ACME, 1), "kept for longer"
 
 
