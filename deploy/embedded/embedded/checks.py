@@ -1,4 +1,4 @@
-"""What `doctor` asks of an embedded installation beside the gateway's own questions: folder, disk, browser."""
+"""What `doctor` asks of an embedded installation beside the gateway's own questions: folder, disk, browser, keys."""
 
 from __future__ import annotations
 
@@ -7,14 +7,17 @@ import shutil
 import stat
 from pathlib import Path
 
+from api_gateway import key_ages
 from api_gateway.doctor import Check, Finding, failed, ok, warning
+from api_gateway.key_ages import KeyFile
 from embedded.settings import Settings
+from kernel.clock import Clock
 
 FREE_BYTES_MIN = 1024**3
 FREE_BYTES_LEAST = 64 * 1024**2
 
 
-def checks(settings: Settings) -> tuple[tuple[str, Check], ...]:
+def checks(settings: Settings, clock: Clock) -> tuple[tuple[str, Check], ...]:
     """All of them, each with the name of its finding."""
 
     async def folder() -> Finding:
@@ -26,7 +29,20 @@ def checks(settings: Settings) -> tuple[tuple[str, Check], ...]:
     async def browser() -> Finding:
         return browser_finding(settings.browser, is_root=os.geteuid() == 0)
 
-    return (("folder", folder), ("disk", disk), ("browser", browser))
+    ages = key_ages.check(key_files(settings), clock)
+    return (("folder", folder), ("disk", disk), ("browser", browser), ages)
+
+
+def key_files(settings: Settings) -> list[KeyFile]:
+    """The folder's keys. Of pepper and keyring the age is told, and there is no limit: what they keep hangs on them."""
+    signing = (
+        "stop, remove signing-key, and start: a new one is made, and addresses of artifacts that are out end early"
+    )
+    return [
+        KeyFile("signing key", settings.data / "signing-key", signing),
+        KeyFile("pepper", settings.data / "pepper"),
+        KeyFile("keyring", settings.keyring),
+    ]
 
 
 def folder_finding(settings: Settings) -> Finding:

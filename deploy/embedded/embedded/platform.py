@@ -251,7 +251,7 @@ def _gateway(ground: Ground, keys: SubjectKeys) -> GatewayServices:
         waiters=Waiters(),
         drain=Drain(),
         settings=gateway_settings(ground.settings, ground.entropy),
-        checks=checks(ground.settings),
+        checks=checks(ground.settings, ground.clock),
         metrics=ground.measuring.metrics,
         tracer=ground.measuring.tracer,
     )

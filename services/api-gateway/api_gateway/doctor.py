@@ -30,6 +30,9 @@ if TYPE_CHECKING:
 CHECK_SECONDS = 10.0
 LAG_RECORDS_MAX = 10_000
 PEPPER_BYTES_MIN = 32
+KEY_DAYS_MAX = 365
+"""How old a key may become before somebody should know; the alert on the keyring has the same bound."""
+DAY_MS = 24 * 60 * 60 * 1000
 _PROBE_BYTES = 1024
 _READ_TOPICS = (Topic.JOB_RUNS, Topic.DEFINITIONS, Topic.DISPATCH)
 """What a gateway may read: an access list need not let it see the ledgers of others."""
@@ -84,6 +87,7 @@ async def examine(services: Services, organization: OrganizationId) -> list[Find
         ("vault", doctor.vault),
         ("clock", doctor.clock),
         ("secrets", doctor.secrets),
+        ("API keys", doctor.api_keys),
         ("public address", doctor.address),
         ("limits", doctor.limits),
         ("runners", doctor.runners),
@@ -183,6 +187,20 @@ class Doctor:
         if weak:
             return failed("secrets", f"too weak: {', '.join(weak)}", "replace them by 32 random bytes each")
         return ok("secrets", "none is a default or too short")
+
+    async def api_keys(self) -> Finding:
+        """How old are the keys that callers of the organization have?"""
+        now_ms = self.services.clock.now_ms()
+        rows = await self.services.db.fetch_all(
+            "SELECT public_id, created_ms FROM api_keys WHERE organization_id = ? AND revoked_ms = 0"
+            " AND (expires_ms = 0 OR expires_ms > ?) ORDER BY created_ms",
+            (self.organization, now_ms),
+        )
+        days = {public_id: (now_ms - created_ms) // DAY_MS for public_id, created_ms in rows}
+        if old := [public_id for public_id, age in days.items() if age > KEY_DAYS_MAX]:
+            told = f"{len(old)} of {len(days)} older than a year, the oldest {old[0]} with {days[old[0]]} days"
+            return warning("API keys", told, "make new ones, hand them out, and revoke those")
+        return ok("API keys", f"{len(days)} valid, none older than a year")
 
     async def address(self) -> Finding:
         """Are keys and signed URLs sent over TLS where others can listen?"""

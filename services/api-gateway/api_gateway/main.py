@@ -12,15 +12,17 @@ import asyncio
 import gc
 import os
 import sys
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
+from pathlib import Path
 
-from api_gateway import cluster_checks, serving
+from api_gateway import cluster_checks, key_ages, serving
 from api_gateway.cluster_checks import ClusterParts
 from api_gateway.draining import Drain
 from api_gateway.following import Following
 from api_gateway.gateway import Services
 from api_gateway.idempotency import forget_answers
+from api_gateway.key_ages import KeyFile
 from api_gateway.key_store import KeyStore
 from api_gateway.measuring import FactMeter
 from api_gateway.migrations import migrations
@@ -99,7 +101,10 @@ async def run(service: Service) -> None:
         drain=Drain(),
         settings=settings,
         is_ready=is_ready,
-        checks=cluster_checks.checks(ClusterParts(kafka, log, db, group, service.clock, slots)),
+        checks=(
+            *cluster_checks.checks(ClusterParts(kafka, log, db, group, service.clock, slots)),
+            key_ages.check(_key_files(service.environ), service.clock),
+        ),
         slots=slots,
         metrics=service.metrics,
         tracer=service.tracer,
@@ -120,6 +125,18 @@ async def run(service: Service) -> None:
     service.beside(meter.run(), name="measuring")
     service.started()
     await _Process(service, process, gateway, following, group, ports).run()
+
+
+def _key_files(environ: Mapping[str, str]) -> list[KeyFile]:
+    """The gateway's own. Of the pepper there is no limit: it lasts as long as the API keys that it has hashed."""
+    signing = (
+        "add a signing key behind the old one, restart the gateways, put it in front, restart them again,"
+        " and take the old one out a quarter of an hour later"
+    )
+    return [
+        KeyFile("signing keys", Path(environ["API_GATEWAY_SIGNING_KEYS_FILE"]), signing),
+        KeyFile("pepper", Path(environ["API_GATEWAY_PEPPER_FILE"])),
+    ]
 
 
 async def _reach_store(service: Service, process: ProcessSettings) -> RemoteStore:

@@ -5,12 +5,14 @@ from __future__ import annotations
 import pytest
 
 from api_gateway import doctor
-from api_gateway.doctor import Finding, Verdict
+from api_gateway.doctor import DAY_MS, Finding, Verdict
+from api_gateway.key_store import KeyStore, NewKey
+from api_gateway.principal import Level
 from kernel.domain.ids import Incarnation
 from kernel.domain.task import RunnerHeartbeat
 from kernel.domain.values import Pool
 from kernel.errors import Temporary
-from tests.support.gateways import ACME, RunningGateway, a_workflow
+from tests.support.gateways import ACME, PEPPER, RunningGateway, a_workflow
 
 
 async def findings(gateway: RunningGateway) -> dict[str, Finding]:
@@ -77,6 +79,21 @@ async def test_default_secrets_are_refused(gateway: RunningGateway) -> None:
     found = (await findings(gateway))["secrets"]
     assert found.verdict is Verdict.FAILED
     assert "pepper" in found.message
+
+
+async def test_api_keys_older_than_a_year_are_told_until_they_are_revoked(gateway: RunningGateway) -> None:
+    assert (await findings(gateway))["API keys"].message == "3 valid, none older than a year"
+    gateway.clock.ahead_ms = 366 * DAY_MS
+    found = (await findings(gateway))["API keys"]
+    assert found.verdict is Verdict.WARNING
+    assert found.message.startswith("3 of 3 older than a year, the oldest ")
+    assert found.message.endswith(" with 366 days")
+    store = KeyStore(gateway.services.db, PEPPER, gateway.clock, gateway.services.entropy)
+    fresh = await store.create(ACME, NewKey(Level.ADMIN))
+    for key in (await store.list(ACME, 10, 0))[0]:
+        if key.id != fresh.answer.id:
+            await store.revoke(ACME, key.id)
+    assert (await findings(gateway))["API keys"].message == "1 valid, none older than a year"
 
 
 async def test_a_kind_of_runner_that_nobody_offers_is_told(gateway: RunningGateway) -> None:

@@ -1,15 +1,17 @@
-"""What `doctor` says of folder, disk and browser."""
+"""What `doctor` says of folder, disk, browser and keys."""
 
 from __future__ import annotations
 
+import os
 import sys
 from pathlib import Path
 
 import pytest
 
-from api_gateway.doctor import Verdict
-from embedded.checks import FREE_BYTES_LEAST, FREE_BYTES_MIN, browser_finding, disk_finding, folder_finding
+from api_gateway.doctor import DAY_MS, Verdict
+from embedded.checks import FREE_BYTES_LEAST, FREE_BYTES_MIN, browser_finding, checks, disk_finding, folder_finding
 from embedded.settings import Settings
+from tests.support.reports import TestClock
 
 
 def test_a_key_that_others_may_read_is_told_by_name(tmp_path: Path) -> None:
@@ -20,6 +22,27 @@ def test_a_key_that_others_may_read_is_told_by_name(tmp_path: Path) -> None:
     settings.api_key.chmod(0o640)
     found = folder_finding(settings)
     assert (found.verdict, "api-key" in found.message) == (Verdict.FAILED, True)
+
+
+async def test_the_age_of_the_folders_keys_is_told_and_that_of_the_signing_key_has_a_limit(tmp_path: Path) -> None:
+    clock, settings = TestClock(), Settings(tmp_path)
+    for path in (tmp_path / "signing-key", tmp_path / "pepper", settings.keyring):
+        path.write_text("k")
+        os.utime(path, (clock.ms / 1000, clock.ms / 1000))
+    key_files = dict(checks(settings, clock))["key files"]
+    clock.ms += 365 * DAY_MS
+    found = await key_files()
+    assert (found.verdict, found.message) == (
+        Verdict.OK,
+        "days since they were changed: signing key 365, pepper 365, keyring 365",
+    )
+    clock.ms += DAY_MS
+    found = await key_files()
+    assert (found.verdict, found.message) == (
+        Verdict.WARNING,
+        "not changed for more than a year: signing key 366 days",
+    )
+    assert "remove signing-key" in found.advice
 
 
 @pytest.mark.parametrize(
