@@ -43,6 +43,7 @@ Place = tuple[str, str]
 async def test_a_run_is_followed_from_its_post_to_its_rows_and_steps_through_every_process(tmp_path: Path) -> None:
     async with service_processes(tmp_path) as processes:
         processes.common["OTEL_TRACES_EXPORTER"] = "console"
+        processes.own["api_gateway"] = {"API_GATEWAY_OUTCOME_WAIT_SECONDS": "25"}  # each is asked for once
         await processes.start_all()
         run = await _run(processes)
         for one in reversed(processes.running):
