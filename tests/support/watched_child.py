@@ -1,7 +1,7 @@
 """A child for the watchdog's tests: beats, has detached descendants, and does what the files in its folder say.
 
 `pids` collects one process id a line. `hang` stops the beat, `exit` holds an exit code to end with, `stubborn` makes it
-ignore SIGTERM. Run as a script; imports nothing of ours, so that it starts fast.
+ignore SIGTERM; `asked` is there once it had one. Run as a script; imports nothing of ours, so that it starts fast.
 """
 
 from __future__ import annotations
@@ -16,6 +16,7 @@ from pathlib import Path
 
 def main(folder: Path) -> None:
     def drain(*_: object) -> None:
+        (folder / "asked").touch()
         if not (folder / "stubborn").exists():
             (folder / "drained").touch()
             sys.exit(0)
