@@ -15,7 +15,7 @@ from tests.support.grounded_runner import World
 from tests.support.real_browser import document, outcome, shop, step, target, told, world
 
 __all__ = ["shop", "world"]
-pytestmark = [needs_chromium, pytest.mark.timeout(60)]
+pytestmark = [needs_chromium, pytest.mark.timeout(120)]
 
 LIST = """<main><h1>Invoices</h1><ul>
 <li><a href="/invoice/1">Invoice 1</a> <b>open</b> <button>Pay</button></li>

@@ -25,7 +25,7 @@ from tests.support.runner_world import CONNECTION, FIRST, SECOND
 
 __all__ = ["shop", "world"]
 
-pytestmark = [needs_chromium, pytest.mark.timeout(60)]
+pytestmark = [needs_chromium, pytest.mark.timeout(120)]
 
 
 def a_login(shop: FakeSite, path: str = "/code") -> dict[str, Any]:
@@ -46,7 +46,7 @@ def a_login(shop: FakeSite, path: str = "/code") -> dict[str, Any]:
 
 async def answer(world: World, number: int, code: str, token: Token = FIRST) -> TaskSuspended:
     """Wait for the `number`th question of an attempt and answer it with `code`."""
-    asked = await world.until_report(TaskSuspended, token, count=number, seconds=20)
+    asked = await world.until_report(TaskSuspended, token, count=number)
     ref = await world.keep(code.encode(), SecretKind.ANSWER)
     given = await world.answer("code", {"code": {"$secret": ref}})
     given = replace(given, input_request_id=InputRequestId(f"question-{token.attempt}-{number}"))
@@ -59,7 +59,7 @@ async def test_two_wrong_codes_and_a_right_one(world: World, shop: FakeSite, pat
     """With a document for each answer, or with a message that comes and goes in one."""
     await world.assign(a_login(shop, path), type=WorkflowType.LOGIN, connection=CONNECTION)
     attempts = [(await answer(world, n, code)).ask_attempt for n, code in enumerate(["111111", "222222", CODE], 1)]
-    ended = await world.until_report(TaskEnded, seconds=20)
+    ended = await world.until_report(TaskEnded)
     assert ended.status is WorkflowRunStatus.COMPLETED, await world.sealer.open_text(ended.failure.message)
     assert attempts == [1, 2, 3]
     assert shop.codes == ["111111", "222222", CODE]
@@ -68,7 +68,7 @@ async def test_two_wrong_codes_and_a_right_one(world: World, shop: FakeSite, pat
 async def test_the_words_of_the_site_are_told_without_the_code_that_they_repeat(world: World, shop: FakeSite) -> None:
     await world.assign(a_login(shop), type=WorkflowType.LOGIN, connection=CONNECTION)
     await answer(world, 1, "111111")
-    asked = await world.until_report(TaskSuspended, count=2, seconds=20)
+    asked = await world.until_report(TaskSuspended, count=2)
     prompt = await world.sealer.open_text(asked.prompt)
     assert "is a wrong code. Try again." in prompt
     assert "111111" not in prompt
@@ -79,12 +79,12 @@ async def test_a_browser_that_dies_behind_a_rejection_loses_no_question_and_send
 ) -> None:
     await world.assign(a_login(shop), type=WorkflowType.LOGIN, connection=CONNECTION)
     await answer(world, 1, "111111")
-    await world.until_report(TaskSuspended, count=2, seconds=20)
+    await world.until_report(TaskSuspended, count=2)
     for pid in browser_processes():
         os.kill(pid, signal.SIGKILL)
     await answer(world, 2, "222222")  # used up, and never typed: there is no page
     third = await answer(world, 3, CODE)
-    ended = await world.until_report(TaskEnded, seconds=20)
+    ended = await world.until_report(TaskEnded)
     assert ended.status is WorkflowRunStatus.COMPLETED, await world.sealer.open_text(ended.failure.message)
     assert third.ask_attempt == 2, "only what the site has rejected counts"
     assert shop.codes == ["111111", CODE]
@@ -93,11 +93,11 @@ async def test_a_browser_that_dies_behind_a_rejection_loses_no_question_and_send
 async def test_a_later_attempt_knows_of_the_rejection(world: World, shop: FakeSite) -> None:
     await world.assign(a_login(shop), type=WorkflowType.LOGIN, connection=CONNECTION)
     await answer(world, 1, "111111")
-    await world.until_report(TaskSuspended, count=2, seconds=20)
+    await world.until_report(TaskSuspended, count=2)
     journal = await world.journal()
     await world.assign(a_login(shop), SECOND, type=WorkflowType.LOGIN, connection=CONNECTION, journal=journal)
     asked = await answer(world, 1, CODE, SECOND)
-    ended = await world.until_report(TaskEnded, SECOND, seconds=20)
+    ended = await world.until_report(TaskEnded, SECOND)
     assert ended.status is WorkflowRunStatus.COMPLETED, await world.sealer.open_text(ended.failure.message)
     assert asked.ask_attempt == 2
     assert shop.codes == ["111111", CODE]
