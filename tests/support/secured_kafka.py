@@ -122,8 +122,10 @@ def _rules(command: str) -> list[AclBinding]:
     parser.add_argument("--resource-pattern-type", choices=["literal", "prefixed"], default="literal")
     for name in ("--operation", "--topic", "--group"):
         parser.add_argument(name, action="append", default=[])
+    parser.add_argument("--cluster", action="store_true")
     given = parser.parse_args(shlex.split(command))
     named = [(ResourceType.TOPIC, name) for name in given.topic] + [(ResourceType.GROUP, name) for name in given.group]
+    named += [(ResourceType.BROKER, "kafka-cluster")] * given.cluster
     pattern = ResourcePatternType[given.resource_pattern_type.upper()]
     return [
         AclBinding(kind, name, pattern, given.allow_principal, "*", _operation(said), AclPermissionType.ALLOW)

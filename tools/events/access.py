@@ -2,52 +2,13 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
-
+from kernel.log.kafka.access import PROCESSES
 from kernel.log.kafka.topics import PARTITIONS, configuration
-from kernel.log.topics import GENERATION, TOPICS, TYPES, Topic, Writer
+from kernel.log.topics import GENERATION, TOPICS, Topic
 
 PREFIX = "towpath"
 SUBSCRIBER = "SUBSCRIBER"
 OPERATOR = "OPERATOR"
-
-
-@dataclass(frozen=True, slots=True)
-class Process:
-    """One kind of process: as whom it writes, what it reads, whose ledgers it owns, which groups it is in."""
-
-    name: str
-    writers: tuple[Writer, ...]
-    reads: tuple[Topic, ...]
-    ledgers: tuple[Topic, ...] = ()
-    groups: tuple[str, ...] = ()
-
-    @property
-    def writes(self) -> list[Topic]:
-        """Topics in which one of its types stands, and its ledgers."""
-        found = {topic for row in TYPES.values() for topic, writer in row.topics.items() if writer in self.writers}
-        return [topic for topic in Topic if topic in found or topic in self.ledgers]
-
-
-PROCESSES = (
-    Process(
-        "api-gateway",
-        (Writer.GATEWAY, Writer.REGISTRY),
-        (Topic.JOB_RUNS, Topic.DEFINITIONS, Topic.DISPATCH, Topic.REGISTRY_REQUESTS, Topic.REGISTRY_LEDGER),
-        (Topic.REGISTRY_LEDGER,),
-        ("api-gateway", "snapshots"),
-    ),
-    Process(
-        "scheduler",
-        (Writer.ADVANCE, Writer.DISPATCH),
-        (Topic.RUN_REQUESTS, Topic.TASK_REPORTS, Topic.RUN_LEDGER, Topic.DISPATCH, Topic.DISPATCH_LEDGER),
-        (Topic.RUN_LEDGER, Topic.DISPATCH_LEDGER),
-        ("scheduler", "snapshots"),
-    ),
-    Process("health", (Writer.HEALTH,), (Topic.JOB_RUNS,), groups=("health",)),
-    Process("browser-runner", (Writer.RUNNER, Writer.WATCHDOG), (Topic.RUNNER_INBOX, Topic.TASK_REPORTS)),
-    Process("artifact-store", (), (Topic.TASK_REPORTS, Topic.JOB_RUNS, Topic.DEFINITIONS, Topic.RUN_LEDGER)),
-)
 
 
 def topic_rows() -> list[tuple[str, ...]]:

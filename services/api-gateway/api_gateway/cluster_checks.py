@@ -1,4 +1,4 @@
-"""What `doctor` asks of a cluster beside the gateway's own questions: topics, time-outs of groups, clocks, limits.
+"""What `doctor` asks of a cluster beside the gateway's own questions: topics, rights, time-outs of groups, clocks.
 
 Pure but for `checks`, which asks: each finding is made from what was found.
 """
@@ -14,7 +14,8 @@ from kernel.clock import Clock
 from kernel.domain.task import RunnerHeartbeat
 from kernel.errors import UnknownType
 from kernel.log.codec import decode, read_envelope
-from kernel.log.kafka.inspecting import TopicsState, topics_state
+from kernel.log.kafka.access import GATEWAY, PROCESSES, Need, nearest_user
+from kernel.log.kafka.inspecting import AccessState, TopicsState, Unseen, access_state, topics_state
 from kernel.log.kafka.membership import SESSION_MS, Membership
 from kernel.log.kafka.settings import KafkaSettings
 from kernel.log.port import EventLog
@@ -23,8 +24,10 @@ from kernel.sql.port import Database
 
 SKEW_MS_MAX = 1000
 """How far clocks may differ: a takeover counts a longer step as an outage."""
+_NEEDS_TOLD = 3
 _LAST_RECORDS = 200
 _LAST_FACTS = 20
+_ACCESS_LIST = "docs/subscribe-to-events.md#who-may-read-and-write-what"
 _DECIDED_BY = {Topic.JOB_RUNS: "the schedulers", Topic.DEFINITIONS: "the gateways"}
 """Whose clock dates the facts of a topic."""
 _DECIDED_TOGETHER = (
@@ -53,6 +56,9 @@ def checks(parts: ClusterParts) -> tuple[tuple[str, Check], ...]:
     async def topics() -> Finding:
         return topics_finding(await topics_state(parts.kafka))
 
+    async def access() -> Finding:
+        return access_finding(await access_state(parts.kafka), parts.kafka)
+
     async def session() -> Finding:
         return session_finding(parts.group.session_ms)
 
@@ -68,6 +74,7 @@ def checks(parts: ClusterParts) -> tuple[tuple[str, Check], ...]:
 
     return (
         ("topics", topics),
+        ("access", access),
         ("group sessions", session),
         ("clocks", clocks),
         ("connection to Kafka", connection),
@@ -94,6 +101,31 @@ def topics_finding(state: TopicsState) -> Finding:
         advice = "have three brokers and three copies: with fewer a lost machine loses what was accepted"
         return warning("topics", f"{told} on {state.brokers} brokers", advice)
     return ok("topics", told)
+
+
+def access_finding(state: AccessState, kafka: KafkaSettings) -> Finding:
+    """May each process do what it needs? Ours is asked about itself, and the rules about all."""
+    if own := state.lacking(GATEWAY.needs(kafka)):
+        return failed("access", f"the gateway may not {_told(own)}", f"add the rules of {_ACCESS_LIST}")
+    match state.rules:
+        case Unseen.NO_AUTHORIZER:
+            return ok("access", f"not checked: {state.rules}")
+        case Unseen.NOT_ALLOWED:
+            return ok("access", f"the gateway may do what it needs; others not checked: {state.rules}")
+    nearest = {one.name: nearest_user(state.rules, one.needs(kafka)) for one in PROCESSES}
+    short = {name: (user, lacking) for name, (user, lacking) in nearest.items() if lacking}
+    if not short:
+        return ok("access", f"by the rules some user may do what it needs, for each of {len(nearest)} kinds of process")
+    told = "; ".join(
+        f"{name} ({user} may not {_told(lacking)})" if user else name for name, (user, lacking) in short.items()
+    )
+    advice = f"add the rules of {_ACCESS_LIST}; super users, and brokers that allow what no rule names, need none"
+    return warning("access", f"by the rules no user may do all that it needs: {told}", advice)
+
+
+def _told(needs: Sequence[Need]) -> str:
+    more = len(needs) - _NEEDS_TOLD
+    return ", ".join(map(str, needs[:_NEEDS_TOLD])) + (f" and {more} more" if more > 0 else "")
 
 
 def session_finding(session_ms: int) -> Finding:

@@ -6,10 +6,11 @@ import re
 from pathlib import Path
 
 from api_gateway.registry.decider import RegistryDecider
+from kernel.log.kafka.access import PROCESSES
 from kernel.log.topics import TYPES, Topic, Writer
 from scheduler.advance import Advance
 from scheduler.dispatch import Dispatch
-from tools.events.access import PROCESSES, commands
+from tools.events.access import commands
 
 SERVICES = Path(__file__).resolve().parents[3] / "services"
 BY_NAME = {one.name: one for one in PROCESSES}

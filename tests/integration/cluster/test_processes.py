@@ -39,6 +39,7 @@ async def test_a_job_runs_through_all_four_processes_and_each_of_them_drains(pro
             assert not [finding for finding in found.values() if finding.verdict == "failed"]
             assert found["clocks"].verdict == found["group sessions"].verdict == "ok"
             assert "1 copies on 1 brokers" in found["topics"].message
+            assert found["access"].message == "not checked: the brokers have no authorizer"
 
     await asyncio.to_thread(use)
     for one in processes.running:

@@ -13,11 +13,15 @@ from pathlib import Path
 import pytest
 from confluent_kafka import Consumer
 
+from api_gateway.cluster_checks import access_finding
+from api_gateway.doctor import Verdict
 from kernel.clock import SystemClock
 from kernel.errors import LogRefused
+from kernel.log.kafka.access import PROCESSES, Kind, Process
+from kernel.log.kafka.inspecting import Unseen, access_state
 from kernel.log.kafka.log import KafkaLog
 from kernel.log.kafka.membership import Membership
-from kernel.log.kafka.settings import kafka_settings
+from kernel.log.kafka.settings import KafkaSettings, kafka_settings
 from kernel.log.port import Record
 from kernel.log.topics import TOPICS, Topic
 from kernel.refusing import REFUSED_EXIT_CODE
@@ -26,12 +30,14 @@ from tests.support.components import needs_kafka, needs_postgres
 from tests.support.proof_jobs import make_job, run_job
 from tests.support.secured_kafka import SecuredKafka
 from tests.support.service_processes import ServiceProcesses, service_processes
-from tools.events.access import OPERATOR, PREFIX, PROCESSES, SUBSCRIBER, Process, commands
+from tools.events.access import OPERATOR, PREFIX, SUBSCRIBER, commands
 from towpath.event_log.reading import brokers, records
 
 pytestmark = needs_kafka
 
 GROUPS = {group for one in PROCESSES for group in one.groups} - {"snapshots"}
+SEER = "seer"
+"""May describe the cluster: what the manual names for whoever wants `doctor` to see everybody's rules."""
 PUBLIC = [topic for topic, row in TOPICS.items() if row.public]
 
 
@@ -46,8 +52,9 @@ def kafka(folder: Path) -> Iterator[SecuredKafka]:
     kafka = SecuredKafka(folder / "kafka")
     try:
         kafka.start()
-        kafka.add_users([OPERATOR, SUBSCRIBER, *(f"{PREFIX}-{one.name}" for one in PROCESSES)])
-        kafka.allow(commands())
+        kafka.add_users([OPERATOR, SUBSCRIBER, SEER, *(f"{PREFIX}-{one.name}" for one in PROCESSES)])
+        sees = f"kafka-acls.sh --bootstrap-server x --add --allow-principal User:{SEER} --operation Describe --cluster"
+        kafka.allow([*commands(), sees])
         made = run("kernel.log.kafka", "create-topics", "--partitions", "1", **kafka.environ(OPERATOR, folder))
         assert made.returncode == 0, made.stderr
         yield kafka
@@ -123,6 +130,39 @@ async def test_an_owner_keeps_hints_of_its_snapshots(kafka: SecuredKafka, folder
                     await hint.set(ledger, 0, 7)
 
 
+@pytest.mark.parametrize("process", PROCESSES, ids=lambda process: process.name)
+async def test_a_process_sees_its_own_rights_and_not_the_rules_of_others(
+    kafka: SecuredKafka, folder: Path, process: Process
+) -> None:
+    settings = kafka_settings(kafka.environ(f"{PREFIX}-{process.name}", folder))
+    state = await access_state(settings)
+    assert state.rules is Unseen.NOT_ALLOWED
+    for other in PROCESSES:
+        needs = {need for need in other.needs(settings) if need.kind is Kind.TOPIC}
+        assert set(state.lacking(needs)) == needs - set(process.needs(settings))
+
+
+async def test_doctor_finds_who_may_not_do_what_it_needs(kafka: SecuredKafka, folder: Path) -> None:
+    operator = KafkaSettings(kafka.plain)
+    found = access_finding(await access_state(operator), operator)
+    assert (found.verdict, found.message.rpartition(", ")[2]) == (
+        Verdict.OK,
+        f"for each of {len(PROCESSES)} kinds of process",
+    )
+    gateway = kafka_settings(kafka.environ(f"{PREFIX}-api-gateway", folder))
+    found = access_finding(await access_state(gateway), gateway)
+    assert found.message.endswith("others not checked: we are not allowed to describe ACLs")
+    seer = kafka_settings(kafka.environ(SEER, folder))
+    assert set((await access_state(seer)).rules) == set((await access_state(operator)).rules)
+    elsewhere = KafkaSettings(kafka.plain, prefix="elsewhere")
+    found = access_finding(await access_state(elsewhere), elsewhere)
+    assert (found.verdict, found.message.count(";")) == (Verdict.WARNING, len(PROCESSES) - 1)
+    subscriber = kafka_settings(kafka.environ(SUBSCRIBER, folder))
+    found = access_finding(await access_state(subscriber), subscriber)
+    assert found.verdict is Verdict.FAILED
+    assert found.message.startswith("the gateway may not describe towpath.run_requests.g1, ")
+
+
 def subscription(kafka: SecuredKafka, folder: Path, group: str) -> dict[str, str | bool]:
     """What a client that is not ours is given."""
     environ = kafka.environ(SUBSCRIBER, folder)
@@ -171,7 +211,9 @@ async def test_everything_works_together_behind_the_access_list(kafka: SecuredKa
 def use(processes: ServiceProcesses) -> None:
     with processes.client() as client:
         run_job(client, make_job(client))
-        assert not [finding for finding in client.doctor().findings if finding.verdict == "failed"]
+        findings = {finding.check: finding for finding in client.doctor().findings}
+        assert not [finding for finding in findings.values() if finding.verdict == "failed"]
+        assert findings["access"].message.startswith("the gateway may do what it needs; others not checked")
 
 
 def followed(kafka: SecuredKafka, folder: Path, prefix: str) -> list[str]:

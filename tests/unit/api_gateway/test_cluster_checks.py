@@ -1,4 +1,4 @@
-"""What `doctor` says of topics, groups, clocks and the line to Kafka."""
+"""What `doctor` says of topics, rights, groups, clocks and the line to Kafka."""
 
 from __future__ import annotations
 
@@ -7,6 +7,7 @@ from dataclasses import replace
 import pytest
 
 from api_gateway.cluster_checks import (
+    access_finding,
     clocks_finding,
     connection_finding,
     decider_skews,
@@ -22,12 +23,15 @@ from kernel.domain.values import Pool
 from kernel.domain.workflow_run import WorkflowRunResumed
 from kernel.log.codec import encode
 from kernel.log.envelope import Envelope
-from kernel.log.kafka.inspecting import TopicsState
+from kernel.log.kafka.access import GATEWAY, PROCESSES, Kind, Right, Rule
+from kernel.log.kafka.inspecting import AccessState, TopicsState, Unseen
 from kernel.log.kafka.settings import KafkaSettings
 from kernel.log.memory import MemoryLog
 from kernel.log.topics import Topic
 from tests.support.reports import TestClock
 
+KAFKA = KafkaSettings("127.0.0.1:9092")
+ALL_RIGHTS = {need.name: (1 << 13) - 1 for need in GATEWAY.needs(KAFKA) if need.kind is Kind.TOPIC}
 GOOD = TopicsState(3, (), {topic.value: 12 for topic in Topic}, 3, ())
 
 
@@ -50,6 +54,49 @@ def test_what_is_wrong_with_topics_is_named(state: TopicsState, verdict: Verdict
     assert finding.verdict is verdict
     assert said in finding.message
     assert finding.advice
+
+
+def rules_for(*names: str) -> list[Rule]:
+    """What the manual would have an operator add, one user for each of these processes."""
+    return [
+        Rule(need.kind, need.name, 3, f"User:{one.name}", "*", need.right, 3)
+        for one in PROCESSES
+        if one.name in names
+        for need in one.needs(KAFKA)
+    ]
+
+
+def test_rules_that_let_each_process_do_what_it_needs_are_in_order() -> None:
+    state = AccessState(ALL_RIGHTS, tuple(rules_for(*(one.name for one in PROCESSES))))
+    assert access_finding(state, KAFKA).verdict is Verdict.OK
+
+
+def test_a_process_that_no_user_could_be_is_named_with_what_the_nearest_one_lacks() -> None:
+    rules = rules_for("api-gateway", "scheduler", "health", "browser-runner", "artifact-store")
+    rules.remove(Rule(Kind.TOPIC, "towpath.run_ledger.g1", 3, "User:scheduler", "*", Right.DELETE, 3))
+    found = access_finding(AccessState(ALL_RIGHTS, tuple(rules)), KAFKA)
+    assert found.verdict is Verdict.WARNING
+    assert found.message.endswith("all that it needs: scheduler (User:scheduler may not delete towpath.run_ledger.g1)")
+    nobody = access_finding(AccessState(ALL_RIGHTS, ()), KAFKA)
+    assert nobody.message.endswith(": api-gateway; scheduler; health; browser-runner; artifact-store")
+    assert "super users" in nobody.advice
+
+
+@pytest.mark.parametrize("unseen", Unseen)
+def test_rules_that_are_not_to_be_seen_are_no_fault(unseen: Unseen) -> None:
+    found = access_finding(AccessState(ALL_RIGHTS, unseen), KAFKA)
+    assert (found.verdict, found.advice) == (Verdict.OK, "")
+    assert f"not checked: {unseen}" in found.message
+
+
+def test_what_the_gateway_itself_may_not_do_has_failed_whatever_the_rules() -> None:
+    name = KAFKA.broker_topic(Topic.REGISTRY_LEDGER)
+    rights = {**ALL_RIGHTS, name: 1 << Right.DESCRIBE | 1 << Right.READ}
+    found = access_finding(AccessState(rights, Unseen.NOT_ALLOWED), KAFKA)
+    assert found.verdict is Verdict.FAILED
+    assert found.message == f"the gateway may not describe configs {name}, write {name}, delete {name}"
+    assert access_finding(AccessState(dict.fromkeys(rights, 0), Unseen.NOT_ALLOWED), KAFKA).message.endswith(" more")
+    assert access_finding(AccessState({}, Unseen.NOT_ALLOWED), KAFKA).verdict is Verdict.OK, "they are missing"
 
 
 def test_sessions_longer_than_wanted_are_a_warning() -> None:

@@ -1,17 +1,27 @@
-"""What the brokers say of our topics, beside what we would have made of them. Only looks; for `doctor`."""
+"""What brokers say of our topics, beside what we would have made of them, and of rights. Only looks; for `doctor`."""
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
+from enum import StrEnum
+from typing import Any
 
 from aiokafka.admin.config_resource import ConfigResource, ConfigResourceType
+from aiokafka.protocol.admin import DescribeAclsRequest
 
+from kernel.errors import LogRefused, LogUnavailable
+from kernel.ids import SystemEntropy
+from kernel.log.kafka.access import Kind, Need, Rule
+from kernel.log.kafka.brokers import Brokers, Lost, Unreached
 from kernel.log.kafka.settings import KafkaSettings
 from kernel.log.kafka.topics import admin, configuration
+from kernel.log.kafka.wire import Code, MetadataRequest, name_of, rights_of
 from kernel.log.topics import Topic
 
 _RETENTION = "retention.ms"
+_ANY = 1
+"""In a question about rules: whatever it is."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -48,6 +58,64 @@ async def topics_state(settings: KafkaSettings) -> TopicsState:
     ]
     missing = tuple(sorted(names.keys() - there.keys()))
     return TopicsState(brokers, missing, {names[n].value: len(p) for n, p in there.items()}, copies, tuple(deviating))
+
+
+class Unseen(StrEnum):
+    """Why the brokers do not tell their rules."""
+
+    NO_AUTHORIZER = "the brokers have no authorizer"
+    NOT_ALLOWED = "we are not allowed to describe ACLs"
+
+
+@dataclass(frozen=True, slots=True)
+class AccessState:
+    """What we may do with our topics, and what rules say of everybody."""
+
+    rights: Mapping[str, int]
+    """Name at the broker to the sum of 2**right, of topics that are there."""
+    rules: tuple[Rule, ...] | Unseen
+
+    def lacking(self, needs: Iterable[Need]) -> list[Need]:
+        """What of `needs` we may not do, as far as it is about topics that are there."""
+        of_topics = [need for need in needs if need.kind is Kind.TOPIC]
+        return [need for need in of_topics if not self.rights.get(need.name, -1) & 1 << need.right]
+
+
+async def access_state(settings: KafkaSettings) -> AccessState:
+    """Ask a broker. `LogUnavailable` when none answers, `LogRefused` when they do not let us in.
+
+    Our own rights need `Describe` on the topics, the rules of others `Describe` on the cluster.
+    """
+    names = [settings.broker_topic(topic) for topic in Topic]
+    brokers = Brokers(settings, (), SystemEntropy())
+    why = "none is there"
+    try:
+        await brokers.refresh()
+        for node in brokers.nodes():
+            try:
+                told = await brokers.ask(node, MetadataRequest(names, with_rights=True))
+                answer = await brokers.ask(node, DescribeAclsRequest(_ANY, None, _ANY, None, None, _ANY, _ANY))
+            except (Unreached, Lost) as error:
+                why = str(error)
+                continue
+            return AccessState(rights_of(told), _rules(answer))
+    finally:
+        await brokers.close()
+    raise LogUnavailable(f"the brokers at {settings.bootstrap}: {why}")
+
+
+def _rules(answer: Any) -> tuple[Rule, ...] | Unseen:
+    match answer.error_code:
+        case Code.NONE:
+            return tuple(
+                Rule(kind, name, pattern, *rule) for kind, name, pattern, rules in answer.resources for rule in rules
+            )
+        case Code.SECURITY_DISABLED:
+            return Unseen.NO_AUTHORIZER
+        case Code.CLUSTER_AUTHORIZATION_FAILED:
+            return Unseen.NOT_ALLOWED
+        case code:
+            raise LogRefused(f"the rules of the brokers: {name_of(code)}")
 
 
 def _values(entries: list[tuple[object, ...]]) -> dict[str, str]:

@@ -67,6 +67,7 @@ class Code(IntEnum):
     DUPLICATE_SEQUENCE = 46
     INVALID_PRODUCER_EPOCH = 47
     INVALID_PRODUCER_ID_MAPPING = 49
+    SECURITY_DISABLED = 54
     STORAGE = 56
     UNKNOWN_PRODUCER_ID = 59
     FETCH_SESSION_ID_NOT_FOUND = 70
@@ -189,16 +190,20 @@ class _MetadataRequest(RequestStruct):
 
 
 class MetadataRequest(Request[_MetadataRequest]):
-    """Brokers, and of the named topics identity and leaders. Needs a broker of 2.8 or newer."""
+    """Brokers, and of the named topics identity and leaders. Needs a broker of 2.8 or newer.
+
+    `with_rights`: also what we may do with each.
+    """
 
     API_KEY = 3
 
-    def __init__(self, topics: Sequence[str]) -> None:
+    def __init__(self, topics: Sequence[str], *, with_rights: bool = False) -> None:
         self._topics = topics
+        self._with_rights = with_rights
 
     def build(self, request_struct_class: type[_MetadataRequest]) -> _MetadataRequest:
         named: list[tuple[UUID, str, dict[int, bytes]]] = [(_NO_TOPIC_ID, topic, {}) for topic in self._topics]
-        return request_struct_class(named, False, False, {})
+        return request_struct_class(named, False, self._with_rights, {})
 
 
 @dataclass(frozen=True, slots=True)
@@ -229,6 +234,13 @@ def metadata_of(response: Any) -> Metadata:
             for code, name, topic_id, _, partitions, _, _ in response.topics
         },
     )
+
+
+def rights_of(response: Any) -> dict[str, int]:
+    """What we may do with each topic that is there, as asked `with_rights`: the sum of 2**right."""
+    refused = Code.TOPIC_AUTHORIZATION_FAILED
+    known = {Code.NONE, refused}
+    return {name: 0 if code == refused else rights for code, name, *_, rights, _ in response.topics if code in known}
 
 
 def _lead(code: int, _partition: int, leader: int, epoch: int, copies: Sequence[int], *_: object) -> Lead:
