@@ -200,7 +200,7 @@ async def test_a_session_expires_and_a_forged_one_is_none(visit: Visit, time: li
     time[0] += visit.shop.settings.session_seconds
     assert (await visit.client.get("/orders")).url.path == "/login"
     assert unseal(value, b"another key") is None
-    for forged in ("", ".", "x.y", value[:-2] + "AA", "é.é"):
+    for forged in ("", ".", "x.y", value[:-2] + ("AA" if value[-2] != "A" else "BA"), "é.é"):
         assert unseal(forged, visit.shop._key) is None
     assert unseal(value, visit.shop._key) == Session("demo", 1_800_000_000.0, is_complete=True)
 
