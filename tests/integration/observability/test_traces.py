@@ -50,16 +50,16 @@ async def traced_platform(
     try:
         await ready(settings.url)
         headers = {"Authorization": f"Bearer {settings.api_key.read_text().strip()}"}
-        async with httpx.AsyncClient(base_url=settings.url, headers=headers) as api:
+        async with httpx.AsyncClient(base_url=settings.url, headers=headers, timeout=30) as api:
             yield api, kept
     finally:
         stop.set()
-        await asyncio.wait_for(running, 20)
+        await asyncio.wait_for(running, 60)
 
 
 async def ended(api: httpx.AsyncClient, path: str, end: str) -> None:
     after, types = 0, set[str]()
-    async with asyncio.timeout(20):
+    async with asyncio.timeout(60):
         while end not in types:
             for event in (await api.get(path, params={"after": after, "wait": 10})).json()["data"]:
                 after = event["data"]["sequence"]
