@@ -6,6 +6,7 @@ import asyncio
 import base64
 import contextlib
 import random  # noqa: TID251 (seeded bytes for a test)
+import socket
 from collections import Counter
 from collections.abc import AsyncIterator, Awaitable, Callable, Sequence
 from pathlib import Path
@@ -21,7 +22,7 @@ from kernel.fence import Fence
 from kernel.log.codec import decode
 from kernel.log.port import EventLog
 from kernel.log.topics import Topic
-from tests.support.eventually import until
+from tests.support.eventually import PATIENCE_SECONDS, until
 from tests.support.grounds import ground_in
 from tests.support.reports import FIRST, ROOT, RUN, assigned, record
 
@@ -72,13 +73,14 @@ async def _resolve(host: str) -> Sequence[str]:
 class Site:
     """Everything one test needs: the proxy, its fence, what was denied, and origins on demand."""
 
-    def __init__(self, stack: contextlib.AsyncExitStack) -> None:
+    def __init__(self, stack: contextlib.AsyncExitStack, patience_seconds: float) -> None:
         self.fence = SwitchedFence()
         self.denied: list[str] = []
-        dialer = Dialer(Policy(parse_networks("127.0.0.0/8")), resolve=_resolve, connect_seconds=2)
+        dialer = Dialer(Policy(parse_networks("127.0.0.0/8")), resolve=_resolve)
         self.proxy = EgressProxy(
-            dialer, self.fence, SeededEntropy(), count_denied=self.denied.append, head_seconds=0.5, body_seconds=0.5
-        )
+            dialer, self.fence, SeededEntropy(), count_denied=self.denied.append, head_seconds=patience_seconds,
+            body_seconds=patience_seconds,
+        )  # fmt: skip
         self._stack = stack
         self.seen: list[bytes] = []
 
@@ -114,12 +116,16 @@ class Site:
 
 
 @pytest.fixture
-async def site() -> AsyncIterator[Site]:
+async def site(request: pytest.FixtureRequest) -> AsyncIterator[Site]:
+    """A proxy that gives clients the time of a busy machine, or as many seconds as a test says."""
     async with contextlib.AsyncExitStack() as stack:
-        site = Site(stack)
+        site = Site(stack, getattr(request, "param", PATIENCE_SECONDS))
         await site.proxy.start()
         stack.push_async_callback(site.proxy.close)
         yield site
+
+
+hasty = pytest.mark.parametrize("site", [0.5], indirect=True)
 
 
 def _auth(grant: EgressGrant) -> bytes:
@@ -131,12 +137,12 @@ def _get(port: int, grant: EgressGrant, host: str = "shop.example", extra: bytes
 
 
 async def _head(reader: asyncio.StreamReader) -> bytes:
-    async with asyncio.timeout(5):
+    async with asyncio.timeout(PATIENCE_SECONDS):
         return await reader.readuntil(b"\r\n\r\n")
 
 
 async def _rest(reader: asyncio.StreamReader) -> bytes:
-    async with asyncio.timeout(5):
+    async with asyncio.timeout(PATIENCE_SECONDS):
         try:
             return await reader.read()
         except ConnectionResetError:
@@ -214,13 +220,11 @@ async def test_what_the_policy_closes_is_answered_with_the_reason(
 
 
 async def test_an_origin_that_nobody_serves_is_a_bad_gateway(site: Site) -> None:
-    server = await asyncio.start_server(lambda _, __: None, "127.0.0.1", 0)
-    port = server.sockets[0].getsockname()[1]
-    server.close()
-    await server.wait_closed()
-    reader, writer = await site.client()
-    writer.write(_get(port, site.grant()))
-    assert (await _rest(reader)).startswith(b"HTTP/1.1 502 ")
+    with socket.socket() as unused:
+        unused.bind(("127.0.0.1", 0))
+        reader, writer = await site.client()
+        writer.write(_get(unused.getsockname()[1], site.grant()))
+        assert (await _rest(reader)).startswith(b"HTTP/1.1 502 ")
 
 
 async def test_a_tunnel_carries_bytes_both_ways_and_ends_with_the_origin(site: Site) -> None:
@@ -230,7 +234,7 @@ async def test_a_tunnel_carries_bytes_both_ways_and_ends_with_the_origin(site: S
     assert (await _head(reader)).startswith(b"HTTP/1.1 200 ")
     payload = random.Random(1).randbytes(1_000_000)
     writer.write(payload)
-    assert await asyncio.wait_for(reader.readexactly(len(payload)), 10) == payload
+    assert await asyncio.wait_for(reader.readexactly(len(payload)), PATIENCE_SECONDS) == payload
     writer.write_eof()
     assert await _rest(reader) == b""
     assert site.proxy.use(grant).bytes_up == site.proxy.use(grant).bytes_down == len(payload)
@@ -431,12 +435,14 @@ async def test_a_head_that_is_none_is_refused_and_the_connection_ends(site: Site
     assert (await _rest(reader)).startswith((b"HTTP/1.1 " + status, b"<reset>"))
 
 
+@hasty
 async def test_a_head_that_never_ends_is_given_up(site: Site) -> None:
     reader, writer = await site.client()
     writer.write(b"GET http://shop.example/ HTTP/1.1\r\nA: ")
     assert await _rest(reader) in (b"", b"<reset>")
 
 
+@hasty
 async def test_a_body_that_never_ends_is_given_up(site: Site) -> None:
     async def swallow(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
         await reader.read()
