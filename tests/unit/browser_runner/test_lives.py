@@ -21,7 +21,7 @@ def test_a_report_that_hangs_holds_up_no_next_life(monkeypatch: pytest.MonkeyPat
 
     async def hang(_lives: _Lives, _incarnation: str) -> None:
         asked.set()
-        answered.wait(30)
+        answered.wait(60)
 
     monkeypatch.setattr(watching, "REPORT_SECONDS", 0.1)
     monkeypatch.setattr(watching, "_ENDING_SECONDS", 0.1)
@@ -33,8 +33,8 @@ def test_a_report_that_hangs_holds_up_no_next_life(monkeypatch: pytest.MonkeyPat
     began = time.monotonic()
     try:
         lives.over(Death(1, -9, was_hung=False, lived_seconds=3.0))
-        assert asked.is_set()
-        assert time.monotonic() - began < 10
+        assert time.monotonic() - began < 15
+        assert asked.wait(10)
         assert not list(scratch.path.iterdir())
     finally:
         answered.set()

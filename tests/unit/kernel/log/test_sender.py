@@ -21,9 +21,11 @@ from kernel.log.kafka.settings import KafkaSettings
 from kernel.log.kafka.wire import Code, ProduceRequest
 from kernel.log.limits import record_bytes
 from kernel.log.port import Record
+from tests.support.eventually import PATIENCE_SECONDS
 
 A, B = ("facts", 0), ("facts", 1)
-SETTINGS = KafkaSettings("nowhere:1", append_seconds=0.5)
+HASTY_SECONDS = 0.5
+"""For an append whose time is to be over."""
 
 
 class Broken(Exception):
@@ -99,8 +101,8 @@ def brokers() -> _Brokers:
     return _Brokers()
 
 
-def sender_of(brokers: Any) -> Sender:
-    return Sender(brokers, SETTINGS, SystemClock())
+def sender_of(brokers: Any, append_seconds: float = PATIENCE_SECONDS) -> Sender:
+    return Sender(brokers, KafkaSettings("nowhere:1", append_seconds=append_seconds), SystemClock())
 
 
 def put(sender: Sender, stream: Stream, keys: str = "k") -> asyncio.Future[int]:
@@ -109,8 +111,8 @@ def put(sender: Sender, stream: Stream, keys: str = "k") -> asyncio.Future[int]:
 
 
 async def outcome(answer: asyncio.Future[int]) -> int | BaseException:
-    """In a few times what an append may take."""
-    (found,) = await asyncio.wait_for(asyncio.gather(answer, return_exceptions=True), 5)
+    """In what an append may take, and a little more."""
+    (found,) = await asyncio.wait_for(asyncio.gather(answer, return_exceptions=True), PATIENCE_SECONDS + 5)
     return found
 
 
@@ -127,7 +129,7 @@ async def test_what_cannot_be_sent_at_all_ends_when_its_time_is_over_and_nothing
     brokers: _Brokers, place: str
 ) -> None:
     brokers.breaks[place] = 1_000_000
-    sender = sender_of(brokers)
+    sender = sender_of(brokers, HASTY_SECONDS)
     answers = [put(sender, A), put(sender, B)]
     found = [await outcome(answer) for answer in answers]
     assert [type(one) for one in found] == [LogUnavailable] * 2
@@ -156,7 +158,7 @@ async def test_a_batch_that_cannot_be_made_ends_and_the_next_one_goes(
 async def test_where_nobody_leads_an_append_ends_though_looking_for_a_leader_breaks(brokers: _Brokers) -> None:
     brokers.leads[A] = None
     brokers.breaks["refresh"] = 1_000_000
-    sender = sender_of(brokers)
+    sender = sender_of(brokers, HASTY_SECONDS)
     assert isinstance(await outcome(put(sender, A)), LogUnavailable)
     brokers.leads[A] = 1
     assert await outcome(put(sender, A)) == 0
