@@ -13,6 +13,7 @@ import asyncio
 import base64
 import json
 import shutil
+import signal
 import subprocess
 from collections import Counter
 from collections.abc import AsyncIterator, Awaitable, Callable, Collection
@@ -28,8 +29,8 @@ from browser_runner.process_tree import descendants
 from embedded.settings import Settings
 from tests.support.canary_shop import CanaryShop, canary_shop, collect_workflow, failing_workflow, login_workflow
 from tests.support.chromium import chromium_path, launched
-from tests.support.disguises import Planted, Search, plant, search_for
-from tests.support.platform_process import PlatformProcess
+from tests.support.disguises import Planted, Search, below, plant, search_for
+from tests.support.platform_process import PlatformProcess, Role
 
 HARD = 'ß"{}\\/&+%'
 """Around a core: what every encoding has to escape."""
@@ -143,8 +144,11 @@ async def api_of(platform: Product) -> AsyncIterator[httpx.AsyncClient]:
         yield api
 
 
-async def _crash(story: Story, _: Product) -> None:
+async def _crash(story: Story, platform: PlatformProcess) -> None:
+    whoever_writes = (Role.WATCHDOG, Role.PLATFORM)
+    platform.signal(signal.SIGSTOP, *whoever_writes)  # the files of one moment
     await asyncio.to_thread(shutil.copytree, story.data, story.crashed)
+    platform.signal(signal.SIGCONT, *whoever_writes)
 
 
 async def tell(
@@ -290,7 +294,7 @@ def _look_at_what_lives(story: Story, platform: Product) -> None:
         story.core_limits |= _core_limit(pid)
     # A trace that is being recorded is raw; the recorder's folder goes with the page, and before it is ever kept.
     folders = (story.data, *story.scratches)
-    raw = [path for folder in folders for path in folder.rglob("playwright-artifacts-*/**/*")]
+    raw = [path for folder in folders for path in below(folder) if "/playwright-artifacts-" in str(path)]
     files = sum(search.look_into(folder, raw) for folder in folders)
     search.look(platform.said(), "output")
     story.looked_at = len(pids) + files

@@ -11,6 +11,7 @@ from __future__ import annotations
 import base64
 import html
 import io
+import os
 import re
 import secrets
 import zipfile
@@ -78,7 +79,7 @@ class Search:
     def look_into(self, folder: Path, spare: Iterable[Path] = ()) -> int:
         """Search every file below `folder`, and its name; returns how many files there were."""
         spared, count = set(spare), 0
-        for path in sorted(folder.rglob("*")):
+        for path in sorted(below(folder)):
             self.look(path.name, f"name of {path.relative_to(folder)}")
             if path.is_file() and not path.is_symlink() and path not in spared:
                 count += 1
@@ -98,6 +99,12 @@ class Search:
         for needle, (name, how) in self.needles.items():
             if needle in (data if how.startswith("base64") else lower):
                 yield name, how
+
+
+def below(folder: Path) -> Iterator[Path]:
+    """Every file and folder below `folder`. What running programs take away meanwhile is passed over."""
+    for above, folders, files in os.walk(folder):
+        yield from (Path(above, name) for name in (*folders, *files))
 
 
 def search_for(*values: Planted) -> Search:
