@@ -32,7 +32,7 @@ from tests.support.gateways import steps, workflow_body
 from tests.support.listener import Listener
 from tests.support.platform_process import PlatformProcess, Trace
 
-pytestmark = [needs_chromium, pytest.mark.timeout(180)]
+pytestmark = [needs_chromium, pytest.mark.timeout(300)]
 
 Json = dict[str, Any]
 RIVAL = OrganizationId("00000000-0000-4000-8000-0000000000b2")
@@ -127,7 +127,7 @@ def made(api: httpx.Client, path: str, body: Json) -> Json:
     return found
 
 
-def until(look: Callable[[], Any], seconds: float = 30.0) -> Any:
+def until(look: Callable[[], Any], seconds: float = 60.0) -> Any:
     """What `look` gives once that is true."""
     ends = time.monotonic() + seconds
     while not (found := look()):
@@ -372,5 +372,5 @@ def _ended(api: httpx.Client, run: str) -> Json:
         found = api.get(f"/workflow-runs/{run}").json()
         return found if found["completedAt"] else None
 
-    ended: Json = until(look, 60)
+    ended: Json = until(look)
     return ended

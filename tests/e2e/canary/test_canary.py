@@ -30,7 +30,7 @@ from tests.support.disguises import search_for
 from tests.support.platform_process import Trace
 from tests.support.sealed_values import all_that_opens, customer_of, sealed_in
 
-pytestmark = [needs_chromium, pytest.mark.timeout(180)]
+pytestmark = [needs_chromium, pytest.mark.timeout(300)]
 
 
 @pytest.fixture(scope="module")

@@ -18,7 +18,7 @@ import pytest
 from tests.support.chromium import chromium_path, needs_chromium
 from tests.support.platform_process import PlatformProcess, until
 
-pytestmark = [needs_chromium, pytest.mark.timeout(240)]
+pytestmark = [needs_chromium, pytest.mark.timeout(300)]
 Json = Any
 Rule = Callable[[Json], bool]
 
@@ -225,12 +225,12 @@ def _with_a_past(product: Product) -> Product:
     product.run("waits", ask)
     product.made("/providers", {"slug": "demo_shop", "displayName": "Corner Goods"})
     for name in ("asks", "waits"):
-        until(lambda name=name: product.status(name) == "AWAITING_USER_INPUT", 30, name)  # type: ignore[misc]
+        until(lambda name=name: product.status(name) == "AWAITING_USER_INPUT", 60, name)  # type: ignore[misc]
     question = product.api.get("/input-requests", params={"workflowRunId": product.runs["asks"]}).json()["data"][0]
     product.api.post(f"/input-requests/{question['id']}/answer", json={"values": {"who": "me"}}).raise_for_status()
     product.api.post(f"/workflow-runs/{product.runs['waits']}/cancel").raise_for_status()
     product.run("still asks", ask)
-    until(lambda: product.status("still asks") == "AWAITING_USER_INPUT", 30, "a question that stays open")
+    until(lambda: product.status("still asks") == "AWAITING_USER_INPUT", 60, "a question that stays open")
     for name in ("fails", "asks", "nothing", "terminates", "waits"):
         until(lambda name=name: product.status(name).startswith(("COMPLETED", "FAILED")), 60, name)  # type: ignore[misc]
     return product

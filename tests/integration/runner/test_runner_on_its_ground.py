@@ -32,7 +32,7 @@ from kernel.ids import SystemEntropy
 from kernel.log.topics import Topic
 from kernel.redaction import LiveSecrets
 from kernel.store.port import RunOpener, SecretKind
-from tests.support.eventually import until
+from tests.support.eventually import PATIENCE_SECONDS, until
 from tests.support.grounded_runner import World, grounded
 from tests.support.grounds import FORMS
 from tests.support.model_site import HOST, ModelBrowsers, Site
@@ -180,7 +180,7 @@ async def test_a_runner_for_light_work_serves_until_it_is_told_to_stop(world: Wo
             incarnation=Incarnation("runner-1"),
         )
     )
-    async with asyncio.timeout(10):
+    async with asyncio.timeout(PATIENCE_SECONDS):
         while not await beats(world):  # noqa: ASYNC110 (the log wakes nobody for a topic of two partitions)
             await asyncio.sleep(0.02)
     beat = (await beats(world))[0]
@@ -190,5 +190,5 @@ async def test_a_runner_for_light_work_serves_until_it_is_told_to_stop(world: Wo
     ended = await world.until_report(TaskEnded)
     assert ended.status is WorkflowRunStatus.COMPLETED
     stop.set()
-    async with asyncio.timeout(10):
+    async with asyncio.timeout(PATIENCE_SECONDS):
         await serving

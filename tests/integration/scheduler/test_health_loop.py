@@ -23,7 +23,7 @@ from kernel.sql.port import Row, Statement, migrate
 from kernel.sql.sqlite import SqliteDatabase
 from kernel.sqlite_file import SqliteFile
 from scheduler.health_loop import HealthLoop
-from tests.support.eventually import until
+from tests.support.eventually import PATIENCE_SECONDS, until
 from tests.support.health_facts import ACME, GUSTO, NOON, completed, failed, record, step, story
 
 PARTITIONS = 2
@@ -78,7 +78,7 @@ class Ground:
         return found
 
     async def wait_until(self, condition: Callable[[], Awaitable[object]]) -> None:
-        async with asyncio.timeout(10):
+        async with asyncio.timeout(PATIENCE_SECONDS):
             while not await condition():  # noqa: ASYNC110 (rows have no event for a test to wait on)
                 await asyncio.sleep(0.02)
 
@@ -152,7 +152,7 @@ async def test_what_a_failed_write_leaves_is_written_by_the_next_one(ground: Gro
     loop = HealthLoop(ground.log, ground.db, ground.clock)
     ground.db.faults = [LogUnavailable("away"), UnknownOutcome("cut"), LogUnavailable("away")]
     running = asyncio.create_task(loop.run())
-    await until(lambda: ground.db.transactions >= 3, seconds=10)
+    await until(lambda: ground.db.transactions >= 3)
     await ground.log.append(failures(3, name="worse", start_ms=NOON + 10))
     await ground.wait_until(ground.told)
     running.cancel()
