@@ -23,6 +23,8 @@ _PR_SET_PDEATHSIG = 1
 _LIBC = ctypes.CDLL(None)
 _POLL_SECONDS = 0.02
 _TAIL_BYTES = 1500
+_STILL = frozenset({"", "Z", "X", "T", "t"})
+"""States of threads that are stopped, and of those that are no more."""
 _given: set[int] = set()
 """Ports that this process has found free for servers that it may not have started yet."""
 
@@ -89,7 +91,7 @@ class Process:
         """End it and all below it by SIGKILL, as a machine that fails does. Nothing when it does not run."""
         if self._child is None or not self.is_running:
             return
-        self.pause()
+        self._signal_all(signal.SIGSTOP)
         below = descendants(self._child.pid)
         for pid in [self._child.pid, *below]:
             with suppress(ProcessLookupError):
@@ -99,8 +101,13 @@ class Process:
             time.sleep(_POLL_SECONDS)
 
     def pause(self) -> None:
-        """Stop it and all below it, as a machine does that is suspended, until `resume`."""
+        """Stop it and all below it, as a machine does that is suspended, until `resume`.
+
+        Returns when none of its threads runs any more: on a busy machine some go on for a moment after the signal.
+        """
         self._signal_all(signal.SIGSTOP)
+        while self.pid is not None and not all(map(_stands_still, [self.pid, *descendants(self.pid)])):
+            time.sleep(_POLL_SECONDS)
 
     def resume(self) -> None:
         """Let it go on after `pause`."""
@@ -114,6 +121,14 @@ class Process:
         for pid in descendants(self._child.pid):
             with suppress(ProcessLookupError):
                 os.kill(pid, number)
+
+
+def _stands_still(pid: int) -> bool:
+    """Whether every thread of the process is stopped, or it has ended."""
+    with suppress(OSError):
+        threads = [int(entry.name) for entry in (Path("/proc") / str(pid) / "task").iterdir()]
+        return all(state_of(thread) in _STILL for thread in threads)
+    return True
 
 
 def free_port() -> int:
