@@ -9,7 +9,7 @@ from typing import Any
 import pytest
 
 from browser_runner import walk
-from browser_runner.browser import ChromiumPool
+from browser_runner.browser import ChromiumPool, elements
 from kernel.domain.task import StepFinished, TaskEnded
 from tests.support.chromium import chromium_path
 from tests.support.fake_site import FakeSite, a_fake_site
@@ -21,6 +21,7 @@ from tests.support.runner_world import FIRST
 async def world(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> AsyncIterator[World]:
     # A step that is to fail says what it has waited for, also when the machine stood still meanwhile.
     monkeypatch.setattr(walk, "_GRACE_MS", 30_000.0)
+    monkeypatch.setattr(elements, "LOOK_MS", 30_000.0)
     pool = ChromiumPool(chromium_path(), slots=1)
     await pool.start()
     try:

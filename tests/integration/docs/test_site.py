@@ -13,7 +13,7 @@ ROOT = Path(__file__).resolve().parents[3]
 FOREIGN = re.compile(r"""(?:src|href)="(?:https?:)?//[^"]+\.(?:js|css|woff2?)(?:\?[^"]*)?\"""")
 
 
-@pytest.mark.timeout(120)
+@pytest.mark.timeout(300)
 def test_the_site_is_built_without_a_dead_link_and_loads_nothing_foreign(tmp_path: Path) -> None:
     command = [sys.executable, "-m", "sphinx", "-q", "-W", "--keep-going", "-n", "-b", "dirhtml", "docs", str(tmp_path)]
     done = subprocess.run(command, cwd=ROOT, capture_output=True, text=True, check=False)
