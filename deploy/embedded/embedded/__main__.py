@@ -7,7 +7,8 @@ import sys
 _USAGE = """usage: python -m embedded [launch]
        python -m embedded create-organization
        python -m embedded create-key ORGANIZATION_ID
-       python -m embedded erase-subject EXTERNAL_ID [ORGANIZATION_ID]"""
+       python -m embedded erase-subject EXTERNAL_ID [ORGANIZATION_ID]
+       python -m embedded rotate-keyring"""
 
 
 def main() -> int:
@@ -38,6 +39,10 @@ def main() -> int:
             from embedded.erasing import erase  # noqa: PLC0415 (a small process stays small)
 
             return erase(*rest)
+        case "rotate-keyring" if not rest:
+            from embedded.rotating import rotate_keyring  # noqa: PLC0415 (a small process stays small)
+
+            return rotate_keyring()
         case "create-organization" if not rest:
             from embedded.organizations import create_admin_key  # noqa: PLC0415 (a small process stays small)
 

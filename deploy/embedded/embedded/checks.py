@@ -34,14 +34,14 @@ def checks(settings: Settings, clock: Clock) -> tuple[tuple[str, Check], ...]:
 
 
 def key_files(settings: Settings) -> list[KeyFile]:
-    """The folder's keys. Of pepper and keyring the age is told, and there is no limit: what they keep hangs on them."""
+    """The folder's keys. Of the pepper the age is told, and there is no limit: all API keys hang on it."""
     signing = (
         "stop, remove signing-key, and start: a new one is made, and addresses of artifacts that are out end early"
     )
     return [
         KeyFile("signing key", settings.data / "signing-key", signing),
         KeyFile("pepper", settings.data / "pepper"),
-        KeyFile("keyring", settings.keyring),
+        KeyFile("keyring", settings.keyring, "stop, run python -m embedded rotate-keyring, and start"),
     ]
 
 

@@ -13,10 +13,9 @@ from artifact_store.blobs.port import BlobStore
 from artifact_store.owned_bytes import OwnedBytes
 from artifact_store.tables import migrations
 from artifact_store.vault.keyring import Keyring, open_keyring
-from artifact_store.vault.rotation import kek_ids_in_use
+from artifact_store.vault.rotation import check_complete, kek_ids_in_use
 from artifact_store.vault.sql import SqlVault
 from kernel.clock import Clock
-from kernel.errors import Permanent
 from kernel.ids import Entropy
 from kernel.sql.port import Database, migrate
 from kernel.store.port import TokenCheck
@@ -67,8 +66,7 @@ async def open_store(
     await migrate(db, migrations(db.dialect))
     in_use = await kek_ids_in_use(db)
     keyring = await asyncio.to_thread(open_keyring, keyring_path, entropy, create=not in_use)
-    if missing := sorted(in_use - keyring.kek_ids):
-        raise Permanent("keyring_incomplete", f"rows need keys that the keyring lacks: {', '.join(missing)}")
+    check_complete(keyring, in_use)
     admission = Admission(token_check, db, clock, entropy, used)
     owned = OwnedBytes(blobs, db, admission, clock=clock, entropy=entropy, bytes_max=blob_bytes_max)
     return Store(owned, SqlVault(db, keyring, admission, owned, clock=clock, entropy=entropy), keyring)

@@ -22,10 +22,11 @@ from artifact_store.settings import Settings, settings_from
 from artifact_store.tables import migrations
 from artifact_store.turns import Turn
 from artifact_store.upkeep import Upkeep
+from artifact_store.vault.rotation import rotate, told
 from kernel.clock import Clock
 from kernel.errors import Permanent
 from kernel.fence import Fence
-from kernel.ids import Entropy
+from kernel.ids import Entropy, SystemEntropy
 from kernel.log import codec
 from kernel.log.kafka.log import KafkaLog
 from kernel.log.kafka.settings import kafka_settings
@@ -41,7 +42,7 @@ from kernel.store.port import TokenCheck
 
 NAMING_POLL_BYTES = 256 * 1024
 """Naming reads all that is decided, and nobody waits for it: it takes what has come a few times a second at most."""
-_USAGE = "usage: python -m artifact_store [migrate [--check]]"
+_USAGE = "usage: python -m artifact_store [migrate [--check] | rotate-keyring]"
 
 
 async def run(service: Service) -> None:
@@ -160,6 +161,8 @@ def main(arguments: Sequence[str]) -> int:
             return run_service("artifact-store", run)
         case ["migrate"] | ["migrate", "--check"]:
             return run_command("artifact-store", lambda: _migrate(check="--check" in arguments))
+        case ["rotate-keyring"]:
+            return run_command("artifact-store", _rotate_keyring)
         case _:
             print(_USAGE)  # noqa: T201 (a command)
             return 2
@@ -168,3 +171,26 @@ def main(arguments: Sequence[str]) -> int:
 async def _migrate(*, check: bool) -> int:
     settings = postgres_settings(os.environ)
     return await run_migrate(settings.open_unhurried, migrations("postgres"), check=check)
+
+
+async def _rotate_keyring() -> int:
+    settings, postgres = settings_from(os.environ), postgres_settings(os.environ)
+    await _refuse_beside_a_store(settings.address)
+    db = await postgres.open_unhurried()
+    try:
+        rotated = await rotate(db, settings.keyring_path, SystemEntropy())
+    finally:
+        await db.close()
+    print(told(rotated))  # noqa: T201 (a command)
+    return 0
+
+
+async def _refuse_beside_a_store(address: str) -> None:
+    """Stores at other addresses are not seen: docs tell to stop them all."""
+    host, _, port = address.rpartition(":")
+    try:
+        _, writer = await asyncio.open_connection(host.strip("[]"), int(port))
+    except OSError:
+        return
+    writer.close()
+    raise Permanent("store_runs", f"an artifact store runs at {address}: stop all of them first")

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import AsyncIterator
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
@@ -11,7 +12,7 @@ from cryptography.exceptions import InvalidTag
 from artifact_store.inprocess import Store, open_local, open_store
 from artifact_store.vault.envelope import Place
 from artifact_store.vault.keyring import Keyring, add_kek, drop_kek, open_keyring
-from artifact_store.vault.rotation import kek_ids_in_use, rewrap
+from artifact_store.vault.rotation import kek_ids_in_use, rewrap, rotate
 from kernel.domain.ids import ConnectionId, SubjectId
 from kernel.errors import Permanent, SecretUnavailable
 from kernel.ids import SystemEntropy
@@ -79,7 +80,7 @@ async def test_an_older_session_does_not_pass_for_the_newer_one(store: OpenedSto
         await store.vault.load_session(BANK, run_opener())
 
 
-async def test_rotation_rewraps_keys_step_by_step_and_opens_everything(store: OpenedStore, subject: SubjectId) -> None:
+async def test_a_rotation_wraps_all_keys_anew_and_everything_opens(store: OpenedStore, subject: SubjectId) -> None:
     path = store.folder / "keyring.json"
     refs = [await put(store, subject, b"value %d" % n) for n in range(5)]
     key = await store.vault.subject_key(subject, GATEWAY)
@@ -87,21 +88,54 @@ async def test_rotation_rewraps_keys_step_by_step_and_opens_everything(store: Op
     await store.vault.save_session(BANK, subject, run_opener(), expected_version=0, state=b"one", expires_ms=until)
     boxes = await store.db.fetch_all("SELECT secret_id, box FROM secrets ORDER BY secret_id")
     old_id = open_keyring(path, CHANCE, create=False).active_id
-    keyring = add_kek(path, CHANCE)
-    done = []
-    while step := await rewrap(store.db, keyring, CHANCE, batch=2):
-        done.append(step)
-    assert len(done) > 1, "the job goes in steps, so it can stop between them"
-    assert await kek_ids_in_use(store.db) == {keyring.active_id}
+    rotated = await rotate(store.db, path, CHANCE)
+    assert rotated.wrapped == len(refs) + 2, "the subject's key and the session's, too"
+    assert await kek_ids_in_use(store.db) == {rotated.kek_id} != {old_id}
     assert await store.db.fetch_all("SELECT secret_id, box FROM secrets ORDER BY secret_id") == boxes
-    drop_kek(path, old_id)
-    assert (await reopened(store)).keyring.kek_ids == {keyring.active_id}
-    after = (await reopened(store)).vault
-    assert [(await after.open_secret(ref, run_opener())).reveal() for ref in refs][-1] == b"value 4"
-    assert await after.subject_key(subject, GATEWAY) == key
-    session = await after.load_session(BANK, run_opener())
+    fresh = await reopened(store)
+    assert [(await fresh.vault.open_secret(ref, run_opener())).reveal() for ref in refs][-1] == b"value 4"
+    assert await fresh.vault.subject_key(subject, GATEWAY) == key
+    session = await fresh.vault.load_session(BANK, run_opener())
     assert session is not None
     assert session.state == b"one"
+    assert fresh.keyring.kek_ids == {old_id, rotated.kek_id}, "a vault that was open may have used the old one"
+    assert (await rotate(store.db, path, CHANCE)).wrapped == len(refs) + 2
+    assert old_id not in (await reopened(store)).keyring.kek_ids
+
+
+async def test_a_rotation_that_was_broken_off_goes_on_with_the_key_it_added(
+    store: OpenedStore, subject: SubjectId
+) -> None:
+    path = store.folder / "keyring.json"
+    refs = [await put(store, subject, b"value %d" % n) for n in range(5)]
+    keyring = add_kek(path, CHANCE)
+    done = await rewrap(store.db, keyring, CHANCE, batch=2)
+    assert 0 < done < len(refs)
+    rotated = await rotate(store.db, path, CHANCE)
+    assert (rotated.kek_id, rotated.wrapped) == (keyring.active_id, len(refs) + 1 - done)
+    assert await kek_ids_in_use(store.db) == {keyring.active_id}
+
+
+async def test_what_a_forgotten_vault_wrote_meanwhile_is_wrapped_by_the_next_call(
+    store: OpenedStore, subject: SubjectId
+) -> None:
+    path = store.folder / "keyring.json"
+    rotated = await rotate(store.db, path, CHANCE)
+    late = await put(store, await store.vault.subject_for(ACME, "customer 8"), b"late")
+    assert (await rotate(store.db, path, CHANCE)) == replace(rotated, wrapped=2)
+    assert (await (await reopened(store)).vault.open_secret(late, run_opener())).reveal() == b"late"
+
+
+async def test_a_rotation_without_a_key_that_rows_need_changes_nothing(store: OpenedStore, subject: SubjectId) -> None:
+    path = store.folder / "keyring.json"
+    await put(store, subject)
+    old_id = open_keyring(path, CHANCE, create=False).active_id
+    add_kek(path, CHANCE)
+    kept = drop_kek(path, old_id)
+    with pytest.raises(Permanent, match="keyring_incomplete"):
+        await rotate(store.db, path, CHANCE)
+    assert open_keyring(path, CHANCE, create=False).kek_ids == kept.kek_ids
+    assert await kek_ids_in_use(store.db) == {old_id}
 
 
 async def test_a_key_that_rows_need_may_not_be_missing(store: OpenedStore, subject: SubjectId) -> None:

@@ -24,7 +24,7 @@ def test_a_key_that_others_may_read_is_told_by_name(tmp_path: Path) -> None:
     assert (found.verdict, "api-key" in found.message) == (Verdict.FAILED, True)
 
 
-async def test_the_age_of_the_folders_keys_is_told_and_that_of_the_signing_key_has_a_limit(tmp_path: Path) -> None:
+async def test_the_age_of_the_folders_keys_is_told_and_those_that_can_be_exchanged_have_a_limit(tmp_path: Path) -> None:
     clock, settings = TestClock(), Settings(tmp_path)
     for path in (tmp_path / "signing-key", tmp_path / "pepper", settings.keyring):
         path.write_text("k")
@@ -40,9 +40,10 @@ async def test_the_age_of_the_folders_keys_is_told_and_that_of_the_signing_key_h
     found = await key_files()
     assert (found.verdict, found.message) == (
         Verdict.WARNING,
-        "not changed for more than a year: signing key 366 days",
+        "not changed for more than a year: signing key 366 days, keyring 366 days",
     )
     assert "remove signing-key" in found.advice
+    assert "rotate-keyring" in found.advice
 
 
 @pytest.mark.parametrize(

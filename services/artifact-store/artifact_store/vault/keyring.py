@@ -4,7 +4,7 @@ JSON, readable by its owner only, made at the first start. It holds several key-
 and the key of the hash that finds subjects by external id. Losing it loses every secret and every sealed value: it
 belongs into the backup, apart from the database.
 
-Rotation: `add_kek`, restart or reload, `artifact_store.vault.rotation.rewrap` until nothing is left, then `drop_kek`.
+`artifact_store.vault.rotation.rotate` exchanges the KEKs while no vault is open.
 """
 
 from __future__ import annotations
