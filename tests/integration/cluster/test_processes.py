@@ -13,8 +13,11 @@ import pytest
 
 from kernel.refusing import REFUSED_EXIT_CODE, UNREACHED_EXIT_CODE
 from tests.support.components import needs_kafka, needs_postgres
+from tests.support.platform_process import until
 from tests.support.proof_jobs import make_job, run_job
 from tests.support.service_processes import ServiceProcesses, service_processes
+from towpath.client import Client
+from towpath.resources import Finding
 
 pytestmark = [needs_kafka, needs_postgres, pytest.mark.timeout(240)]
 
@@ -27,6 +30,10 @@ async def processes(tmp_path: Path) -> AsyncIterator[ServiceProcesses]:
         yield made
 
 
+def found_by_doctor(client: Client) -> dict[str, Finding]:
+    return {finding.check: finding for finding in client.doctor().findings}
+
+
 async def test_a_job_runs_through_all_four_processes_and_each_of_them_drains(processes: ServiceProcesses) -> None:
     await processes.start_all()
 
@@ -35,9 +42,11 @@ async def test_a_job_runs_through_all_four_processes_and_each_of_them_drains(pro
             job = make_job(client)
             for _ in range(3):
                 run_job(client, job)
-            found = {finding.check: finding for finding in client.doctor().findings}
+            # Whoever was held up for a second may seem to have another clock, until its next heartbeat.
+            until(lambda: found_by_doctor(client)["clocks"].verdict == "ok", 60, "clocks that agree")
+            found = found_by_doctor(client)
             assert not [finding for finding in found.values() if finding.verdict == "failed"]
-            assert found["clocks"].verdict == found["group sessions"].verdict == "ok"
+            assert found["group sessions"].verdict == "ok"
             assert "1 copies on 1 brokers" in found["topics"].message
             assert found["access"].message == "not checked: the brokers have no authorizer"
 
