@@ -16,8 +16,6 @@ from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any, cast
 
-import httpx
-
 from kernel.domain.owner import OwnerClaimed
 from kernel.domain.values import Failure
 from kernel.domain.workflow_run import WorkflowRunStatus
@@ -28,6 +26,7 @@ from kernel.log.port import EventLog
 from kernel.log.topics import Topic, partition_of
 from tests.support.gateways import RunningGateway, a_job, a_workflow, gateway_in, seen
 from tests.support.hand_runner import HandRunner
+from tests.support.patient_calls import asked, made
 
 COMPLETED, FAILED = WorkflowRunStatus.COMPLETED, WorkflowRunStatus.FAILED
 MEMBER = "scheduler-"
@@ -85,14 +84,7 @@ class OutsideStory:
     async def start(self, fate: str) -> str:
         """A job run that has begun; asked for again as long as nobody decides, as clients do."""
         body = {"jobId": self.job, "externalId": f"customer {fate}"}
-        header = {"Idempotency-Key": f"run-{len(self.expected)}"}
-        async with asyncio.timeout(60):
-            while True:
-                answer = await self.gateway.api.post("/api/v2/job-runs", json=body, headers=header)
-                if answer.status_code != httpx.codes.SERVICE_UNAVAILABLE:
-                    break
-        assert answer.status_code == httpx.codes.CREATED, answer.text
-        run: str = answer.json()["id"]
+        run = await made(self.gateway.api, "/api/v2/job-runs", body)
         self.expected[run] = fate
         return run
 
@@ -103,7 +95,7 @@ class OutsideStory:
             await self.runner.takes(await self._part(run, 0))
             return
         if fate == "cancelled":
-            answer = await self.gateway.api.post(f"/api/v2/job-runs/{run}/cancel")
+            answer = await asked(self.gateway.api, "POST", f"/api/v2/job-runs/{run}/cancel")
             assert answer.status_code == 202, answer.text
             return
         await self.runner.ends(await self._part(run, 0), COMPLETED)
