@@ -88,13 +88,13 @@ class HealthProcess:
     def kill(self) -> None:
         assert self._process is not None
         self._process.kill()
-        self._process.wait(10)
+        self._process.wait(30)
 
     def end(self) -> int:
         """SIGTERM; its exit code."""
         assert self._process is not None
         self._process.terminate()
-        return self._process.wait(30)
+        return self._process.wait(60)
 
     def is_running(self) -> bool:
         return self._process is not None and self._process.poll() is None

@@ -17,6 +17,7 @@ import urllib.request
 from collections.abc import AsyncIterator, Mapping
 from contextlib import asynccontextmanager
 from dataclasses import dataclass, field
+from http.client import HTTPException
 from pathlib import Path
 from typing import Any
 
@@ -56,18 +57,18 @@ class Running:
         return self.told.read_text()
 
     def lines(self, event: str) -> list[dict[str, Any]]:
-        """What it logged under this name."""
-        found = [json.loads(line) for line in self.said.splitlines() if line.startswith("{")]
+        """What it logged under this name, in lines that it has finished."""
+        found = [json.loads(line) for line in self.said.split("\n")[:-1] if line.startswith("{")]
         return [line for line in found if line.get("event") == event]
 
     def ask(self, path: str) -> tuple[int, str]:
-        """Status and body of a probe; 0 when nobody listens."""
+        """Status and body of a probe; 0 when nobody listens, or dies while it answers."""
         try:
             with urllib.request.urlopen(f"http://{self.probes}{path}", timeout=5) as answer:
                 return answer.status, answer.read().decode()
         except urllib.error.HTTPError as error:
             return error.code, error.read().decode()
-        except OSError:
+        except (OSError, HTTPException):
             return 0, ""
 
     async def ready(self, seconds: float = READY_SECONDS) -> Running:
