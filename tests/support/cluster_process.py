@@ -56,7 +56,7 @@ class ClusterProcess:
         if self.launcher is not None:
             self.launcher.kill()
             self.launcher.wait()
-            until(lambda: not self.processes(), 20, "an end of everything")
+            until(lambda: not self.processes(), 60, "an end of everything")
 
     def start(self) -> None:
         """Start the launcher; returns at once. What it says is in `output`, anew for each start."""

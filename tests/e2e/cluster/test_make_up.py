@@ -88,13 +88,13 @@ def test_the_demo_runs_on_real_servers_and_survives_kills_stops_and_starts(produ
 
     assert product.launcher is not None
     product.launcher.kill()
-    until(lambda: not product.processes(), 20, "an end of everything below a launcher that was killed")
+    until(lambda: not product.processes(), 60, "an end of everything below a launcher that was killed")
 
 
 def test_a_second_launcher_on_the_folder_is_refused(tmp_path: Path) -> None:
     with ClusterProcess(tmp_path, browser="", TOWPATH_DEMO="0") as product:
         product.start()
-        until((product.data / "launcher.lock").exists, 20, "the first launcher")
+        until((product.data / "launcher.lock").exists, 60, "the first launcher")
         second = subprocess.run(
             [sys.executable, "-m", "cluster"], env=product.environ, capture_output=True, text=True, check=False
         )

@@ -168,7 +168,7 @@ async def test_a_process_that_is_stopped_is_left_within_seconds(replicas: Replic
     subject = await vault.subject_for(ACME, "customer")
     staged = await bytes_.put_bytes(b"kept", PutHeader(subject, GATEWAY))
     replicas.processes[0].send_signal(signal.SIGSTOP)
-    async with asyncio.timeout(9):  # one call alone may take ten
+    async with asyncio.timeout(20):  # each call that waits for its own deadline takes ten, and half of them go there
         for _ in range(4):
             assert await bytes_.stat(staged.sha256) == 4
             assert await vault.find_subject(ACME, "customer") == subject
@@ -184,10 +184,10 @@ async def test_where_every_process_is_stopped_each_call_is_refused_in_time(repli
     for running in replicas.processes:
         running.send_signal(signal.SIGSTOP)
     asked: list[tuple[float, Awaitable[object]]] = [
-        (12, bytes_.stat(staged.sha256)),
-        (12, vault.put_secret(ACME, header.subject_id, SecretKind.CREDENTIAL, b"secret")),
-        (30, bytes_.get_bytes(staged.sha256)),
-        (30, bytes_.put_bytes(b"more", header)),
+        (30, bytes_.stat(staged.sha256)),
+        (30, vault.put_secret(ACME, header.subject_id, SecretKind.CREDENTIAL, b"secret")),
+        (60, bytes_.get_bytes(staged.sha256)),
+        (60, bytes_.put_bytes(b"more", header)),
     ]
     answers = await asyncio.gather(
         *(asyncio.wait_for(call, at_most) for at_most, call in asked), return_exceptions=True

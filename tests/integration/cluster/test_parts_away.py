@@ -41,7 +41,7 @@ async def processes(tmp_path: Path, broker: LocalKafka) -> AsyncIterator[Service
 
 
 async def says_unready(one: Running) -> None:
-    deadline = time.monotonic() + 20
+    deadline = time.monotonic() + 60
     while (await asyncio.to_thread(one.ask, "/health/ready"))[0] == 200:
         assert time.monotonic() < deadline, f"{one.name} is ready without a broker"
         await asyncio.sleep(0.1)

@@ -57,13 +57,15 @@ async def test_an_append_whose_answer_is_lost_is_recognized_when_it_is_sent_agai
     assert await keys(log) == ["first", "a", "b"]
 
 
-async def test_an_append_that_is_never_answered_has_an_unknown_outcome_in_time(proxy: TcpProxy, log: KafkaLog) -> None:
+async def test_an_append_that_is_never_answered_has_an_unknown_outcome_in_time(
+    proxy: TcpProxy, log: KafkaLog, topics: KafkaTopics
+) -> None:
     await log.append([record("first")])
     proxy.deaf = True
     began = time.monotonic()
     with pytest.raises(UnknownOutcome):
         await log.append([record("a")])
-    assert time.monotonic() - began < 4
+    assert time.monotonic() - began < topics.settings.append_seconds, "it has not tried as long as others do"
     proxy.deaf = False
     proxy.cut()
     assert (await log.append([record("b")]))[0].offset == 2
@@ -159,7 +161,7 @@ async def test_a_broker_that_is_killed_under_load_loses_and_doubles_nothing(
     await asyncio.to_thread(kafka.start)
     assert await load == []
     await check_batches(log, 300)
-    assert await asyncio.wait_for(reader, 20) == [f"{number}.{part}" for number in range(300) for part in range(3)]
+    assert await asyncio.wait_for(reader, 60) == [f"{number}.{part}" for number in range(300) for part in range(3)]
     await log.close()
 
 

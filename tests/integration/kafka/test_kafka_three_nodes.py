@@ -60,7 +60,7 @@ async def disturbed(log: KafkaLog) -> tuple[asyncio.Task[list[str]], asyncio.Tas
 async def finish(log: KafkaLog, load: asyncio.Task[list[str]], reader: asyncio.Task[list[str]]) -> None:
     assert await asyncio.wait_for(load, 60) == []
     await check_batches(log, BATCHES)
-    assert await asyncio.wait_for(reader, 20) == [f"{number}.{part}" for number in range(BATCHES) for part in range(3)]
+    assert await asyncio.wait_for(reader, 60) == [f"{number}.{part}" for number in range(BATCHES) for part in range(3)]
 
 
 async def test_the_leader_is_killed_under_load(cluster: LocalKafka, log: KafkaLog) -> None:
@@ -76,7 +76,7 @@ async def test_the_leader_stops_under_load_and_goes_on_later(cluster: LocalKafka
     stopped = leader(log)
     cluster.pause(stopped)
     try:
-        await until(lambda: leader(log) != stopped, 30)
+        await until(lambda: leader(log) != stopped, 60)
     finally:
         cluster.resume(stopped)
     await finish(log, load, reader)
@@ -90,7 +90,7 @@ async def test_followers_stay_with_a_partition_whose_leader_moves_and_do_not_spi
     await until(lambda: len(log._follower._followed) == 4)
     moved = leader(log)
     await asyncio.to_thread(cluster.stop, moved)
-    await until(lambda: leader(log) != moved, 20)
+    await until(lambda: leader(log) != moved, 60)
     asked = 0
 
     async def counted(*arguments: Any) -> Any:
