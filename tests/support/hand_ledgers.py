@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from typing import TypeVar
+
 from kernel.domain.decider import Event
 from kernel.domain.owner import (
     InputPosition,
@@ -12,10 +14,12 @@ from kernel.domain.owner import (
 )
 from kernel.log.envelope import Cause, Envelope, Message
 from kernel.processor.ledger import LedgerFold, Restored
+from kernel.processor.turns import InTurns
 from kernel.processor.values import StateValues
 from kernel.tracing.context import NOBODY, TraceHeaders
 from tests.support.toy_decider import ASKED, LEDGER, Did, Thing, ToyDecider
 
+T = TypeVar("T")
 _VALUES = StateValues((Thing,))
 
 
@@ -58,7 +62,11 @@ class HandLedger:
         return self._append("", OwnerSnapshotCompleted(start, positions, (), 0), claim)
 
     def restore(self, base: int | None = None) -> Restored | None:
-        """The fold from `base` on, by default from the first record."""
+        """The fold from `base` on, by default from the first record; in one go."""
+        return at_once(self.fold(base))
+
+    def fold(self, base: int | None = None) -> InTurns[Restored | None]:
+        """The same, for whoever gives way to others in between."""
         begin = self.base if base is None else base
         fold = LedgerFold(begin)
         for message in self.messages[begin - self.base :]:
@@ -84,6 +92,16 @@ class HandLedger:
         envelope = Envelope(f"record {self.end}", time_ms, claim=claim, cause=cause, **trace._asdict())
         self.messages.append(Message(LEDGER, 0, self.end, key, event, envelope, 0))
         return self.end - 1
+
+
+def at_once(work: InTurns[T]) -> T:
+    """What `work` returns, without a turn for anybody else."""
+    try:
+        while True:
+            next(work)
+    except StopIteration as end:
+        result: T = end.value
+        return result
 
 
 def check_that_a_late_checkpoint_is_not_trusted() -> None:

@@ -30,6 +30,7 @@ from kernel.domain.owner import (
 )
 from kernel.errors import LogRefused
 from kernel.log.envelope import Envelope, Message, Source
+from kernel.processor.turns import InTurns, ends_turn
 from kernel.processor.values import StateValues
 
 Mark = tuple[int, int]
@@ -174,23 +175,20 @@ class LedgerFold:
                     self._decisions.append(message)
                     self._now_ms = max(self._now_ms, message.envelope.time_ms)
 
-    def finish(self, decider: Decider, values: StateValues) -> Restored | None:
+    def finish(self, decider: Decider, values: StateValues) -> InTurns[Restored | None]:
         """The partition after all messages; None when they begin after offset 0 without a complete snapshot."""
         if self._base > 0 and not self._starts:
             return None
         start = self._starts[-1] if self._starts else 0
-        decisions = [(message.offset, decision_of(message), message) for message in self._decisions]
+        held = yield from self._read_chunks(values)
+        underived = yield from self._fold_decisions(decider, held)
         return Restored(
-            values=self._map(decider, values, decisions),
+            values=held,
             carried=self._carried,
             positions=dict(self._positions),
             topic_ids=dict(self._topic_ids),
             derived_below=self._derived_below,
-            underived=tuple(
-                _effective(offset, decision, message.envelope)
-                for offset, decision, message in decisions
-                if offset >= self._derived_below
-            ),
+            underived=tuple(underived),
             now_ms=self._now_ms,
             starts=tuple(self._starts),
             records=self._next - start - (len(self._chunks) if self._starts else 0),
@@ -204,8 +202,9 @@ class LedgerFold:
     def _begin_at(self, start: int) -> None:
         """Forget what stands before the last complete snapshot: it holds every key that was alive there."""
         self._starts.append(start)
-        self._chunks = {key: chunk for key, chunk in self._chunks.items() if chunk.at >= start}
-        self._decisions = [message for message in self._decisions if message.offset >= start]
+        if start > self._base:
+            self._chunks = {key: chunk for key, chunk in self._chunks.items() if chunk.at >= start}
+            self._decisions = [message for message in self._decisions if message.offset >= start]
 
     def _carry(self, event: OwnerCheckpointed | OwnerSnapshotCompleted, derived_below: int) -> None:
         self._derived_below = max(self._derived_below, derived_below)
@@ -227,16 +226,35 @@ class LedgerFold:
         if cause is not None and cause.topic:
             self._positions[cause.topic] = max(self._positions.get(cause.topic, 0), cause.offset + 1)
 
-    def _map(
-        self, decider: Decider, values: StateValues, decisions: list[tuple[int, Decision, Message]]
-    ) -> dict[str, Any]:
-        held = {key: values.read(chunk.kind, chunk.value, chunk.shape) for key, chunk in self._chunks.items()}
-        reflects = {key: chunk.reflects for key, chunk in self._chunks.items()}
-        for offset, decision, _ in decisions:
+    def _read_chunks(self, values: StateValues) -> InTurns[dict[str, Any]]:
+        """The map as the chunks hold it."""
+        held: dict[str, Any] = {}
+        for number, (key, chunk) in enumerate(self._chunks.items(), 1):
+            value = values.read(chunk.kind, chunk.value, chunk.shape)
+            if value is not None:
+                held[key] = value
+            if ends_turn(number):
+                yield
+        return held
+
+    def _fold_decisions(self, decider: Decider, held: dict[str, Any]) -> InTurns[list[Effective]]:
+        """Fold each decision onto the keys of `held` whose chunk is below it; those that are still to be derived."""
+        underived = []
+        for number, message in enumerate(self._decisions, 1):
+            offset, decision = message.offset, decision_of(message)
             for key in decider.touches(decision):
-                if is_above_chunk(offset, reflects.get(key, -1)):
-                    held[key] = decider.evolve(key, held.get(key), decision)
-        return {key: value for key, value in held.items() if value is not None}
+                chunk = self._chunks.get(key)
+                if is_above_chunk(offset, chunk.reflects if chunk is not None else -1):
+                    value = decider.evolve(key, held.get(key), decision)
+                    if value is not None:
+                        held[key] = value
+                    else:
+                        held.pop(key, None)
+            if offset >= self._derived_below:
+                underived.append(_effective(offset, decision, message.envelope))
+            if ends_turn(number):
+                yield
+        return underived
 
 
 def decision_of(message: Message) -> Decision:

@@ -19,7 +19,7 @@ from enum import StrEnum
 from math import ceil
 
 from kernel.building import replace
-from kernel.domain.decider import Decider, Event, TakenOver, Wake
+from kernel.domain.decider import Decider, Event, State, TakenOver, Wake
 from kernel.domain.owner import OwnerCheckpointed, OwnerClaimed, OwnerSnapshotChunked, OwnerSnapshotCompleted
 from kernel.errors import LogRefused, NotOwner, UnknownOutcome
 from kernel.ids import derived_id
@@ -32,7 +32,7 @@ from kernel.processor.deciding import Batch, Decided, Transition, batches
 from kernel.processor.deriving import Deriver, Ledger, Outbox
 from kernel.processor.feed import InputFeed
 from kernel.processor.ledger import Effective, Mark, MarkKey, Restored, names_foreign_claim
-from kernel.processor.partition import Partition
+from kernel.processor.partition import Partition, filled_state
 from kernel.processor.ports import Ports
 from kernel.processor.restoring import (
     await_inputs,
@@ -41,6 +41,7 @@ from kernel.processor.restoring import (
     refuse_recreated,
     restore_partition,
 )
+from kernel.processor.turns import giving_way
 from kernel.processor.values import StateValues
 from kernel.tracing.context import TraceHeaders
 
@@ -196,8 +197,9 @@ class Owner:
         await refuse_recreated(self.decider, self.ports, self._topic_ids, self.number, restored)
         await await_inputs(self.decider, self.ports, self.number, restored)
         marks = await marks_of_inputs(self.decider, self.ports, self.number, restored)
+        state = await giving_way(filled_state(self.decider, restored.values))
         await self.close()
-        self._adopt(restored, marks)
+        self._adopt(restored, state, marks)
         took_ms = self.ports.clock.boot_ms() - began
         behind_ms = self.partition.behind_ms
         self.ports.observer.restored(self.decider.name, self.number, restored.records, took_ms, behind_ms)
@@ -205,10 +207,10 @@ class Owner:
         self._queue([taken_over] if taken_over is not None else [])
         return Action.RESTORE
 
-    def _adopt(self, restored: Restored, marks: dict[MarkKey, Mark]) -> None:
+    def _adopt(self, restored: Restored, state: State, marks: dict[MarkKey, Mark]) -> None:
         ports = self.ports
         self._partition = Partition(
-            self.decider, ports, self._ledger, topic_ids=self._topic_ids, restored=restored, marks=marks
+            self.decider, ports, self._ledger, topic_ids=self._topic_ids, restored=restored, state=state, marks=marks
         )
         self._partition.use_claim(self._claim)
         for effective in restored.underived:

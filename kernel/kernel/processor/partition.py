@@ -7,7 +7,8 @@ the whole of it is thrown away.
 from __future__ import annotations
 
 import hashlib
-from collections.abc import Iterable
+from collections.abc import Iterable, Mapping
+from typing import Any
 
 from kernel.clock import Clock
 from kernel.domain.decider import Decider, State, TakenOver, Wake
@@ -18,10 +19,23 @@ from kernel.processor.deciding import Deciding, Transition, Trigger, Undecidable
 from kernel.processor.deriving import Ledger
 from kernel.processor.ledger import Mark, MarkKey, Restored, is_new, raise_mark
 from kernel.processor.ports import Parked, Ports
+from kernel.processor.turns import InTurns, ends_turn
+
+
+def filled_state(decider: Decider, values: Mapping[str, Any]) -> InTurns[State]:
+    """The state map of `decider` with these values, indexes included."""
+    state = decider.empty()
+    for number, (key, value) in enumerate(values.items(), 1):
+        state.put(key, value)
+        if ends_turn(number):
+            yield
+    return state
 
 
 class Partition:
-    """What `restored` says, under a claim; `marks` are its watermarks, `topic_ids` name ledger and inputs."""
+    """What `restored` says, under a claim; `state` holds its values, `marks` are its watermarks, `topic_ids` name
+    ledger and inputs.
+    """
 
     def __init__(
         self,
@@ -31,11 +45,10 @@ class Partition:
         *,
         topic_ids: dict[str, str],
         restored: Restored,
+        state: State,
         marks: dict[MarkKey, Mark],
     ) -> None:
-        self.state: State = decider.empty()
-        for key, value in restored.values.items():
-            self.state.put(key, value)
+        self.state = state
         self.positions = {topic: restored.positions.get(topic, 0) for topic in decider.inputs}
         self._marks = marks
         self._decider = decider

@@ -14,6 +14,7 @@ from kernel.log.topics import TOPICS
 from kernel.processor.deriving import Ledger
 from kernel.processor.ledger import LedgerFold, Mark, MarkKey, Restored, raise_mark
 from kernel.processor.ports import Codec, Ports
+from kernel.processor.turns import giving_way
 from kernel.processor.values import StateValues
 
 _READ_RECORDS = 1000
@@ -61,7 +62,7 @@ async def _fold(
                 raise LogRefused(
                     f"{where}, which this build does not know: run the build that wrote it, or a newer one"
                 ) from error
-    return fold.finish(decider, values)
+    return await giving_way(fold.finish(decider, values))
 
 
 def known_messages(codec: Codec, records: Iterable[Stored]) -> Iterator[Message]:
