@@ -45,10 +45,10 @@ def split(tmp_path_factory: pytest.TempPathFactory) -> Iterator[SplitKafka]:
 
 @pytest.fixture
 async def topics(split: SplitKafka) -> AsyncIterator[KafkaTopics]:
-    await asyncio.to_thread(split.kafka.start)  # waits until whoever was cut off is among the others again
     async with topics_of_a_test({Topic.TASK_REPORTS: 1}, split.kafka.bootstrap, replication=3) as made:
         yield made
         split.heal()
+        await asyncio.to_thread(split.kafka.start)  # waits until whoever was cut off is among the others again
 
 
 @pytest.fixture

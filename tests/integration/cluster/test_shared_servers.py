@@ -45,4 +45,4 @@ async def test_workers_share_one_server_and_it_ends_with_the_last_though_they_ar
         second.send_signal(signal.SIGKILL)
 
     await until(lambda: not answers(port))
-    await until(lambda: not [path for path in tmp_path.rglob("*") if path.is_dir() and "s3" in path.name])
+    await until(lambda: not [name for _, folders, _ in os.walk(tmp_path) for name in folders if "s3" in name])
