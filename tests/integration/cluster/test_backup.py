@@ -126,6 +126,11 @@ async def second(first: Life) -> AsyncIterator[Life]:
             await asyncio.to_thread(processes.stop_all)
 
 
+async def migrate(life: Life, module: str) -> None:
+    done = await asyncio.to_thread(life.processes.run, module, "migrate")
+    assert (done.returncode, done.stderr) == (0, "")
+
+
 def make_jobs(client: Client) -> dict[str, str]:
     """A job that ends by itself, and one that asks; the workflow of that one is kept as a blob."""
     jobs = {}
@@ -208,7 +213,7 @@ async def test_what_was_accepted_before_the_cut_is_there_and_goes_on_after_every
     first: Life, second: Life, tmp_path: Path
 ) -> None:
     folder, accepted, stop = tmp_path / "backup", dict[str, float](), asyncio.Event()
-    assert first.processes.run("artifact_store", "migrate").returncode == 0
+    await migrate(first, "artifact_store")
     created = await asyncio.to_thread(first.processes.run, "api_gateway", "create-organization")
     assert created.returncode == 0, created.stderr
     first.processes.api_key = second.processes.api_key = created.stdout.splitlines()[1].split()[2]
@@ -275,7 +280,7 @@ async def test_a_backup_goes_into_empty_places_only_and_must_be_whole(
 ) -> None:
     folder = tmp_path / "backup"
     for module in ("artifact_store", "api_gateway"):
-        assert first.processes.run(module, "migrate").returncode == 0
+        await migrate(first, module)
     done = await asyncio.to_thread(first.command, "backup", folder)
     assert (done.returncode, done.stderr) == (0, "")
     assert "Keys are not in it" in done.stdout
