@@ -50,8 +50,8 @@ class Timeouts:
     answer: float | None = 40.0
 
 
-UNHURRIED = Timeouts(statement=0, lock=60.0, answer=None)
-"""For migrations and rebuilds."""
+UNHURRIED = Timeouts(acquire=20.0, statement=0, lock=60.0, idle_in_transaction=60.0, answer=None)
+"""For migrations and rebuilds: nobody waits for them by the second, and a machine that is busy must not end them."""
 
 
 class _Connection(asyncpg.Connection):
