@@ -263,6 +263,24 @@ async def test_a_server_that_is_not_there_is_unavailable() -> None:
         await PostgresDatabase.open("postgresql://nobody@127.0.0.1:1/none")
 
 
+async def test_an_opening_that_is_broken_off_leaves_no_connection_behind(
+    server: LocalPostgres, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    asked, opened = asyncio.Event(), []
+
+    async def asks_for_ever(database: PostgresDatabase, _sql: str) -> None:
+        opened.append((await database._lender._taken())._con)
+        asked.set()
+        await asyncio.Event().wait()
+
+    monkeypatch.setattr(PostgresDatabase, "fetch_one", asks_for_ever)
+    opening = asyncio.create_task(PostgresDatabase.open(server.url))
+    await asked.wait()
+    opening.cancel()
+    await asyncio.wait([opening])
+    assert [connection.is_closed() for connection in opened] == [True]
+
+
 async def test_a_closed_database_refuses_and_may_be_closed_again(server: LocalPostgres) -> None:
     db = await PostgresDatabase.open(server.url)
     await db.close()

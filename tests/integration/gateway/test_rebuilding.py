@@ -254,19 +254,20 @@ class Load:
                     (run,),
                 )
                 assert row == ("completed", STEPS, STEPS + 3), run
+            gone = len(self.forgotten)
             counted, there = await self.db.fetch_one(COUNTS) or (0, 0)
             assert counted == there
             assert there + len(self.forgotten) + 1 >= seen, "one may be going at this moment"
-            seen = there + len(self.forgotten)
+            seen = there + gone
             for run in list(self.forgotten)[:5]:
                 assert await self.db.fetch_one("SELECT status FROM workflow_runs WHERE id = ?", (run,)) is None
             self.looks += 1
 
     async def forget(self) -> None:
-        """Old runs are forgotten one after the other, wholly: rows, records, note."""
-        oldest = "SELECT min(id) FROM workflow_runs WHERE id LIKE 'old%'"
-        while True:
-            ((run,),) = await self.db.fetch_all(oldest)
+        """Old runs are forgotten one after the other, wholly, while there are any: rows, records, note."""
+        oldest = "SELECT id FROM workflow_runs WHERE id LIKE 'old%' ORDER BY id LIMIT 1"
+        while found := await self.db.fetch_one(oldest):
+            run: str = found[0]
             await self.db.execute("UPDATE workflow_runs SET completed_ms = 5 WHERE id = ?", (run,))
             await forget_rows(self.db, 10)
             if run in await noted(self.db, [run]):

@@ -125,7 +125,11 @@ class PostgresDatabase:
             raise translated(error, name) from error
         lender = Lender(pool, name, most=pool_max, wait_seconds=timeouts.acquire)
         database = cls(lender, connect, dsn, name, timeouts)
-        await database.fetch_one("SELECT 1")
+        try:
+            await database.fetch_one("SELECT 1")
+        except BaseException:
+            pool.terminate()
+            raise
         return database
 
     @property
