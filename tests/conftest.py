@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import signal
 from collections.abc import Generator
 
 import pytest
@@ -12,6 +13,10 @@ from tests.support.requires import everything_is_required
 # A busy machine is slow; that alone is no failure of a property.
 settings.register_profile("towpath", deadline=None, print_blob=True)
 settings.load_profile("towpath")
+
+if signal.getsignal(signal.SIGINT) is signal.SIG_IGN:
+    # So it is for whoever is started in the background, and children that a test interrupts would inherit it.
+    signal.signal(signal.SIGINT, signal.default_int_handler)
 
 
 @pytest.hookimpl(wrapper=True)
