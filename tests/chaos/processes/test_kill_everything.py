@@ -65,6 +65,8 @@ def test_whatever_is_killed_whenever_every_run_completes_and_collects_once(
         if not later_ms and moment not in LOGIN_MOMENTS:
             too_late += 1  # it had ended before the kill: such a round proves nothing, and another takes its place
             assert too_late <= TOO_LATE_MAX, f"{moment} + {delay_ms} ms: the run had ended before the kill; {told}"
+            # Little is left of a run whose click is reported: a machine that is late once is late again.
+            rounds[0] = moment if moment in AROUND_THE_CLICK else chance.choice(others)
             continue
         rounds.pop(0)
         back_ms = later_ms[0] - killed_ms
