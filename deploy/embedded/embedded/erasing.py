@@ -8,12 +8,11 @@ from contextlib import AsyncExitStack
 
 from api_gateway.idempotency import forget_answers
 from embedded.folder import kept_uuid
-from embedded.platform import open_ground
+from embedded.platform import open_ended
 from embedded.settings import Settings, read_settings
 from embedded.watching import clear_scratch
 from kernel.domain.ids import OrganizationId
 from kernel.errors import LogRefused, Permanent, Rejected
-from kernel.redaction import LiveSecrets
 
 
 def erase(external_id: str, organization: str = "") -> int:
@@ -34,10 +33,8 @@ def erase(external_id: str, organization: str = "") -> int:
 
 
 async def _erase(settings: Settings, external_id: str, organization_id: str) -> None:
-    if not await asyncio.to_thread(settings.database.exists):
-        raise Permanent("no_such_folder", f"there is no Towpath in {settings.data}; set TOWPATH_DATA")
     async with AsyncExitStack() as stack:
-        ground = await open_ground(settings, stack, LiveSecrets())
+        ground = await open_ended(settings, stack)
         organization = OrganizationId(organization_id or kept_uuid(settings.data / "organization-id", ground.entropy))
         # What a killed browser left there may be the customer's.
         await asyncio.to_thread(clear_scratch, settings)

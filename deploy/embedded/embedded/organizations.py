@@ -11,10 +11,9 @@ import sys
 from contextlib import AsyncExitStack
 
 from api_gateway.key_store import KeyStore
-from embedded.platform import gateway_settings, open_ground
+from embedded.platform import gateway_settings, open_ended
 from embedded.settings import Settings, read_settings
 from kernel.errors import LogRefused, Permanent, Rejected
-from kernel.redaction import LiveSecrets
 
 
 def create_admin_key(organization: str = "") -> int:
@@ -30,10 +29,8 @@ def create_admin_key(organization: str = "") -> int:
 
 
 async def _create(settings: Settings, organization: str) -> tuple[str, str]:
-    if not await asyncio.to_thread(settings.database.exists):
-        raise Permanent("no_such_folder", f"there is no Towpath in {settings.data}; set TOWPATH_DATA")
     async with AsyncExitStack() as stack:
-        ground = await open_ground(settings, stack, LiveSecrets())
+        ground = await open_ended(settings, stack)
         store = KeyStore(ground.db, gateway_settings(settings, ground.entropy).pepper, ground.clock, ground.entropy)
         created = await store.create_by_operator(organization)
         return created.answer.organization_id, created.text

@@ -54,6 +54,7 @@ from kernel.domain.task import RunnerDied
 from kernel.domain.values import Pool, pool_key
 from kernel.egress.dialer import Dialer
 from kernel.egress.policy import Policy, parse_networks
+from kernel.errors import Permanent
 from kernel.fence import Fence
 from kernel.ids import Entropy, SystemEntropy
 from kernel.log import codec
@@ -111,6 +112,13 @@ async def open_ground(settings: Settings, stack: AsyncExitStack, live: LiveSecre
     host_id = kept_uuid(settings.data / "host-id", entropy)
     incarnation = Incarnation(entropy.uuid())
     return Ground(settings, clock, entropy, db, log, fence, store, live, host_id, incarnation, measuring)
+
+
+async def open_ended(settings: Settings, stack: AsyncExitStack) -> Ground:
+    """As `open_ground`, for commands beside no platform: `Permanent("no_such_folder")` where none has ever been."""
+    if not await asyncio.to_thread(settings.database.exists):
+        raise Permanent("no_such_folder", f"there is no Towpath in {settings.data}; set TOWPATH_DATA")
+    return await open_ground(settings, stack, LiveSecrets())
 
 
 async def tell_deaths(ground: Ground) -> None:

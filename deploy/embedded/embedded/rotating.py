@@ -7,10 +7,9 @@ import sys
 from contextlib import AsyncExitStack
 
 from artifact_store.vault.rotation import rotate, told
-from embedded.platform import open_ground
+from embedded.platform import open_ended
 from embedded.settings import Settings, read_settings
 from kernel.errors import LogRefused, Permanent, Rejected
-from kernel.redaction import LiveSecrets
 
 
 def rotate_keyring() -> int:
@@ -25,8 +24,6 @@ def rotate_keyring() -> int:
 
 
 async def _rotate(settings: Settings) -> str:
-    if not await asyncio.to_thread(settings.database.exists):
-        raise Permanent("no_such_folder", f"there is no Towpath in {settings.data}; set TOWPATH_DATA")
     async with AsyncExitStack() as stack:
-        ground = await open_ground(settings, stack, LiveSecrets())
+        ground = await open_ended(settings, stack)
         return told(await rotate(ground.db, settings.keyring, ground.entropy))
