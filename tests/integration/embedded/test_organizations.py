@@ -3,10 +3,7 @@
 from __future__ import annotations
 
 import asyncio
-import os
 import re
-import subprocess
-import sys
 from contextlib import AsyncExitStack
 from pathlib import Path
 
@@ -17,6 +14,7 @@ from api_gateway.principal import Level, Principal
 from embedded.platform import gateway_settings, open_ground
 from embedded.settings import Settings
 from kernel.redaction import LiveSecrets
+from tests.support.typed_commands import typed
 
 UNKNOWN = "00000000-0000-4000-8000-0000000000ff"
 
@@ -33,12 +31,6 @@ def folder(tmp_path: Path) -> Path:
 async def _made(data: Path) -> None:
     async with AsyncExitStack() as stack:
         await open_ground(Settings(data), stack, LiveSecrets())
-
-
-def typed(data: Path, *arguments: str) -> subprocess.CompletedProcess[str]:
-    command = [sys.executable, "-m", "embedded", *arguments]
-    environ = {**os.environ, "TOWPATH_DATA": str(data)}
-    return subprocess.run(command, env=environ, capture_output=True, text=True, check=False, timeout=60)
 
 
 def told(said: str) -> tuple[str, str]:

@@ -3,11 +3,9 @@
 from __future__ import annotations
 
 import asyncio
-import os
-import subprocess
-import sys
 from contextlib import AsyncExitStack
 from pathlib import Path
+from subprocess import CompletedProcess
 
 from embedded.platform import open_ground
 from embedded.settings import Settings
@@ -15,12 +13,7 @@ from kernel.domain.ids import SubjectId
 from kernel.ids import SystemEntropy
 from kernel.redaction import LiveSecrets
 from tests.support.stores import ACME, GATEWAY
-
-
-def typed(data: Path, *arguments: str) -> subprocess.CompletedProcess[str]:
-    command = [sys.executable, "-m", "embedded", *arguments]
-    environ = {**os.environ, "TOWPATH_DATA": str(data)}
-    return subprocess.run(command, env=environ, capture_output=True, text=True, check=False, timeout=60)
+from tests.support.typed_commands import typed
 
 
 async def life(data: Path, customer: str) -> tuple[SubjectId, bytes]:
@@ -31,7 +24,7 @@ async def life(data: Path, customer: str) -> tuple[SubjectId, bytes]:
         return subject, await vault.subject_key(subject, GATEWAY)
 
 
-async def typed_beside_a_platform(data: Path) -> subprocess.CompletedProcess[str]:
+async def typed_beside_a_platform(data: Path) -> CompletedProcess[str]:
     async with AsyncExitStack() as stack:
         await open_ground(Settings(data), stack, LiveSecrets())
         return await asyncio.to_thread(typed, data, "rotate-keyring")
